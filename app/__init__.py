@@ -1,0 +1,1 @@
+"""Lookalike: a reverse image search server."""

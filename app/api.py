@@ -1,0 +1,346 @@
+"""The JSON endpoints."""
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Any, TypedDict, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from app import schemas
+from app.catalog import Entry, Image
+from app.indexing import Outcome
+from app.lookalike import Lookalike
+from app.pictures import MEDIA_TYPES
+from app.problems import EmptyPicture, InvalidRequest, NoPicture, NotFound, PictureTooLarge
+from app.search import Hit, Results
+from app.version import VERSION
+
+# The guide's threshold and size (design.md: "The HTTP contract"), which settings do not move.
+QUERY_SIMILARITY = 0.90
+QUERY_LIMIT = 100
+
+MODEL = TypeVar("MODEL", bound=BaseModel)
+
+
+class State(TypedDict):
+    """What the lifespan hands to every request."""
+
+    lookalike: Lookalike
+
+
+Request = HttpRequest[State]
+
+
+async def upsert(request: Request) -> Response:
+    """Index pictures by URL."""
+    body = await _json_body(request, schemas.UpsertRequest)
+    entries = [_entry(image) for image in body.images]
+    outcomes = await parts(request).indexer.upsert_urls(entries)
+    return _respond(schemas.UpsertResponse(results=[outcome_document(o) for o in outcomes]))
+
+
+async def query(request: Request) -> Response:
+    """Find the URLs of pictures whose similarity to `file` is above 0.90."""
+    async with request.form() as form:
+        data = await uploaded(request, form)
+    results = await parts(request).searcher.by_picture(
+        data, limit=QUERY_LIMIT, min_similarity=QUERY_SIMILARITY
+    )
+    return JSONResponse([original_url(request, hit.image) for hit in results.hits])
+
+
+async def search(request: Request) -> Response:
+    """Find the pictures that look like a picture, or that a phrase describes."""
+    if _is_form(request):
+        async with request.form() as form:
+            fields = {name: value for name, value in form.items() if isinstance(value, str)}
+            wanted = parse(schemas.SearchRequest, {k: v for k, v in fields.items() if v != ""})
+            _refuse_unknown_files(form)
+            data = await uploaded(request, form) if "file" in form else None
+    else:
+        wanted, data = await _json_body(request, schemas.SearchRequest), None
+    results = await run_search(request, wanted, data)
+    return _respond(
+        schemas.SearchResponse(
+            results=[hit_document(request, hit) for hit in results.hits],
+            encoder=parts(request).encoder.model.name,
+            took_ms=schemas.Timings(**results.took_ms),
+        )
+    )
+
+
+async def upload_images(request: Request) -> Response:
+    """Index uploaded pictures."""
+    async with request.form(max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
+        outcomes = await index_uploads(request, form)
+    return _respond(schemas.UpsertResponse(results=[outcome_document(o) for o in outcomes]))
+
+
+async def list_images(request: Request) -> Response:
+    """List what is indexed, the newest first."""
+    wanted = parse(schemas.ListRequest, dict(request.query_params))
+    images, following = await page_of_images(request, limit=wanted.limit, cursor=wanted.cursor)
+    return _respond(
+        schemas.ListResponse(
+            images=[schemas.ImageDocument(**_fields(request, image)) for image in images],
+            total=await parts(request).catalog.count(),
+            next=following,
+        )
+    )
+
+
+async def show_image(request: Request) -> Response:
+    """Tell all that is known of one picture."""
+    image = await find_image(request)
+    return _respond(
+        schemas.ImageDetails(
+            **_fields(request, image),
+            sha256=image.sha256,
+            dhash=f"{image.dhash & 0xFFFF_FFFF_FFFF_FFFF:016x}",
+            exif=image.exif,
+            indexed_at=image.indexed_at,
+            updated_at=image.updated_at,
+        )
+    )
+
+
+async def delete_image(request: Request) -> Response:
+    """Take a picture out of the index."""
+    await parts(request).indexer.delete(await find_image(request))
+    return Response(status_code=204)
+
+
+async def thumbnail(request: Request) -> Response:
+    """Show a picture's thumbnail."""
+    found = await parts(request).catalog.thumbnail(_image_id(request))
+    if found is None:
+        raise NotFound("There is no such picture in the index.")
+    etag, data = f'"{found[0]}"', found[1]
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+async def original(request: Request) -> Response:
+    """Show an uploaded picture itself, or go to where the original is."""
+    image = await find_image(request)
+    data = await parts(request).indexer.original(image)
+    if data is None:
+        return RedirectResponse(image.url)
+    return Response(
+        data,
+        media_type=MEDIA_TYPES[image.format],
+        headers={"Content-Security-Policy": "default-src 'none'; sandbox"},
+    )
+
+
+async def stats(request: Request) -> Response:
+    """Tell how much is indexed, and with what."""
+    lookalike = parts(request)
+    encoder = lookalike.encoder
+    return _respond(
+        schemas.StatsResponse(
+            images=await lookalike.catalog.count(),
+            vectors=await lookalike.store.count(),
+            encoder=schemas.EncoderStats(
+                name=encoder.model.name,
+                precision=encoder.model.precision,
+                dimensions=encoder.dimensions,
+                text=encoder.has_text,
+                images_embedded=encoder.images.items,
+                image_calls=encoder.images.calls,
+            ),
+            database="embedded" if lookalike.database.embedded else "given",
+            version=VERSION,
+        )
+    )
+
+
+async def healthz(_: Request) -> Response:
+    """Say that the process runs, whatever else does."""
+    return _respond(schemas.HealthResponse())
+
+
+async def readyz(request: Request) -> Response:
+    """Say that the database answers."""
+    await parts(request).catalog.count()
+    return _respond(schemas.HealthResponse())
+
+
+def parts(request: Request) -> Lookalike:
+    """Return the program's parts."""
+    return request.state["lookalike"]
+
+
+async def run_search(
+    request: Request, wanted: schemas.SearchRequest, data: bytes | None
+) -> Results:
+    """Run the search that a form or a JSON body asks for; raises `InvalidRequest` if it asks for none."""
+    lookalike = parts(request)
+    settings = lookalike.settings
+    given = [name for name, value in (("file", data), ("url", wanted.url), ("text", wanted.text)) if value]
+    if not given:
+        raise NoPicture("Send a picture as `file` or by its `url`, or a phrase as `text`.")
+    if len(given) > 1:
+        raise InvalidRequest(f"Send one of {' and '.join(f'`{name}`' for name in given)}, not both.")
+    limit = wanted.limit or settings.top_k
+    if limit > settings.top_k:
+        raise InvalidRequest(f"limit: this server answers with at most {settings.top_k} results.")
+    if wanted.text:
+        # The right picture of a phrase has a cosine of 0.2 to 0.35: phrases are ranked, not cut off.
+        lowest = -1 if wanted.min_similarity is None else wanted.min_similarity
+        return await lookalike.searcher.by_text(wanted.text, limit=limit, min_similarity=lowest)
+    lowest = settings.min_similarity if wanted.min_similarity is None else wanted.min_similarity
+    picture = data if data is not None else await lookalike.fetcher.fetch(wanted.url or "")
+    return await lookalike.searcher.by_picture(picture, limit=limit, min_similarity=lowest)
+
+
+async def index_uploads(request: Request, form: FormData) -> list[Outcome]:
+    """Index every `file` of a form."""
+    _refuse_unknown_files(form)
+    files = [file for file in form.getlist("file") if isinstance(file, UploadFile) and file.filename]
+    if not files:
+        raise NoPicture("Send pictures as form fields named `file`.")
+    indexer = parts(request).indexer
+    return [
+        await indexer.upsert_upload(await file.read(), title=file.filename or "") for file in files
+    ]
+
+
+async def page_of_images(
+    request: Request, *, limit: int, cursor: str | None
+) -> tuple[list[Image], str | None]:
+    """Return a page of images and the cursor of the next one."""
+    before = _read_cursor(cursor) if cursor else None
+    images = await parts(request).catalog.newest(limit=limit + 1, before=before)
+    page = images[:limit]
+    return page, _cursor(page[-1]) if len(images) > limit else None
+
+
+async def find_image(request: Request) -> Image:
+    """Return the image that the path names; raises `NotFound`."""
+    image = await parts(request).catalog.find(_image_id(request))
+    if image is None:
+        raise NotFound("There is no such picture in the index.")
+    return image
+
+
+async def uploaded(request: Request, form: FormData) -> bytes:
+    """Return the bytes of the form's `file`; raises `NoPicture` or `PictureTooLarge`."""
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise NoPicture
+    settings = parts(request).settings
+    if (file.size or 0) > settings.max_upload_bytes:
+        raise PictureTooLarge(f"The file is larger than {settings.max_upload_mb:g} MB.")
+    data = await file.read()
+    if not data and not file.filename:
+        raise NoPicture
+    if not data:
+        raise EmptyPicture
+    return data
+
+
+def original_url(request: Request, image: Image) -> str:
+    """Return where anyone can see the original: its own URL, or ours for uploads and files."""
+    if image.url.startswith(("http:", "https:")):
+        return image.url
+    return str(request.url_for("original", id=str(image.id)))
+
+
+def parse(model: type[MODEL], values: Any) -> MODEL:
+    """Validate what a client sent; raises `InvalidRequest`, naming each wrong field."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as exc:
+        raise InvalidRequest("; ".join(dict.fromkeys(_complaints(exc)))) from exc
+
+
+def outcome_document(outcome: Outcome) -> schemas.OutcomeDocument:
+    """Return an outcome as JSON shows it."""
+    return schemas.OutcomeDocument(
+        url=outcome.url, status=outcome.status, id=outcome.id, reason=outcome.reason
+    )
+
+
+def hit_document(request: Request, hit: Hit) -> schemas.HitDocument:
+    """Return a hit as JSON shows it."""
+    return schemas.HitDocument(
+        **_fields(request, hit.image), similarity=round(hit.similarity, 4), match=hit.match
+    )
+
+
+def _fields(request: Request, image: Image) -> dict[str, Any]:
+    return {
+        "id": image.id,
+        "url": original_url(request, image),
+        "title": image.title,
+        "description": image.description,
+        "tags": image.tags,
+        "width": image.width,
+        "height": image.height,
+        "format": image.format,
+        "bytes": image.bytes,
+        "thumbnail": f"/images/{image.id}/thumbnail",
+    }
+
+
+def _entry(image: str | schemas.ImageEntry) -> Entry:
+    if isinstance(image, str):
+        return Entry(image.strip())
+    return Entry(image.url.strip(), image.title, image.description, tuple(image.tags))
+
+
+async def _json_body(request: Request, model: type[MODEL]) -> MODEL:
+    try:
+        values = await request.json()
+    except ValueError as exc:
+        raise InvalidRequest("The body is not JSON.") from exc
+    return parse(model, values)
+
+
+def _complaints(exc: ValidationError) -> list[str]:
+    complaints: list[str] = []
+    for error in exc.errors(include_url=False):
+        # Unions add the name of the member that did not fit; a client knows fields and positions.
+        known = [str(part) for part in error["loc"] if part not in ("str", "ImageEntry")]
+        message = "unknown field" if error["type"] == "extra_forbidden" else error["msg"]
+        complaints.append(f"{'.'.join(known) or 'body'}: {message}")
+    return complaints
+
+
+def _is_form(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+def _refuse_unknown_files(form: FormData) -> None:
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile) and name != "file":
+            raise InvalidRequest(f"{name}: unknown field; pictures go in `file`.")
+
+
+def _image_id(request: Request) -> UUID:
+    return request.path_params["id"]
+
+
+def _cursor(image: Image) -> str:
+    return base64.urlsafe_b64encode(f"{image.indexed_at.isoformat()} {image.id}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
+    try:
+        time, _, image_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
+        return datetime.fromisoformat(time), UUID(image_id)
+    except (ValueError, binascii.Error) as exc:
+        raise InvalidRequest("cursor: not one that this server gave out.") from exc
+
+
+def _respond(model: BaseModel) -> Response:
+    return Response(model.model_dump_json(), media_type="application/json")

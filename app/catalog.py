@@ -1,0 +1,248 @@
+"""The images table, and the table of encoders that indexes were made with."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    Uuid,
+    delete,
+    func,
+    inspect,
+    literal_column,
+    select,
+    table,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.database import Database
+from app.pictures import Picture
+
+_metadata = MetaData()
+
+IMAGES = Table(
+    "images",
+    _metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("url", Text),
+    Column("sha256", Text),
+    Column("dhash", BigInteger),
+    Column("bytes", BigInteger),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("format", Text),
+    Column("exif", JSONB),
+    Column("title", Text),
+    Column("description", Text),
+    Column("tags", ARRAY(Text)),
+    Column("thumbnail", LargeBinary),
+    Column("indexed_at", DateTime(timezone=True)),
+    Column("updated_at", DateTime(timezone=True)),
+)
+
+ENCODERS = Table(
+    "encoders",
+    _metadata,
+    Column("name", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("source", Text),
+    Column("dimensions", Integer),
+    Column("vector_table", Text),
+    Column("used_at", DateTime(timezone=True)),
+)
+
+# A thumbnail is the one large column; only `thumbnail()` and `thumbnails()` read it.
+_DETAILS = [column for column in IMAGES.c if column.name != "thumbnail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One row of the images table, without its thumbnail."""
+
+    id: UUID
+    url: str
+    sha256: str
+    dhash: int
+    bytes: int
+    width: int
+    height: int
+    format: str
+    exif: dict[str, str | int | float]
+    title: str
+    description: str
+    tags: list[str]
+    indexed_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is to be indexed: a picture's address and what people say about it."""
+
+    url: str
+    title: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> UUID:
+        """The picture's id, which its URL alone decides (RFC 9562, version 5)."""
+        return uuid5(NAMESPACE_URL, self.url)
+
+    def describes(self, image: Image) -> bool:
+        """Return whether the image already has this title, description and tags."""
+        said = (self.title, self.description, list(self.tags))
+        return said == (image.title, image.description, image.tags)
+
+
+class Catalog:
+    """Reads and writes the images table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, image_id: UUID) -> Image | None:
+        """Return one image."""
+        return (await self.find_all([image_id])).get(image_id)
+
+    async def find_all(self, ids: Sequence[UUID]) -> dict[UUID, Image]:
+        """Return the images that exist, by id."""
+        query = select(*_DETAILS).where(IMAGES.c.id.in_(ids))
+        async with self._database.begin() as connection:
+            return {row.id: _image(row) for row in await connection.execute(query)}
+
+    async def newest(
+        self, *, limit: int, before: tuple[datetime, UUID] | None = None
+    ) -> list[Image]:
+        """Return images, the last indexed first, from after the (indexed_at, id) `before`."""
+        position = tuple_(IMAGES.c.indexed_at, IMAGES.c.id)
+        query = (
+            select(*_DETAILS)
+            .order_by(IMAGES.c.indexed_at.desc(), IMAGES.c.id.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            query = query.where(position < before)
+        async with self._database.begin() as connection:
+            return [_image(row) for row in await connection.execute(query)]
+
+    async def thumbnail(self, image_id: UUID) -> tuple[str, bytes] | None:
+        """Return an image's sha256 and its JPEG thumbnail."""
+        query = select(IMAGES.c.sha256, IMAGES.c.thumbnail).where(IMAGES.c.id == image_id)
+        async with self._database.begin() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return None if row is None else (row.sha256, bytes(row.thumbnail))
+
+    async def thumbnails(self, *, after: UUID | None, limit: int) -> list[tuple[Image, bytes]]:
+        """Return images with their thumbnails, in the order of their ids, from behind `after`."""
+        query = select(IMAGES).order_by(IMAGES.c.id).limit(limit)
+        if after is not None:
+            query = query.where(IMAGES.c.id > after)
+        async with self._database.begin() as connection:
+            return [(_image(row), bytes(row.thumbnail)) for row in await connection.execute(query)]
+
+    async def count(self) -> int:
+        """Return the number of images."""
+        async with self._database.begin() as connection:
+            return await connection.scalar(select(func.count()).select_from(IMAGES)) or 0
+
+    async def upsert(self, connection: AsyncConnection, entry: Entry, picture: Picture) -> bool:
+        """Insert the picture at its URL, or replace what is there; return whether it is new."""
+        values: dict[str, Any] = {
+            "url": entry.url,
+            "sha256": picture.sha256,
+            "dhash": picture.dhash,
+            "bytes": picture.bytes,
+            "width": picture.width,
+            "height": picture.height,
+            "format": picture.format,
+            "exif": picture.exif,
+            "title": entry.title,
+            "description": entry.description,
+            "tags": list(entry.tags),
+            "thumbnail": picture.thumbnail,
+        }
+        statement = insert(IMAGES).values(id=entry.id, **values)
+        # A row that this statement inserted, and not one that it updated, has no xmax.
+        inserted = literal_column("xmax = 0", Boolean)
+        replace = statement.on_conflict_do_update(
+            index_elements=[IMAGES.c.id], set_={**values, "updated_at": func.now()}
+        ).returning(inserted)
+        return bool(await connection.scalar(replace))
+
+    async def describe(self, connection: AsyncConnection, entry: Entry) -> None:
+        """Replace the title, description and tags of an image."""
+        await connection.execute(
+            IMAGES.update()
+            .where(IMAGES.c.id == entry.id)
+            .values(
+                title=entry.title,
+                description=entry.description,
+                tags=list(entry.tags),
+                updated_at=func.now(),
+            )
+        )
+
+    async def delete(self, connection: AsyncConnection, ids: Iterable[UUID]) -> int:
+        """Delete images; return how many there were."""
+        result = await connection.execute(delete(IMAGES).where(IMAGES.c.id.in_(list(ids))))
+        return result.rowcount
+
+
+def indexed_encoders(connection: Connection) -> list[str]:
+    """Return the sources of the encoders whose indexes hold vectors, the last used first."""
+    query = select(ENCODERS.c.source, ENCODERS.c.vector_table).order_by(ENCODERS.c.used_at.desc())
+    rows = connection.execute(query).all()
+    existing = set(inspect(connection).get_table_names())
+    return [
+        row.source
+        for row in rows
+        if row.vector_table in existing
+        and connection.scalar(select(1).select_from(table(row.vector_table)).limit(1))
+    ]
+
+
+def record_encoder(
+    connection: Connection,
+    *,
+    source: str,
+    name: str,
+    fingerprint: str,
+    dimensions: int,
+    vector_table: str,
+) -> None:
+    """Write down that the encoder is in use from now on."""
+    statement = insert(ENCODERS).values(
+        name=name,
+        fingerprint=fingerprint,
+        source=source,
+        dimensions=dimensions,
+        vector_table=vector_table,
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[ENCODERS.c.name, ENCODERS.c.fingerprint],
+            # Not now(), which is the transaction's start: set-ups wait for each other.
+            set_={"source": source, "used_at": func.clock_timestamp()},
+        )
+    )
+
+
+def _image(row: Row[Any]) -> Image:
+    return Image(**{column.name: getattr(row, column.name) for column in _DETAILS})

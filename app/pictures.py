@@ -1,0 +1,223 @@
+"""From bytes to a `Picture`: decoded, turned upright, measured and hashed."""
+
+import asyncio
+import hashlib
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pillow_heif
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from app.problems import DamagedPicture, EmptyPicture, NotAPicture, TooManyPixels
+
+MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "AVIF": "image/avif",
+    "HEIF": "image/heic",
+    "MPO": "image/jpeg",
+}
+"""The formats that are read (Pillow's names), each with its media type."""
+
+# Enough for every encoder (CLIP's largest common input is 448 px) and for a 256 px thumbnail.
+WORKING_SIDE = 512
+THUMBNAIL_SIDE = 256
+THUMBNAIL_LONGEST_SIDE = 2048
+
+pillow_heif.register_heif_opener()
+# The limit is ours (`max_pixels`), checked before decoding; Pillow's would only warn below twice its own.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture.
+
+    `image` is RGB and upright, shrunk by a whole factor so that its short side stays at least
+    512 px; `width` and `height` are the upright picture's own. `dhash` is a signed 64-bit integer.
+    `thumbnail` is a JPEG of 256 px on the short side, or of the picture's own size if that is smaller.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    format: str
+    sha256: str
+    bytes: int
+    dhash: int
+    exif: dict[str, str | int | float]
+    thumbnail: bytes
+
+
+class Decoder:
+    """Decodes pictures in the threads it is given, so that no one else waits."""
+
+    def __init__(self, threads: Executor, *, max_pixels: int) -> None:
+        self._threads = threads
+        self._max_pixels = max_pixels
+
+    async def decode(self, data: bytes) -> Picture:
+        """Decode `data`; raises what `decode` raises."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self.decode_now, data)
+
+    def decode_now(self, data: bytes) -> Picture:
+        """Decode `data` in the calling thread."""
+        return decode(data, max_pixels=self._max_pixels)
+
+
+def decode(data: bytes, *, max_pixels: int) -> Picture:
+    """Decode the first frame of a picture file.
+
+    Raises `EmptyPicture`, `NotAPicture`, `TooManyPixels` (before any pixel is decoded) or
+    `DamagedPicture`.
+    """
+    source = _open(data)
+    if source.width * source.height > max_pixels:
+        raise TooManyPixels(
+            f"The picture has {source.width} x {source.height} pixels; "
+            f"this server accepts {max_pixels:,} in all."
+        )
+    format_name = source.format or ""
+    width, height = source.size
+    try:
+        # Pillow reports what is odd about a file as warnings, and what is wrong with it as nearly
+        # any exception: struct.error, SyntaxError, zlib.error, OSError, ValueError, ...
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exif = source.getexif()
+            source.draft("RGB", (WORKING_SIDE, WORKING_SIDE))
+            source.load()
+            if exif.get(ExifTags.Base.Orientation, 1) >= 5:
+                width, height = height, width
+            image = _rgb(_shrink(ImageOps.exif_transpose(source)))
+            tags = _readable(exif)
+    except MemoryError:
+        raise
+    except Exception as exc:
+        raise DamagedPicture from exc
+    return Picture(
+        image=image,
+        width=width,
+        height=height,
+        format=format_name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        dhash=dhash(image),
+        exif=tags,
+        thumbnail=_thumbnail(image),
+    )
+
+
+def dhash(image: Image.Image) -> int:
+    """Return the 64-bit difference hash of a picture, as a signed integer (Postgres' bigint).
+
+    Each bit says whether a pixel of the 9 x 8 grey miniature is darker than its right neighbour
+    (N. Krawetz, "Kind of Like That", 2013).
+    """
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.LANCZOS))
+    bits = np.packbits(grey[:, 1:] > grey[:, :-1])
+    return int.from_bytes(bits.tobytes(), "big", signed=True)
+
+
+def hamming(a: int, b: int) -> int:
+    """Return the number of bits, 0 to 64, in which two hashes differ."""
+    return ((a ^ b) & 0xFFFF_FFFF_FFFF_FFFF).bit_count()
+
+
+def _open(data: bytes) -> Image.Image:
+    if not data:
+        raise EmptyPicture
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(BytesIO(data), formats=tuple(MEDIA_TYPES))
+    except UnidentifiedImageError as exc:
+        raise NotAPicture from exc
+    except MemoryError:
+        raise
+    except Exception as exc:
+        raise DamagedPicture from exc
+
+
+def _shrink(image: Image.Image) -> Image.Image:
+    factor = min(image.size) // WORKING_SIDE
+    # Palettes cannot be averaged; they are expanded first.
+    if factor < 2 or image.mode in {"P", "PA", "1"}:
+        return image
+    return image.reduce(factor)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode to RGB: deep greys scaled to 8 bits, transparency laid on white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_eight_bits(np.asarray(image, dtype=np.float64))).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _eight_bits(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, Any]:
+    values = np.nan_to_num(values)
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 65535:
+        values = (values - low) / (high - low) * 255
+    elif high > 255:
+        values = values / 257
+    elif high <= 1:
+        values = values * 255
+    return np.round(values).astype(np.uint8)
+
+
+def _thumbnail(image: Image.Image) -> bytes:
+    scale = min(1, THUMBNAIL_SIDE / min(image.size), THUMBNAIL_LONGEST_SIDE / max(image.size))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    small = image.resize((width, height), Image.Resampling.LANCZOS)
+    out = BytesIO()
+    small.save(out, "JPEG", quality=85)
+    return out.getvalue()
+
+
+def _readable(exif: Image.Exif) -> dict[str, str | int | float]:
+    """Return the EXIF tags that people read, by name, as JSON can hold them."""
+    tags: dict[int, Any] = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
+    named = _named(tags, ExifTags.TAGS)
+    gps = _named(exif.get_ifd(ExifTags.IFD.GPSInfo), ExifTags.GPSTAGS)
+    return {**named, **gps}
+
+
+def _named(tags: Mapping[int, Any], names: Mapping[int, str]) -> dict[str, str | int | float]:
+    readable: dict[str, str | int | float] = {}
+    for tag, value in tags.items():
+        name, plain = names.get(tag), _plain(value)
+        if name is not None and plain is not None:
+            readable[name] = plain
+    return readable
+
+
+def _plain(value: object) -> str | int | float | None:
+    if isinstance(value, bool | int):
+        return int(value)
+    if isinstance(value, str):
+        # Postgres' text holds no NUL, and its JSON no lone surrogate.
+        text = value.replace("\0", "").encode("utf-8", "replace").decode().strip()
+        return text[:1000] or None
+    if isinstance(value, tuple):
+        parts: list[str] = [str(_plain(part)) for part in value]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return " ".join(parts)[:1000]
+    try:
+        number = float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if np.isfinite(number) else None

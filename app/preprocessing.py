@@ -1,0 +1,109 @@
+"""From a picture to a model's input, as its `preprocessor_config.json` says.
+
+The steps and their defaults are those of CLIP's own preprocessing (resize the short side bicubically,
+centre crop, scale to 0..1, normalise) in the form that Hugging Face's image processors write down.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.problems import UnusableEncoder
+
+# https://github.com/openai/CLIP, clip.py: the mean and deviation of its training pictures.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# A picture of 1 x 100,000 pixels, resized by its short side, would fill the memory; what the centre
+# crop cuts off anyway is cut off before.
+LONGEST_ASPECT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """One model's preprocessing.
+
+    `size` is either the length of the short side, or (height, width) to squash to; `crop` is
+    (height, width) of the centre crop, or None for none.
+    """
+
+    size: int | tuple[int, int] | None = 224
+    crop: tuple[int, int] | None = (224, 224)
+    resample: Image.Resampling = Image.Resampling.BICUBIC
+    scale: float | None = 1 / 255
+    mean: tuple[float, ...] | None = CLIP_MEAN
+    std: tuple[float, ...] | None = CLIP_STD
+
+    def __call__(self, image: Image.Image) -> NDArray[np.float32]:
+        """Return the RGB picture as (3, height, width) float32."""
+        if self.crop is not None:
+            image = _centre_crop(image, *(min(s, LONGEST_ASPECT * min(image.size)) for s in (image.height, image.width)))
+        if self.size is not None:
+            image = image.resize(self._target(image.size), self.resample)
+        if self.crop is not None:
+            image = _centre_crop(image, *self.crop)
+        pixels = np.asarray(image, dtype=np.float32)
+        if self.scale is not None:
+            pixels = pixels * np.float32(self.scale)
+        if self.mean is not None and self.std is not None:
+            pixels = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+
+    def _target(self, size: tuple[int, int]) -> tuple[int, int]:
+        if isinstance(self.size, tuple):
+            height, width = self.size
+            return width, height
+        assert self.size is not None  # noqa: S101
+        width, height = size
+        # The long side is cut off, not rounded, as torchvision and transformers do.
+        if width <= height:
+            return self.size, int(self.size * height / width)
+        return int(self.size * width / height), self.size
+
+
+def read_preprocessing(path: Path) -> Preprocessing:
+    """Read a `preprocessor_config.json`; raises `UnusableEncoder` when it cannot be followed."""
+    try:
+        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return Preprocessing(
+            size=_size(config.get("size", 224)) if config.get("do_resize", True) else None,
+            crop=_crop(config) if config.get("do_center_crop", True) else None,
+            resample=Image.Resampling(config.get("resample", Image.Resampling.BICUBIC)),
+            scale=config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else None,
+            mean=_triple(config, "image_mean", CLIP_MEAN),
+            std=_triple(config, "image_std", CLIP_STD),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise UnusableEncoder(f"{path.name} in {path.parent} cannot be read: {exc}") from exc
+
+
+def _size(size: int | dict[str, int]) -> int | tuple[int, int]:
+    if isinstance(size, int):
+        return size
+    if "shortest_edge" in size:
+        return size["shortest_edge"]
+    return size["height"], size["width"]
+
+
+def _crop(config: dict[str, Any]) -> tuple[int, int]:
+    crop: int | dict[str, int] = config.get("crop_size", 224)
+    if isinstance(crop, int):
+        return crop, crop
+    return crop["height"], crop["width"]
+
+
+def _triple(
+    config: dict[str, Any], key: str, default: tuple[float, ...]
+) -> tuple[float, ...] | None:
+    return tuple(config.get(key, default)) if config.get("do_normalize", True) else None
+
+
+def _centre_crop(image: Image.Image, height: int, width: int) -> Image.Image:
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    # Beyond the picture's edge, `crop` fills with black, as the reference implementations pad.
+    return image.crop((left, top, left + width, top + height))

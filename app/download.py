@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from urllib.parse import urlsplit
@@ -36,8 +36,8 @@ NAT64 = IPv6Network("64:ff9b::/96")
 class Fetcher:
     """Fetches pictures over HTTP: at most 8 at once, 2 per host.
 
-    Only public addresses are fetched, and those that `allow` names (hosts or CIDRs). `timeout_s` covers
-    one URL with all its redirects; `max_bytes` is enforced while reading.
+    Only public addresses are fetched, and those that `allow` names (hosts or CIDRs). `timeout_s`
+    covers one URL with all its redirects; `max_bytes` is enforced while reading.
     """
 
     def __init__(self, *, allow: Sequence[str], timeout_s: float, max_bytes: int) -> None:
@@ -94,7 +94,7 @@ class Fetcher:
         raise TooManyRedirects(f"The URL redirects more than {MOST_REDIRECTS} times.")
 
     @asynccontextmanager
-    async def _open(self, url: str) -> AsyncIterator[httpx.Response]:
+    async def _open(self, url: str) -> AsyncGenerator[httpx.Response]:
         # Resolved and checked here first: the client's own check comes after a connection is made.
         await self._check(_host(url), urlsplit(url).port or 443)
         async with self._client.stream("GET", url) as response:

@@ -24,7 +24,7 @@ MAX_BATCH = 16
 class Model(Protocol):
     """What the encoder asks of a model; its vectors need not have unit length.
 
-    `name` and `fingerprint` together are its identity: vectors of two identities are never compared.
+    `name` and `fingerprint` are its identity: vectors of two identities are never compared.
     `prepare` may be called from several threads, the others from one each.
     """
 
@@ -55,8 +55,8 @@ class Encoder:
     """A model behind two batchers, one for pictures and one for texts.
 
     Every vector is float32 of unit length. Usable from an event loop (`embed_image`, `embed_text`)
-    and from threads (`submit_image`, `submit_text`). `source` is the value of `ENCODER` that leads to
-    the same model again.
+    and from threads (`submit_image`, `submit_text`). `source` is the value of `ENCODER` that leads
+    to the same model again.
     """
 
     def __init__(self, model: Model, *, source: str, threads: int = 2) -> None:
@@ -84,8 +84,8 @@ class Encoder:
         """Queue a text for inference; raises `NoTextTower` if the model reads pictures only."""
         if not self.has_text:
             raise NoTextTower(
-                f"The encoder {self.model.name} reads pictures only. For search by text, start the "
-                "server with ENCODER=clip."
+                f"The encoder {self.model.name} reads pictures only. For search by text, set "
+                "ENCODER=clip."
             )
         return self.texts.submit(text)
 
@@ -155,7 +155,7 @@ class Batcher(Generic[T]):
         self.items += len(batch)
         try:
             vectors = unit(self._embed([item for item, _ in batch]))
-        except Exception as exc:  # noqa: BLE001
+        except Exception as exc:
             for _, future in batch:
                 future.set_exception(exc)
             return

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,7 +16,7 @@ from app.database import Database
 from app.download import Fetcher
 from app.encoder import Encoder
 from app.media import Media
-from app.pictures import Decoder, Picture
+from app.pictures import SUFFIXES, Decoder
 from app.problems import NotAPicture, NotFound, PictureTooLarge, Problem, Unavailable
 from app.store import ImageVectorStore, image_node
 
@@ -82,7 +82,7 @@ class Indexer:
         """Fetch and index one picture."""
         return await self._outcome(entry, lambda: self._fetcher.fetch(entry.url))
 
-    async def upsert_upload(self, data: bytes, *, title: str = "") -> Outcome:
+    async def upsert_upload(self, data: bytes, *, title: str) -> Outcome:
         """Index an uploaded file and keep it; the same bytes are the same picture."""
         sha256 = hashlib.sha256(data).hexdigest()
         entry = Entry(UPLOAD_SCHEME + sha256, title=title)
@@ -97,7 +97,8 @@ class Indexer:
 
     async def upsert_file(self, path: Path) -> Outcome:
         """Index a file of this machine, where it stays."""
-        entry = Entry(path.resolve().as_uri(), title=path.stem)
+        place = await asyncio.to_thread(path.resolve)
+        entry = Entry(place.as_uri(), title=path.stem)
         return await self._outcome(entry, lambda: asyncio.to_thread(self._read_file, path))
 
     async def original(self, image: Image) -> bytes | None:
@@ -125,7 +126,7 @@ class Indexer:
         if image.url.startswith(UPLOAD_SCHEME):
             await self._media.delete(image.sha256)
 
-    async def reindex(self, *, batch: int = 64) -> AsyncIterator[int]:
+    async def reindex(self, *, batch: int = 64) -> AsyncGenerator[int]:
         """Embed, from their thumbnails, the images that this encoder has no vector of.
 
         Yields the number of images looked at so far.
@@ -142,7 +143,7 @@ class Indexer:
     async def _embed_thumbnail(self, image: Image, thumbnail: bytes) -> None:
         picture = await self._decoder.decode(thumbnail)
         vector = await self._encoder.embed_image(picture.image)
-        entry = Entry(image.url, image.title, image.description, tuple(image.tags))
+        entry = Entry(image.url).over(image)
         async with self._database.begin() as connection:
             node = image_node(entry, sha256=image.sha256, vector=vector)
             await self._store.upsert(connection, [node])
@@ -166,6 +167,7 @@ class Indexer:
 
     async def _upsert(self, entry: Entry, data: bytes, *, keep: bool) -> Status:
         existing = await self._catalog.find(entry.id)
+        entry = entry.over(existing)
         if existing is not None and await self._is_current(existing, data):
             if entry.describes(existing) or keep:
                 return "unchanged"
@@ -208,13 +210,12 @@ class Indexer:
         return PictureTooLarge(f"The file is larger than {self._max_bytes / 1e6:g} MB.")
 
 
-def picture_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+def picture_files(folder: Path) -> list[Path]:
     """Return the files under a folder, hidden ones left out, whose names end like pictures'."""
-    wanted = {suffix.lower() for suffix in suffixes}
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in wanted
+        if path.suffix.lower() in SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
     )

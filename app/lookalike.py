@@ -3,9 +3,8 @@
 The server and the commands both stand on it.
 """
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -45,15 +44,17 @@ class Lookalike:
 @asynccontextmanager
 async def open_lookalike(
     settings: Settings, *, announce: Callable[[str], None]
-) -> AsyncIterator[Lookalike]:
+) -> AsyncGenerator[Lookalike]:
     """Open the database and the encoder; `announce` is told what takes time or was decided.
+
+    Opening blocks the event loop, on which nothing else runs yet, so that Ctrl-C ends a download.
 
     Raises a `StartProblem`.
     """
     async with AsyncExitStack() as stack:
-        database = await asyncio.to_thread(open_database, settings)
+        database = open_database(settings)
         stack.push_async_callback(database.close)
-        encoder = await asyncio.to_thread(open_encoder, settings, database, announce)
+        encoder = open_encoder(settings, database, announce)
         stack.callback(encoder.close)
         threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
         stack.callback(threads.shutdown)
@@ -63,7 +64,7 @@ async def open_lookalike(
             max_bytes=settings.max_upload_bytes,
         )
         stack.push_async_callback(fetcher.close)
-        store = await asyncio.to_thread(open_store, database, encoder)
+        store = open_store(database, encoder)
         catalog = Catalog(database)
         decoder = Decoder(threads, max_pixels=settings.max_pixels)
         lookalike = Lookalike(
@@ -129,7 +130,7 @@ def load_encoder(
 def open_store(database: Database, encoder: Encoder) -> ImageVectorStore:
     """Set up the encoder's vector table, and write down that it is in use."""
     store = ImageVectorStore.for_encoder(database, encoder)
-    # The store sets up on connections of its own; holding the lock keeps other servers out meanwhile.
+    # The store sets up on connections of its own; the lock keeps other servers out meanwhile.
     with database.set_up() as connection:
         store.set_up()
         record_encoder(

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 
-from app.preprocessing import Preprocessing, read_preprocessing
+from app.preprocessing import read_preprocessing
 from app.problems import UnusableEncoder
 
 Vectors = NDArray[np.float32]
@@ -78,7 +78,8 @@ class OnnxModel:
             raise UnusableEncoder(f"The model {self.name} cannot embed a picture: {exc}") from exc
         if vectors.ndim != 2:
             raise UnusableEncoder(
-                f"The model {self.name} answers with the shape {vectors.shape}, not one vector per picture."
+                f"The model {self.name} answers with the shape {vectors.shape}, "
+                "not one vector per picture."
             )
         return int(vectors.shape[1])
 
@@ -88,23 +89,30 @@ class _Tower:
 
     def __init__(self, path: Path, expected_input: str, output: str) -> None:
         if not path.exists():
-            raise UnusableEncoder(f"There is no {path.parent.name}/{path.name} in {path.parent.parent}.")
+            raise UnusableEncoder(
+                f"There is no {path.parent.name}/{path.name} in {path.parent.parent}."
+            )
         try:
-            self._session = onnxruntime.InferenceSession(str(path), _session_options())
+            self._session: Any = onnxruntime.InferenceSession(str(path), _session_options())
         except Exception as exc:
             raise UnusableEncoder(f"{path} is not an ONNX model that can be loaded: {exc}") from exc
-        self.inputs = {given.name for given in self._session.get_inputs()}
-        outputs = [given.name for given in self._session.get_outputs()]
+        self.inputs: set[str] = {given.name for given in self._session.get_inputs()}
+        outputs: list[str] = [given.name for given in self._session.get_outputs()]
         if expected_input not in self.inputs:
-            raise UnusableEncoder(f"{path} has no input {expected_input}; it has {sorted(self.inputs)}.")
+            raise UnusableEncoder(
+                f"{path} has no input {expected_input}; it has {sorted(self.inputs)}."
+            )
         if output not in outputs:
             raise UnusableEncoder(f"{path} has no output {output}; it has {outputs}.")
         self._output = output
 
     def fixed_length(self, name: str) -> int | None:
         """Return the second dimension of an input, if the graph fixes it."""
-        shape = next(given.shape for given in self._session.get_inputs() if given.name == name)
-        return shape[1] if isinstance(shape[1], int) else None
+        shape: list[int | str] = next(
+            given.shape for given in self._session.get_inputs() if given.name == name
+        )
+        length = shape[1]
+        return length if isinstance(length, int) else None
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> Vectors:
         (vectors,) = self._session.run([self._output], feeds)
@@ -165,8 +173,8 @@ def _pad_id(directory: Path, tokenizer: Tokenizer) -> int:
     return tokenizer.encode("").ids[-1] if tokenizer.encode("").ids else 0
 
 
-def _session_options() -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
+def _session_options() -> Any:
+    options = cast(Any, onnxruntime).SessionOptions()
     options.log_severity_level = 3
     # Spinning threads would take the cores that decoding and Postgres need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -45,7 +45,8 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/query",
-        "Find the URLs of pictures whose similarity to `file` is above 0.90, best first, at most 100.",
+        "Find the URLs of the pictures whose similarity to `file` is above 0.90, best first, "
+        "at most 100.",
         answer=QUERY_SCHEMA,
         form={"file": FILE},
         failures=(400, 413, 415, 422, 503),
@@ -53,7 +54,8 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/search",
-        "Find the pictures that look like `file` or the picture at `url`, or that `text` describes.",
+        "Find the pictures that look like `file` or like the picture at `url`, or that `text` "
+        "describes.",
         answer=schemas.SearchResponse,
         body=schemas.SearchRequest,
         form={"file": FILE},
@@ -114,9 +116,7 @@ OPERATIONS = [
         answer=schemas.StatsResponse,
         failures=(503,),
     ),
-    Operation(
-        "get", "/healthz", "Say that the process runs.", answer=schemas.HealthResponse
-    ),
+    Operation("get", "/healthz", "Say that the process runs.", answer=schemas.HealthResponse),
     Operation(
         "get",
         "/readyz",
@@ -137,7 +137,7 @@ def openapi_document() -> dict[str, Any]:
         "info": {
             "title": "Lookalike",
             "version": VERSION,
-            "description": "Reverse image search: show it a picture, get the pictures that look alike.",
+            "description": "Reverse image search: show a picture, get those that look alike.",
         },
         "paths": paths,
         "components": {
@@ -156,7 +156,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
     for status in sorted(failures):
         document["responses"][str(status)] = {
             "description": "A problem document (RFC 9457).",
-            "content": {"application/problem+json": {"schema": _reference(schemas.ProblemDocument)}},
+            "content": {
+                "application/problem+json": {"schema": _reference(schemas.ProblemDocument)}
+            },
         }
     parameters = ([ID] if "{id}" in operation.path else []) + _parameters(operation.query)
     if parameters:
@@ -173,8 +175,13 @@ def _operation(operation: Operation) -> dict[str, Any]:
 def _answer(operation: Operation) -> dict[str, Any]:
     if operation.answer is None:
         return {"description": "Done."}
-    schema = operation.answer if isinstance(operation.answer, dict) else _reference(operation.answer)
-    return {"description": operation.summary, "content": {operation.answer_type: {"schema": schema}}}
+    schema = (
+        operation.answer if isinstance(operation.answer, dict) else _reference(operation.answer)
+    )
+    return {
+        "description": operation.summary,
+        "content": {operation.answer_type: {"schema": schema}},
+    }
 
 
 def _body(operation: Operation) -> dict[str, Any]:
@@ -182,7 +189,8 @@ def _body(operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         content["application/json"] = {"schema": _reference(operation.body)}
     if operation.form is not None:
-        fields = operation.body.model_json_schema()["properties"] if operation.body else {}
+        body = operation.body
+        fields: dict[str, Any] = body.model_json_schema()["properties"] if body else {}
         schema: dict[str, Any] = {"type": "object", "properties": {**operation.form, **fields}}
         if operation.body is None:
             schema["required"] = list(operation.form)

@@ -1,11 +1,14 @@
 """The HTML endpoints; each works as a plain form or link, without JavaScript."""
 
 import base64
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from markupsafe import Markup, escape
 from starlette.datastructures import UploadFile
+from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.templating import Jinja2Templates
 
@@ -20,30 +23,36 @@ from app.api import (
     parts,
     run_search,
     uploaded,
+    without_empty,
 )
 from app.catalog import Entry, Image
 from app.indexing import Outcome
-from app.pictures import MEDIA_TYPES
-from app.problems import InvalidRequest, NoPicture, Problem
+from app.pictures import MEDIA_TYPES, SUFFIXES
+from app.problems import InvalidRequest, NoPicture, Problem, StartProblem
 from app.search import Results
 
 NEIGHBOURS = 24
+NEWEST = 12
 IMAGES_PER_PAGE = 60
-
-# Below the threshold, the page offers no more than a reader would look at.
-CLOSEST_ANYWAY = 24
 
 templates = Jinja2Templates(Path(__file__).parent / "templates")
 
 
+def code(text: str) -> Markup:
+    """Return text with what stands between backticks marked up as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+templates.env.filters["code"] = code
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A search as the page shows it again: what was asked, and a preview of the picture."""
+    """A search as the form shows it again."""
 
-    url: str = ""
-    text: str = ""
-    min_similarity: float = 0.0
-    preview: str = ""
+    url: str
+    text: str
+    min_similarity: float
 
 
 async def search_page(request: Request) -> Response:
@@ -62,15 +71,14 @@ async def search_page(request: Request) -> Response:
     asked = bool(data or fields.get("url") or fields.get("text"))
     shown = _shown(request, fields)
     if not asked:
-        problem = NoPicture("Choose a picture or give an address.") if request.method == "POST" else None
+        problem = (
+            NoPicture("Choose a picture or give an address.") if request.method == "POST" else None
+        )
         return await _search_page(request, shown, problem=problem)
     try:
-        wanted = parse(schemas.SearchRequest, _search_fields(fields))
+        wanted = parse(schemas.SearchRequest, without_empty(fields))
         # A file wins over an address that is still in the form.
         wanted = wanted.model_copy(update={"url": None, "text": None}) if data else wanted
-        if data:
-            picture = await parts(request).searcher.decode(data)
-            shown = _with_preview(shown, picture.thumbnail)
         results = await run_search(request, wanted, data)
     except Problem as problem:
         return await _search_page(request, shown, problem=problem)
@@ -85,7 +93,11 @@ async def picture_page(request: Request) -> Response:
         image, limit=NEIGHBOURS, min_similarity=lookalike.settings.min_similarity
     )
     return _page(
-        request, "picture.html", image=image, results=neighbours, dhash=f"{image.dhash & (1 << 64) - 1:016x}"
+        request,
+        "picture.html",
+        image=image,
+        results=neighbours,
+        dhash=f"{image.dhash & (1 << 64) - 1:016x}",
     )
 
 
@@ -130,7 +142,8 @@ async def _search_page(
     results: Results | None = None,
     problem: Problem | None = None,
 ) -> Response:
-    lookalike = parts(request)
+    catalog = parts(request).catalog
+    nothing_asked = results is None and problem is None
     return _page(
         request,
         "search.html",
@@ -138,8 +151,9 @@ async def _search_page(
         shown=shown,
         results=results,
         problem=problem,
-        total=await lookalike.catalog.count(),
-        closest=CLOSEST_ANYWAY,
+        total=await catalog.count(),
+        newest=await catalog.newest(limit=NEWEST) if nothing_asked else [],
+        preview=_preview(results),
         accept=_accept(),
     )
 
@@ -153,7 +167,8 @@ async def _index_form(request: Request) -> list[Outcome]:
             raise NoPicture("Give addresses, one per line, or choose pictures.")
         if len(urls) > schemas.MOST_IMAGES_PER_REQUEST:
             raise InvalidRequest(
-                f"At most {schemas.MOST_IMAGES_PER_REQUEST} addresses at once; these are {len(urls)}."
+                f"At most {schemas.MOST_IMAGES_PER_REQUEST} addresses at once; "
+                f"these are {len(urls)}."
             )
         outcomes = await parts(request).indexer.upsert_urls([Entry(url) for url in urls])
         return outcomes + (await index_uploads(request, form) if files else [])
@@ -169,24 +184,23 @@ def _shown(request: Request, fields: dict[str, str]) -> Shown:
     return Shown(url=url, text=fields.get("text", ""), min_similarity=lowest)
 
 
-def _search_fields(fields: dict[str, str]) -> dict[str, str]:
-    return {name: value.strip() for name, value in fields.items() if value.strip()}
-
-
-def _with_preview(shown: Shown, thumbnail: bytes) -> Shown:
-    encoded = base64.b64encode(thumbnail).decode()
-    return Shown(shown.url, shown.text, shown.min_similarity, f"data:image/jpeg;base64,{encoded}")
+def _preview(results: Results | None) -> str | None:
+    """Return the query picture as an address that the page can show."""
+    if results is None or results.picture is None:
+        return None
+    return f"data:image/jpeg;base64,{base64.b64encode(results.picture.thumbnail).decode()}"
 
 
 def _accept() -> str:
-    return ",".join(sorted({*MEDIA_TYPES.values(), "image/heif", ".heic", ".heif", ".avif"}))
+    return ",".join(sorted({*MEDIA_TYPES.values(), *SUFFIXES}))
 
 
 def _all_problems() -> list[type[Problem]]:
     def below(problem: type[Problem]) -> list[type[Problem]]:
         return [problem, *(leaf for child in problem.__subclasses__() for leaf in below(child))]
 
-    return below(Problem)
+    never_sent = {StartProblem, *StartProblem.__subclasses__()}
+    return [problem for problem in below(Problem) if problem not in never_sent]
 
 
 def _page(request: Request, name: str, *, status_code: int = 200, **context: Any) -> Response:
@@ -195,7 +209,7 @@ def _page(request: Request, name: str, *, status_code: int = 200, **context: Any
 
     encoder = parts(request).encoder
     return templates.TemplateResponse(
-        request,
+        cast(HttpRequest, request),
         name,
         {**context, "encoder": encoder, "original": original},
         status_code=status_code,

@@ -34,8 +34,13 @@ THUMBNAIL_SIDE = 256
 THUMBNAIL_LONGEST_SIDE = 2048
 
 pillow_heif.register_heif_opener()
-# The limit is ours (`max_pixels`), checked before decoding; Pillow's would only warn below twice its own.
+# The limit is ours (`max_pixels`), checked before decoding; Pillow's only warns at first.
 Image.MAX_IMAGE_PIXELS = None
+
+SUFFIXES = frozenset(
+    suffix for suffix, name in Image.registered_extensions().items() if name in MEDIA_TYPES
+)
+"""What the names of such files end in, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Picture:
 
     `image` is RGB and upright, shrunk by a whole factor so that its short side stays at least
     512 px; `width` and `height` are the upright picture's own. `dhash` is a signed 64-bit integer.
-    `thumbnail` is a JPEG of 256 px on the short side, or of the picture's own size if that is smaller.
+    `thumbnail` is a JPEG of 256 px on the short side, or of the picture's own size if smaller.
     """
 
     image: Image.Image
@@ -52,7 +57,7 @@ class Picture:
     height: int
     format: str
     sha256: str
-    bytes: int
+    file_bytes: int
     dhash: int
     exif: dict[str, str | int | float]
     thumbnail: bytes
@@ -111,7 +116,7 @@ def decode(data: bytes, *, max_pixels: int) -> Picture:
         height=height,
         format=format_name,
         sha256=hashlib.sha256(data).hexdigest(),
-        bytes=len(data),
+        file_bytes=len(data),
         dhash=dhash(image),
         exif=tags,
         thumbnail=_thumbnail(image),

@@ -1,7 +1,8 @@
 """From a picture to a model's input, as its `preprocessor_config.json` says.
 
-The steps and their defaults are those of CLIP's own preprocessing (resize the short side bicubically,
-centre crop, scale to 0..1, normalise) in the form that Hugging Face's image processors write down.
+The steps and their defaults are those of CLIP's own preprocessing (resize the short side
+bicubically, centre crop, scale to 0..1, normalise) in the form that Hugging Face's image processors
+write down.
 """
 
 import json
@@ -42,7 +43,10 @@ class Preprocessing:
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
         """Return the RGB picture as (3, height, width) float32."""
         if self.crop is not None:
-            image = _centre_crop(image, *(min(s, LONGEST_ASPECT * min(image.size)) for s in (image.height, image.width)))
+            image = _centre_crop(
+                image,
+                *(min(s, LONGEST_ASPECT * min(image.size)) for s in (image.height, image.width)),
+            )
         if self.size is not None:
             image = image.resize(self._target(image.size), self.resample)
         if self.crop is not None:

@@ -48,7 +48,7 @@ class ProblemDocument(TypedDict):
     detail: str
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818 - the field's word (RFC 9457)
     """Something went wrong inside the server."""
 
     status = 500

@@ -1,7 +1,7 @@
 """The int8 form of an image tower, and how far it agrees with fp32.
 
-Dynamic, per channel, of MatMul and Gemm only: convolutions lose more than they gain. The result and
-the measured agreement are kept beside the model, or under `DATA_DIR` where that cannot be written to.
+Dynamic, per channel, of MatMul and Gemm only: convolutions lose more than they gain. The result
+and the measured agreement are kept beside the model, or under `DATA_DIR` where that is read-only.
 """
 
 import json
@@ -11,10 +11,14 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    QuantType,
+    quantize_dynamic,  # pyright: ignore[reportUnknownVariableType]
+)
 from PIL import Image
 
 from app.onnx_model import VISION, OnnxModel, Vectors, fingerprint
@@ -111,10 +115,11 @@ def probe(seed: int) -> Image.Image:
     """Return a procedural picture: smooth colour, overlapping discs and a little noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:256, 0:256] / 256
-    pixels: np.ndarray[Any, np.dtype[np.float64]] = rng.uniform(0, 255, 3) * x[..., None]
-    pixels = pixels + rng.uniform(0, 255, 3) * (1 - y[..., None])
+    pixels: NDArray[np.float64] = np.zeros((256, 256, 3))
+    pixels += rng.uniform(0, 255, 3) * x[..., None]
+    pixels += rng.uniform(0, 255, 3) * (1 - y[..., None])
     for _ in range(40):
         disc = (x - rng.random()) ** 2 + (y - rng.random()) ** 2 < rng.uniform(0.02, 0.25) ** 2
         pixels[disc] = rng.uniform(0, 255, 3)
-    pixels = pixels + rng.normal(0, 8, pixels.shape)
+    pixels += rng.normal(0, 8, pixels.shape)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

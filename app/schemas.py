@@ -18,12 +18,12 @@ class Request(BaseModel):
 
 
 class ImageEntry(Request):
-    """A picture to index, with what is to be said of it."""
+    """A picture to index; what is left out stays as the index has it."""
 
     url: str
-    title: str = Field("", max_length=1000)
-    description: str = Field("", max_length=10_000)
-    tags: list[Tag] = Field([], max_length=100)
+    title: str | None = Field(None, max_length=1000)
+    description: str | None = Field(None, max_length=10_000)
+    tags: list[Tag] | None = Field(None, max_length=100)
 
 
 class UpsertRequest(Request):
@@ -46,7 +46,9 @@ class SearchRequest(Request):
     min_similarity: float | None = Field(
         None, ge=-1, le=1, description="The lowest cosine similarity of a result."
     )
-    limit: int | None = Field(None, ge=1, description="Most results; the server's TOP_K if left out.")
+    limit: int | None = Field(
+        None, ge=1, description="Most results; the server's TOP_K if left out."
+    )
 
 
 class ListRequest(Request):

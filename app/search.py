@@ -1,6 +1,6 @@
 """A search: the query's vector, the nearest images, and what each match means."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -47,11 +47,15 @@ class Timings(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The hits above the threshold, best first, and the nearest of those below it."""
+    """The hits above the threshold, best first, and the nearest of those below it.
+
+    `picture` is the query's, if it was a picture file.
+    """
 
     hits: list[Hit]
     below: list[Hit]
     took_ms: Timings
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class _Query:
     vector: Vector
     sha256: str | None = None
     dhash: int | None = None
+    picture: Picture | None = None
 
 
 class Searcher:
@@ -78,10 +83,6 @@ class Searcher:
         self._decoder = decoder
         self._running = 0
 
-    async def decode(self, data: bytes) -> Picture:
-        """Decode a query picture; raises a `PictureProblem`."""
-        return await self._decoder.decode(data)
-
     async def by_picture(self, data: bytes, *, limit: int, min_similarity: float) -> Results:
         """Find the images nearest to a picture file."""
         async with self._place():
@@ -90,7 +91,7 @@ class Searcher:
             clock.lap("decode")
             vector = await self._encoder.embed_image(picture.image)
             clock.lap("embed")
-            query = _Query(vector, picture.sha256, picture.dhash)
+            query = _Query(vector, picture.sha256, picture.dhash, picture)
             return await self._nearest(query, clock, limit=limit, min_similarity=min_similarity)
 
     async def by_text(self, text: str, *, limit: int, min_similarity: float) -> Results:
@@ -103,7 +104,7 @@ class Searcher:
             return await self._nearest(query, clock, limit=limit, min_similarity=min_similarity)
 
     async def by_image(self, image: Image, *, limit: int, min_similarity: float) -> Results:
-        """Find the other images nearest to one of the index; raises `NotFound` if it has no vector."""
+        """Find the other images nearest to one of them; raises `NotFound` without a vector."""
         async with self._place():
             clock = _Clock()
             vector = await self._store.vector(image.id)
@@ -130,10 +131,10 @@ class Searcher:
         hits = [_hit(images[i], similarity, query) for i, similarity in found if i in images]
         clock.lap("search")
         passing = sum(hit.similarity >= min_similarity for hit in hits)
-        return Results(hits[:passing], hits[passing:], clock.timings())
+        return Results(hits[:passing], hits[passing:], clock.timings(), query.picture)
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _place(self) -> AsyncGenerator[None]:
         if self._running >= MOST_SEARCHES:
             raise TooBusy
         self._running += 1

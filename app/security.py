@@ -26,8 +26,8 @@ HEADERS = {
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
-# A client that is told "too large" only hears it when its bytes are taken; more than this many times
-# the limit, it is cut off.
+# A client that is told "too large" only hears it when its bytes are taken; with more than this many
+# times the limit, it is cut off.
 DRAIN_FACTOR = 5
 
 
@@ -38,6 +38,8 @@ class SecurityHeaders:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (ASGI)."""
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
@@ -51,8 +53,8 @@ class SecurityHeaders:
 class WriteAccess:
     """Lets through who may change the index.
 
-    With keys: whoever sends one as a bearer token (or, from a browser, as a Basic password). Without:
-    clients on this machine that came here directly. Never a page of another site. Raises
+    With keys: whoever sends one as a bearer token (or, from a browser, as a Basic password).
+    Without: clients on this machine that came here directly. Never a page of another site. Raises
     `KeyRequired` or `NotAllowed`.
     """
 
@@ -61,6 +63,7 @@ class WriteAccess:
         self._keys = [key.get_secret_value().encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (ASGI)."""
         headers = Headers(scope=scope)
         _refuse_other_sites(headers)
         if self._keys:
@@ -85,6 +88,7 @@ class BodyLimit:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (ASGI)."""
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > self._max_bytes:
             await self._refuse(receive, 0)

@@ -1,8 +1,9 @@
 """The application: routes, middleware, handlers and the lifespan, as lists."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,7 +30,7 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
     """Return the application around parts that are open; `routes` come before its own."""
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[api.State]:
+    async def lifespan(_: Starlette) -> AsyncGenerator[api.State]:
         yield {"lookalike": lookalike}
 
     app = Starlette(
@@ -113,7 +114,7 @@ async def _unexpected(request: HttpRequest, _: Exception) -> Response:
 def _render(request: HttpRequest, problem: Problem) -> Response:
     wants_html = "text/html" in request.headers.get("accept", "")
     if wants_html and not request.url.path.startswith("/api/"):
-        return pages.problem_page(request, problem)
+        return pages.problem_page(cast(api.Request, request), problem)
     return JSONResponse(
         problem.document(), status_code=problem.status, media_type="application/problem+json"
     )

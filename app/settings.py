@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     )
     encoder: str = Field(
         "auto",
-        description="auto, builtin, clip, a Hugging Face hub id, a model folder, or llamaindex:NAME.",
+        description="auto, builtin, clip, a Hugging Face hub id, a folder, or llamaindex:NAME.",
     )
     precision: Literal["auto", "fp32", "int8"] = Field(
         "auto", description="auto keeps int8 where it agrees with fp32, and fp32 elsewhere."
@@ -55,7 +55,8 @@ class Settings(BaseSettings):
     max_upload_mb: float = Field(20, gt=0, description="Largest picture file, in megabytes.")
     max_pixels: int = Field(100_000_000, gt=0, description="Most pixels of one picture.")
     media_url: str | None = Field(
-        None, description="Where uploads are kept: a folder or any fsspec URL. DATA_DIR/media if unset."
+        None,
+        description="Where uploads are kept: a folder or any fsspec URL. DATA_DIR/media if unset.",
     )
 
     @field_validator("api_keys", "fetch_allow", mode="before")

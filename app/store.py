@@ -1,18 +1,22 @@
 """The vector store: LlamaIndex's PGVectorStore with what it lacks, and our encoder for LlamaIndex.
 
-One table per encoder, `halfvec` vectors under an HNSW index of cosine distance. Everything LlamaIndex
-does with a PGVectorStore works on it.
+One table per encoder, `halfvec` vectors under an HNSW index of cosine distance. Everything
+LlamaIndex does with a PGVectorStore works on it.
 """
+
+# LlamaIndex leaves the types of PGVectorStore's constructor, sessions, tables and rows open.
+# pyright: reportCallIssue=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID
 
+import numpy as np
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.embeddings import MultiModalEmbedding
@@ -21,7 +25,7 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter
 from llama_index.vector_stores.postgres import PGVectorStore
 from llama_index.vector_stores.postgres.base import DBEmbeddingRow
 from PIL import Image
-from sqlalchemy import Float, Index, Row, case, cast, delete, func, literal, not_, select, text
+from sqlalchemy import Float, Index, case, cast, delete, func, literal, not_, select, text
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
@@ -31,7 +35,6 @@ from app.database import Database, driver_errors
 from app.encoder import Encoder, Vector
 from app.pictures import decode
 
-# Like most of LlamaIndex, PGVectorStore leaves the types of its tables and rows open.
 Untyped: TypeAlias = Any
 
 # pgvector's own defaults (its README, "HNSW"); recall 0.991 at a million rows with ef_search 100.
@@ -44,8 +47,8 @@ HNSW_MOST_EF_SEARCH = 1000
 class ImageVectorStore(PGVectorStore):
     """One encoder's vectors.
 
-    `add` replaces the rows of known node ids instead of adding copies; filters reach the database as
-    bound parameters; settings of a query end with its transaction.
+    `add` replaces the rows of known node ids instead of adding copies; filters reach the database
+    as bound parameters; settings of a query end with its transaction.
     """
 
     @classmethod
@@ -95,7 +98,7 @@ class ImageVectorStore(PGVectorStore):
         query = select(self.table.c.embedding).where(self.table.c.node_id == str(image_id))
         async with self._transaction() as session:
             found = await session.scalar(query)
-        return None if found is None else found.to_numpy().astype("float32")
+        return None if found is None else np.array(found, np.float32)
 
     async def embedded(self, ids: Sequence[UUID]) -> dict[UUID, str]:
         """Return, for those ids that have a vector, the sha256 of the bytes it was made from."""
@@ -119,14 +122,14 @@ class ImageVectorStore(PGVectorStore):
         node_ids = [str(image_id) for image_id in ids]
         await connection.execute(delete(self.table).where(self.table.c.node_id.in_(node_ids)))
 
-    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Untyped) -> list[str]:
+    def add(self, nodes: Sequence[BaseNode], **_: Untyped) -> list[str]:
         """Upsert nodes; return their ids."""
         self._initialize()
         with self._session() as session, session.begin():
             session.execute(self._upsert_statement(nodes))
         return [node.node_id for node in nodes]
 
-    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Untyped) -> list[str]:
+    async def async_add(self, nodes: Sequence[BaseNode], **_: Untyped) -> list[str]:
         """Upsert nodes; return their ids."""
         self._initialize()
         async with self._async_session() as session, session.begin():
@@ -134,7 +137,7 @@ class ImageVectorStore(PGVectorStore):
         return [node.node_id for node in nodes]
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncSession]:
+    async def _transaction(self) -> AsyncGenerator[AsyncSession]:
         with driver_errors():
             async with self._async_session() as session, session.begin():
                 yield session
@@ -158,7 +161,9 @@ class ImageVectorStore(PGVectorStore):
         super()._create_tables_if_not_exists()
         with self._session() as session, session.begin():
             name = f"{self.table.name}_node_id"
-            Index(name, self.table.c.node_id, unique=True).create(session.connection(), checkfirst=True)
+            Index(name, self.table.c.node_id, unique=True).create(
+                session.connection(), checkfirst=True
+            )
 
     def _create_hnsw_index(self) -> None:
         """Make the index that the parameters describe, which its name repeats, the only one."""
@@ -179,7 +184,9 @@ class ImageVectorStore(PGVectorStore):
         )
         with self._session() as session, session.begin():
             connection = session.connection()
-            for other in connection.scalars(others, {"table": self.table.name, "wanted": name}).all():
+            for other in connection.scalars(
+                others, {"table": self.table.name, "wanted": name}
+            ).all():
                 quoted = connection.dialect.identifier_preparer.quote(other)
                 connection.execute(text(f"DROP INDEX {quoted}"))
             wanted.create(connection, checkfirst=True)
@@ -275,7 +282,7 @@ def _compare(left: Untyped, operator: FilterOperator, right: Untyped) -> ColumnE
             return left == right
 
 
-def _embedding_row(row: Row[Any]) -> DBEmbeddingRow:
+def _embedding_row(row: Untyped) -> DBEmbeddingRow:
     known = {"id", "node_id", "text", "metadata_", "distance"}
     return DBEmbeddingRow(
         node_id=row.node_id,

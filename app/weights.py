@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import (
+    HfApi,
+    snapshot_download,  # pyright: ignore[reportUnknownVariableType]
+)
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from app.problems import UnusableEncoder
@@ -89,7 +92,7 @@ def _cached(repository: str) -> Weights | None:
 def _hub_answers(repository: str) -> bool:
     try:
         HfApi().model_info(repository, timeout=HUB_ANSWERS_WITHIN_S)
-    except Exception:  # noqa: BLE001 - any failure to answer means the same here
+    except Exception:
         return False
     return True
 
@@ -110,5 +113,7 @@ def _from_hub(repository: str, announce: Callable[[str], None]) -> Weights:
             f"{str(exc).splitlines()[0]} (ENCODER=builtin needs no download)"
         ) from exc
     if not (Path(path) / FILES[0]).exists():
-        raise UnusableEncoder(f"{repository} on the hub has no {FILES[0]}: it is not an ONNX export.")
+        raise UnusableEncoder(
+            f"{repository} on the hub has no {FILES[0]}: it is not an ONNX export."
+        )
     return Weights(repository, Path(path), repository)

@@ -1,12 +1,10 @@
 """The HTML endpoints; each works as a plain form or link, without JavaScript."""
 
 import base64
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from markupsafe import Markup, escape
 from starlette.datastructures import UploadFile
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -36,14 +34,6 @@ NEWEST = 12
 IMAGES_PER_PAGE = 60
 
 templates = Jinja2Templates(Path(__file__).parent / "templates")
-
-
-def code(text: str) -> Markup:
-    """Return text with what stands between backticks marked up as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
-templates.env.filters["code"] = code
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def open_database(settings: Settings) -> Database:
     Raises `UnusableDatabase` or `WrongSetting`, each with one line that says what to do.
     """
     if settings.database_url is None:
-        server = _embedded_server(settings.data_dir / "postgres")
+        server = embedded_server(settings.data_dir / "postgres")
         database = Database(_driver_url(server.get_uri()), embedded=server)
     else:
         database = Database(_driver_url(settings.database_url.get_secret_value()))
@@ -104,7 +104,8 @@ def open_database(settings: Settings) -> Database:
     return database
 
 
-def _embedded_server(folder: Path) -> Any:
+def embedded_server(folder: Path) -> Any:
+    """Return the running embedded Postgres of a folder, started if need be."""
     with warnings.catch_warnings():
         # It says that XDG_RUNTIME_DIR is not set, as in every container, and copes.
         warnings.simplefilter("ignore")

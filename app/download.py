@@ -147,14 +147,29 @@ def is_public(ip: Address) -> bool:
     return ip.is_global and not ip.is_multicast and all(is_public(address) for address in embedded)
 
 
+def _is_disguised(host: str) -> bool:
+    """Return whether the host is an IPv4 address in octal, hexadecimal, decimal or short form."""
+    try:
+        socket.inet_aton(host)
+        ipaddress.IPv4Address(host)
+    except ipaddress.AddressValueError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _host(url: str) -> str:
     """Return the URL's host; raises `BadUrl` unless it is a complete http(s) address."""
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        host = parts.hostname or ""
+        if _is_disguised(host):
+            raise AddressRefused
+        valid = parts.scheme in ("http", "https") and host and parts.port != 0
         httpx.URL(url)
     except (ValueError, httpx.InvalidURL) as exc:
         raise BadUrl from exc
     if not valid or len(url) > LONGEST_URL:
         raise BadUrl
-    return parts.hostname or ""
+    return host

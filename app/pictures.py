@@ -28,6 +28,9 @@ MEDIA_TYPES = {
 }
 """The formats that are read (Pillow's names), each with its media type."""
 
+# Pillow opens an MPO as the JPEG that it begins with, and only then calls it MPO.
+OPENED = tuple(name for name in MEDIA_TYPES if name != "MPO")
+
 # Enough for every encoder (CLIP's largest common input is 448 px) and for a 256 px thumbnail.
 WORKING_SIDE = 512
 THUMBNAIL_SIDE = 256
@@ -145,7 +148,7 @@ def _open(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Image.open(BytesIO(data), formats=tuple(MEDIA_TYPES))
+            return Image.open(BytesIO(data), formats=OPENED)
     except UnidentifiedImageError as exc:
         raise NotAPicture from exc
     except MemoryError:

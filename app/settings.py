@@ -9,8 +9,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.problems import WrongSetting
 
-CommaSeparated = NoDecode()
-
 
 class Settings(BaseSettings):
     """What the operator chose; see `.env.example` for the same list with examples."""
@@ -41,12 +39,12 @@ class Settings(BaseSettings):
         0.90, ge=-1, le=1, description="Default lowest cosine similarity of a result."
     )
     top_k: int = Field(100, ge=1, le=1000, description="Most results of one search.")
-    api_keys: Annotated[tuple[SecretStr, ...], CommaSeparated] = Field(
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Keys that may change the index, separated by commas. "
         "Without any, only clients on this machine may.",
     )
-    fetch_allow: Annotated[tuple[str, ...], CommaSeparated] = Field(
+    fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Host names or CIDRs that may be fetched although they are not public, "
         "separated by commas.",

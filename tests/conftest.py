@@ -1,0 +1,144 @@
+import os
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from app.database import embedded_server, open_database
+from app.lookalike import Lookalike, open_lookalike
+from app.server import create_app
+from app.settings import Settings, read_settings
+from tests.image_host import ImageHost
+from tests.live import Loop
+
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
+_numbers = count()
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting, cache or `.env` of the machine reaches a test."""
+    for name in set(os.environ) - set(KEPT):
+        if not name.startswith("PYTEST"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """The URL of a running embedded Postgres, with a migrated database to copy."""
+    server = embedded_server(tmp_path_factory.mktemp("postgres") / "data")
+    url = server.get_uri()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE migrated")
+    database = open_database(read_settings(database_url=named(url, "migrated")))
+    database.sync_engine.dispose()
+    yield url
+    server.cleanup()
+
+
+def named(url: str, database: str) -> str:
+    """The URL of another database of the same server."""
+    return url.replace("/postgres?", f"/{database}?")
+
+
+@pytest.fixture
+def new_database(postgres: str) -> Generator[Callable[..., str]]:
+    """Makes databases that are dropped after the test; returns their URLs."""
+    made: list[str] = []
+
+    def make(template: str = "migrated") -> str:
+        name = f"test_{next(_numbers)}"
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        made.append(name)
+        return named(postgres, name)
+
+    yield make
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        for name in made:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(new_database: Callable[..., str]) -> str:
+    return new_database()
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return read_settings(
+        database_url=database_url,
+        data_dir=tmp_path / "data",
+        encoder="builtin",
+        fetch_allow=["127.0.0.1"],
+        fetch_timeout_s=10,
+    )
+
+
+@pytest.fixture(scope="session")
+def loop() -> Generator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def lookalike(settings: Settings, loop: Loop) -> Generator[Lookalike]:
+    with loop.entered(open_lookalike(settings, announce=lambda _: None)) as lookalike:
+        yield lookalike
+
+
+@dataclass
+class Server:
+    """A running Lookalike and a client of it."""
+
+    address: str
+    client: httpx.Client
+    lookalike: Lookalike
+
+    def upsert(self, images: Sequence[Any]) -> list[dict[str, Any]]:
+        answer = self.client.post("/api/upsert", json={"images": images})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["results"]
+
+    def query(self, data: bytes) -> list[str]:
+        answer = self.client.post("/api/query", files={"file": data})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def search(self, data: bytes, **fields: Any) -> list[dict[str, Any]]:
+        answer = self.client.post("/api/search", files={"file": data}, data=fields)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["results"]
+
+
+@pytest.fixture
+def server(lookalike: Lookalike, loop: Loop) -> Generator[Server]:
+    with loop.serving(create_app(lookalike)) as address, client_of(address) as client:
+        yield Server(address, client, lookalike)
+
+
+def client_of(address: str, **options: Any) -> httpx.Client:
+    return httpx.Client(base_url=address, timeout=30, trust_env=False, **options)
+
+
+@pytest.fixture(scope="session")
+def _host_server(loop: Loop) -> Generator[ImageHost]:
+    host = ImageHost()
+    with loop.serving(host.app()) as host.address:
+        yield host
+
+
+@pytest.fixture
+def host(_host_server: ImageHost) -> ImageHost:
+    """The image host, forgetful of other tests."""
+    _host_server.pictures.clear()
+    _host_server.asked.clear()
+    _host_server.most_at_once = 0
+    return _host_server

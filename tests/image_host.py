@@ -1,0 +1,107 @@
+"""The outside world: a host of pictures that does everything a host may do wrong."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.samples import png
+
+
+class ImageHost:
+    """Serves `pictures` by name, and counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.pictures: dict[str, bytes] = {}
+        self.asked: Counter[str] = Counter()
+        self.now = 0
+        self.most_at_once = 0
+
+    def url(self, path: str) -> str:
+        return f"{self.address}/{path}"
+
+    def add(self, name: str, data: bytes) -> str:
+        """Serve `data` and return its URL."""
+        self.pictures[name] = data
+        return self.url(f"pictures/{name}")
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/pictures/{name}", self.picture),
+                Route("/seed/{seed:int}.png", self.seed),
+                Route("/status/{status:int}", self.status),
+                Route("/never", self.never),
+                Route("/drip", self.drip),
+                Route("/large", self.large),
+                Route("/declared/{length:int}", self.declared),
+                Route("/html", self.html),
+                Route("/cut", self.cut),
+                Route("/hops/{count:int}", self.hops),
+                Route("/to", self.to),
+                Route("/together/{name}", self.together),
+            ]
+        )
+
+    async def picture(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        self.asked[name] += 1
+        if name not in self.pictures:
+            return PlainTextResponse("no such picture", 404)
+        return Response(self.pictures[name])
+
+    async def seed(self, request: Request) -> Response:
+        return Response(png(request.path_params["seed"]), media_type="image/png")
+
+    async def status(self, request: Request) -> Response:
+        return PlainTextResponse("as you wish", request.path_params["status"])
+
+    async def never(self, request: Request) -> Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def drip(self, request: Request) -> Response:
+        async def drops() -> AsyncGenerator[bytes]:
+            yield png(1)[:100]
+            await asyncio.Event().wait()
+
+        return StreamingResponse(drops())
+
+    async def large(self, request: Request) -> Response:
+        async def flood() -> AsyncGenerator[bytes]:
+            for _ in range(200):
+                yield b"\x89PNG" * 16_384
+
+        return StreamingResponse(flood())
+
+    async def declared(self, request: Request) -> Response:
+        length = str(request.path_params["length"])
+        return Response(b"", headers={"content-length": length})
+
+    async def html(self, request: Request) -> Response:
+        return Response("<h1>Not a picture</h1>", media_type="text/html")
+
+    async def cut(self, request: Request) -> Response:
+        data = png(1)
+        return Response(data[: len(data) // 2], media_type="image/png")
+
+    async def hops(self, request: Request) -> Response:
+        count = request.path_params["count"]
+        return RedirectResponse("/seed/1.png" if count == 0 else f"/hops/{count - 1}")
+
+    async def to(self, request: Request) -> Response:
+        return RedirectResponse(request.query_params["url"])
+
+    async def together(self, request: Request) -> Response:
+        """Answer after giving others the time to arrive, and count who is here."""
+        self.now += 1
+        self.most_at_once = max(self.most_at_once, self.now)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        self.now -= 1
+        return Response(png(1))

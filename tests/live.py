@@ -1,0 +1,62 @@
+"""Real servers on loopback, in threads of their own."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Coroutine, Generator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any, TypeVar
+
+import uvicorn
+
+T = TypeVar("T")
+
+
+class Loop:
+    """An event loop in a thread, for code that outlives one call."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    @contextmanager
+    def entered(self, manager: AbstractAsyncContextManager[T]) -> Generator[T]:
+        value = self.run(manager.__aenter__())
+        try:
+            yield value
+        finally:
+            self.run(manager.__aexit__(None, None, None))
+
+    @contextmanager
+    def serving(self, app: Any) -> Generator[str]:
+        """Serve an application on a free port of 127.0.0.1; yields its address."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=0)
+        server = _Server(config)
+        serving = asyncio.run_coroutine_threadsafe(server.serve([listener]), self._loop)
+        assert server.answers.wait(10)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            serving.result(30)
+            listener.close()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answers = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.answers.set()

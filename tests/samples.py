@@ -1,0 +1,50 @@
+"""Pictures made for the tests: real bytes of every format, and procedural photos by number."""
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pillow_heif
+from PIL import Image
+
+from app.quantization import probe
+
+pillow_heif.register_heif_opener()
+
+
+def photo(seed: int, size: tuple[int, int] = (256, 256)) -> Image.Image:
+    """A procedural picture; two seeds give pictures that no one would call alike."""
+    return probe(seed).resize(size)
+
+
+def encode(image: Image.Image, format_: str = "PNG", **options: Any) -> bytes:
+    out = BytesIO()
+    image.save(out, format_, **options)
+    return out.getvalue()
+
+
+def png(seed: int) -> bytes:
+    return encode(photo(seed))
+
+
+def altered(data: bytes) -> bytes:
+    """The picture at half its size and JPEG quality 30."""
+    image = Image.open(BytesIO(data))
+    image = image.convert("RGB" if image.mode != "L" else "L")
+    half = image.resize((max(1, image.width // 2), max(1, image.height // 2)))
+    return encode(half, "JPEG", quality=30)
+
+
+def huge_header(width: int, height: int) -> bytes:
+    """A PNG that says to be huge and holds next to nothing."""
+    small = bytearray(encode(Image.new("L", (1, 1))))
+    small[16:20] = width.to_bytes(4, "big")
+    small[20:24] = height.to_bytes(4, "big")
+    import zlib
+
+    small[29:33] = zlib.crc32(small[12:29]).to_bytes(4, "big")
+    return bytes(small)
+
+
+def cosine(a: Any, b: Any) -> float:
+    return float(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))

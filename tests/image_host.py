@@ -44,7 +44,7 @@ class ImageHost:
                 Route("/cut", self.cut),
                 Route("/hops/{count:int}", self.hops),
                 Route("/to", self.to),
-                Route("/together/{name}", self.together),
+                Route("/together/{expected:int}/{name}", self.together),
             ]
         )
 
@@ -98,9 +98,11 @@ class ImageHost:
         return RedirectResponse(request.query_params["url"])
 
     async def together(self, request: Request) -> Response:
-        """Answer after giving others the time to arrive, and count who is here."""
+        """Answer when `expected` requests are here at once, and count whether there are more."""
         self.now += 1
         self.most_at_once = max(self.most_at_once, self.now)
+        while self.most_at_once < request.path_params["expected"]:
+            await asyncio.sleep(0)
         for _ in range(50):
             await asyncio.sleep(0)
         self.now -= 1

@@ -180,7 +180,7 @@ def test_a_port_where_nobody_listens() -> None:
 
 
 def test_at_most_two_fetches_of_one_host_at_once(host: ImageHost) -> None:
-    urls = [host.url(f"together/{i}") for i in range(10)]
+    urls = [host.url(f"together/{MOST_FETCHES_PER_HOST}/{i}") for i in range(10)]
     assert fetch(*urls, allow=["127.0.0.1"]) == [png(1)] * 10
     assert host.most_at_once == MOST_FETCHES_PER_HOST
 
@@ -188,7 +188,7 @@ def test_at_most_two_fetches_of_one_host_at_once(host: ImageHost) -> None:
 def test_at_most_eight_fetches_at_once(host: ImageHost, monkeypatch: pytest.MonkeyPatch) -> None:
     name_service(monkeypatch, lambda _: "127.0.0.1")
     port = host.address.rsplit(":", 1)[1]
-    urls = [f"http://{i % 6}.example:{port}/together/{i}" for i in range(40)]
+    urls = [f"http://{i % 6}.example:{port}/together/{MOST_FETCHES}/{i}" for i in range(40)]
     assert fetch(*urls, allow=["127.0.0.1"]) == [png(1)] * 40
     assert host.most_at_once == MOST_FETCHES
 

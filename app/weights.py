@@ -70,11 +70,15 @@ def _auto(indexed: Sequence[str], announce: Callable[[str], None]) -> Weights:
     cached = _cached(CLIP)
     if cached:
         return cached
+    reason = "the hub does not answer"
     if _hub_answers(CLIP):
-        return _from_hub(CLIP, announce)
+        try:
+            return _from_hub(CLIP, announce)
+        except UnusableEncoder as exc:
+            reason = exc.detail
     announce(
-        "CLIP's weights are not here and the hub does not answer: using the built-in encoder "
-        "(it finds copies and look-alikes; for search by text, set ENCODER=clip)"
+        f"CLIP's weights are not here ({reason}): using the built-in encoder, which finds copies and "
+        "look-alikes; search by text needs ENCODER=clip"
     )
     return Weights(BUILTIN, BUILTIN_DIRECTORY, BUILTIN)
 
@@ -110,7 +114,7 @@ def _from_hub(repository: str, announce: Callable[[str], None]) -> Weights:
             raise UnusableEncoder(f"The hub has no model {repository}.") from exc
         raise UnusableEncoder(
             f"{repository} is not cached here and could not be fetched from the hub: "
-            f"{str(exc).splitlines()[0]} (ENCODER=builtin needs no download)"
+            f"{str(exc).splitlines()[0]}. ENCODER=builtin needs no download."
         ) from exc
     if not (Path(path) / FILES[0]).exists():
         raise UnusableEncoder(

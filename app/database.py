@@ -69,6 +69,10 @@ class Database:
     async def close(self) -> None:
         """Close every connection, and stop the embedded Postgres if no other process uses it."""
         await self.engine.dispose()
+        self.close_set_up()
+
+    def close_set_up(self) -> None:
+        """Close what is open as long as only set-up has run."""
         self.sync_engine.dispose()
         if self._server is not None:
             self._server.cleanup()
@@ -99,8 +103,11 @@ def open_database(settings: Settings) -> Database:
         database = Database(_driver_url(settings.database_url.get_secret_value()))
     try:
         _migrate(database)
-    except DatabaseUnavailable as exc:
-        raise UnusableDatabase(f"The database does not answer: {_reason(exc)}") from exc
+    except BaseException as exc:
+        database.close_set_up()
+        if isinstance(exc, DatabaseUnavailable):
+            raise UnusableDatabase(f"The database does not answer: {_reason(exc)}") from exc
+        raise
     return database
 
 

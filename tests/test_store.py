@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from llama_index.core import VectorStoreIndex
 from llama_index.core.embeddings import MultiModalEmbedding
-from llama_index.core.schema import ImageDocument
+from llama_index.core.schema import ImageDocument, QueryBundle
 from llama_index.core.vector_stores.types import (
     FilterCondition,
     FilterOperator,
@@ -28,6 +29,7 @@ from app.onnx_model import OnnxModel
 from app.settings import Settings
 from app.store import EncoderEmbedding, ImageVectorStore, image_node
 from app.weights import BUILTIN_DIRECTORY
+from tests.onnx_models import write_clip
 from tests.samples import altered, cosine, encode, photo, png
 
 DIMENSIONS = 512
@@ -308,8 +310,6 @@ def test_llama_index_retrieves_from_the_table(store: ImageVectorStore, encoder: 
         store.add([image_node(entry, sha256=f"{seed:064x}", vector=image)])
     index = VectorStoreIndex.from_vector_store(store, embed_model=embedding)
     query = embedding.get_image_embedding(BytesIO(altered(png(1))))
-    from llama_index.core.schema import QueryBundle
-
     retriever = index.as_retriever(similarity_top_k=2)
     found = retriever.retrieve(QueryBundle("", embedding=query))
     assert found[0].node.metadata["url"] == "https://example.com/1"
@@ -318,7 +318,21 @@ def test_llama_index_retrieves_from_the_table(store: ImageVectorStore, encoder: 
     assert len(found) == 2
 
 
-def test_the_encoder_is_a_multi_modal_embedding(encoder: Encoder, tmp_path: Any) -> None:
+def test_llama_index_retrieves_by_text(database: Database, tmp_path: Path) -> None:
+    model = OnnxModel(write_clip(tmp_path / "clip"), name="tiny")
+    encoder = Encoder(model, source="tiny")
+    store = open_store(database, encoder)
+    for word in ("cat", "dog", "snow"):
+        vector = asyncio.run(encoder.embed_text(word))
+        store.add([image_node(Entry(word), sha256=word, vector=vector)])
+    embedding = EncoderEmbedding(encoder, max_pixels=10**8)
+    index = VectorStoreIndex.from_vector_store(store, embed_model=embedding)
+    [found] = index.as_retriever(similarity_top_k=1).retrieve("dog")
+    assert (found.node.metadata["url"], found.score) == ("dog", pytest.approx(1, abs=1e-3))
+    encoder.close()
+
+
+def test_the_encoder_is_a_multi_modal_embedding(encoder: Encoder, tmp_path: Path) -> None:
     embedding = EncoderEmbedding(encoder, max_pixels=10**8)
     assert isinstance(embedding, MultiModalEmbedding)
     path = tmp_path / "photo.png"

@@ -1,0 +1,50 @@
+"""Sees to a Chromium for the browser tests: `python -m tests.browser_setup`.
+
+The one that is installed; else, on Debian as root, the distribution's; else Playwright's own.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def installed() -> str | None:
+    """Return the path of the machine's own browser."""
+    return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+def main() -> None:
+    if installed() or _own():
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        print("Installing Chromium from the distribution, for the browser tests (once)", flush=True)
+        quiet = {
+            "stdout": subprocess.DEVNULL,
+            "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        }
+        subprocess.run(["apt-get", "-qq", "update"], check=False, **quiet)
+        subprocess.run(
+            ["apt-get", "-qq", "install", "-y", "--no-install-recommends", "chromium"],
+            check=False,
+            **quiet,
+        )
+        if installed():
+            return
+    print("Installing Playwright's Chromium, for the browser tests (once)", flush=True)
+    done = subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
+    if done.returncode:
+        sys.exit("The browser tests need a Chromium: install one, then run this again.")
+
+
+def _own() -> bool:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        return os.path.exists(playwright.chromium.executable_path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The command line, as a subprocess against a real database."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from app.problems import Problem
+from tests.cli import lookalike
+from tests.image_host import ImageHost
+from tests.onnx_models import write_clip
+from tests.samples import altered, png
+
+Run = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(database_url: str, tmp_path: Path) -> Run:
+    def run(*arguments: str, **environment: str) -> CompletedProcess[str]:
+        given = {"DATABASE_URL": database_url, "ENCODER": "builtin", "FETCH_ALLOW": "127.0.0.1"}
+        return lookalike(*arguments, **{**given, "DATA_DIR": str(tmp_path / "data"), **environment})
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for seed, name in enumerate(("a.png", "b.png", "more/c.png")):
+        (folder / name).write_bytes(png(seed))
+    return folder
+
+
+def test_a_folder_is_indexed_searched_and_counted(run: Run, photos: Path, tmp_path: Path) -> None:
+    done = run("index", str(photos))
+    assert (done.returncode, done.stdout) == (0, "3 indexed, 0 updated, 0 unchanged, 0 failed\n")
+    again = run("index", str(photos))
+    assert again.stdout == "0 indexed, 0 updated, 3 unchanged, 0 failed\n"
+
+    query = tmp_path / "query.jpg"
+    query.write_bytes(altered(png(2)))
+    found = run("search", str(query))
+    assert found.returncode == 0
+    [line] = found.stdout.splitlines()
+    assert line.split()[1] == "copy"
+    assert line.endswith("/photos/more/c.png")
+
+    [hit] = json.loads(run("search", str(query), "--json").stdout)
+    assert hit["similarity"] > 0.9
+    assert hit["title"] == "c"
+
+    assert "images: 3" in run("stats").stdout
+    assert json.loads(run("stats", "--json").stdout)["vectors"] == 3
+
+
+def test_index_takes_urls_and_files_and_tells_failures(
+    run: Run, photos: Path, host: ImageHost
+) -> None:
+    sources = [host.url("seed/9.png"), host.url("status/404"), str(photos / "a.png")]
+    done = run("index", *sources)
+    assert done.returncode == 3
+    assert "1 failed" in done.stdout
+    assert f"failed: {sources[1]}" in done.stderr
+    lines = [json.loads(line) for line in run("index", *sources, "--json").stdout.splitlines()]
+    statuses = {line["url"]: line["status"] for line in lines}
+    assert statuses[sources[0]] == "unchanged"
+    assert statuses[sources[1]] == "failed"
+
+
+@pytest.mark.parametrize("source", ["no/such/file.png", "notaurl"])
+def test_a_source_that_is_nothing_stops_before_anything_is_done(
+    run: Run, photos: Path, source: str
+) -> None:
+    done = run("index", str(photos), source)
+    assert done.returncode == 2
+    assert source in done.stderr
+    assert "images: 0" in run("stats").stdout
+
+
+def test_a_folder_without_pictures_says_so(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run("index", str(tmp_path / "empty"))
+    assert (done.returncode, "There are no pictures under" in done.stderr) == (2, True)
+
+
+def test_a_search_that_finds_nothing_shows_the_closest(
+    run: Run, photos: Path, host: ImageHost
+) -> None:
+    run("index", str(photos))
+    done = run("search", host.url("seed/77.png"))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "The closest, at" in done.stderr
+    assert run("search", host.url("seed/77.png"), "--min-similarity", "-1").returncode == 0
+
+
+def test_a_picture_that_is_not_there_is_not_a_text(run: Run) -> None:
+    done = run("search", "holiday.jpg")
+    assert (done.returncode, "There is no file holiday.jpg" in done.stderr) == (2, True)
+
+
+def test_text_needs_an_encoder_that_reads(run: Run, photos: Path, tmp_path: Path) -> None:
+    done = run("search", "a red cat")
+    assert (done.returncode, "ENCODER=clip" in done.stderr) == (1, True)
+    tiny = {"ENCODER": str(write_clip(tmp_path / "tiny"))}
+    run("index", str(photos), **tiny)
+    found = run("search", "a red cat", "--limit", "2", **tiny)
+    assert (found.returncode, len(found.stdout.splitlines())) == (0, 2)
+
+
+def test_model_info_and_reindex(run: Run, photos: Path, tmp_path: Path) -> None:
+    run("index", str(photos))
+    facts = json.loads(run("model", "info", "--json", ENCODER="auto").stdout)
+    assert (facts["name"], facts["text"]) == ("builtin", False)
+    tiny = {"ENCODER": str(write_clip(tmp_path / "tiny"))}
+    told = run("stats", **tiny)
+    assert "reindex" in told.stderr
+    assert run("reindex", **tiny).returncode == 0
+    assert "vectors: 3" in run("stats", **tiny).stdout
+    # From now on the index is the new encoder's.
+    facts = json.loads(run("model", "info", "--json", ENCODER="auto").stdout)
+    assert (facts["name"], facts["text"]) == ("tiny", True)
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"PORT": "http"}, "PORT"),
+        ({"DATABASE_URL": "mysql://host/db"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "postgres://127.0.0.1:1/db"}, "does not answer"),
+        ({"ENCODER": "nothing"}, "ENCODER=nothing"),
+        ({"ENCODER": "llamaindex:ViT-B/32"}, "pip install torch"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "stats"])
+def test_what_stops_the_start_is_one_line_and_exit_code_1(
+    run: Run, command: str, environment: dict[str, str], named: str
+) -> None:
+    done = run(command, **environment)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("lookalike: ")
+    assert named in line
+    assert "Traceback" not in done.stderr
+
+
+def test_help_tells_the_exit_codes(run: Run) -> None:
+    told = run("--help").stdout
+    assert "Exit codes: 0 done, 1 not done" in told
+    for command in ("index", "search", "serve", "stats", "model", "reindex"):
+        assert command in told
+        assert run(command, "--help").returncode == 0
+    assert Problem.__name__ not in told

@@ -5,15 +5,21 @@ from pathlib import Path
 
 import fsspec
 
-from app.problems import NotFound
+from app.problems import NotFound, WrongSetting
 
 
 class Media:
-    """Files by the SHA-256 of their bytes, under a folder or an fsspec URL."""
+    """Files by the SHA-256 of their bytes, under a folder or an fsspec URL.
+
+    Raises `WrongSetting` for a URL that fsspec cannot open.
+    """
 
     def __init__(self, root: str) -> None:
         url = root if "://" in root else str(Path(root).absolute())
-        self._files, self._root = fsspec.url_to_fs(url)
+        try:
+            self._files, self._root = fsspec.url_to_fs(url)
+        except (ImportError, ValueError) as exc:
+            raise WrongSetting(f"MEDIA_URL: {root} cannot be opened: {exc}") from exc
 
     async def save(self, sha256: str, data: bytes) -> None:
         """Keep a file."""

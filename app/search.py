@@ -15,7 +15,7 @@ from app.store import ImageVectorStore
 
 Match = Literal["exact", "copy", "similar"]
 
-# bench/matches.py measures both: no pair of different photos passes, most altered copies do.
+# bench/matches.py measures what these two call a copy and what they should.
 COPY_SIMILARITY = 0.90
 COPY_DHASH_BITS = 10
 

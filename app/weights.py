@@ -77,8 +77,8 @@ def _auto(indexed: Sequence[str], announce: Callable[[str], None]) -> Weights:
         except UnusableEncoder as exc:
             reason = exc.detail
     announce(
-        f"CLIP's weights are not here ({reason}): using the built-in encoder, which finds copies and "
-        "look-alikes; search by text needs ENCODER=clip"
+        f"CLIP's weights are not here ({reason}): using the built-in encoder, which finds copies "
+        "and look-alikes; search by text needs ENCODER=clip"
     )
     return Weights(BUILTIN, BUILTIN_DIRECTORY, BUILTIN)
 

@@ -18,7 +18,7 @@ from app.problems import NotFound, StartProblem
 from app.serving import serve
 from app.settings import Settings, read_settings
 
-# Photos and scans of at least 256 px; the rest of what the wheels carry are test patterns and second
+# Photos and scans of a fair size; the rest of what the wheels carry are test patterns and second
 # views of the same thing (gravel is so like grass that the built-in encoder takes it for a copy).
 SAMPLES = {
     "skimage/data": (

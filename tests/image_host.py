@@ -101,7 +101,7 @@ class ImageHost:
         """Answer when `expected` requests are here at once, and count whether there are more."""
         self.now += 1
         self.most_at_once = max(self.most_at_once, self.now)
-        while self.most_at_once < request.path_params["expected"]:
+        while self.most_at_once < request.path_params["expected"]:  # noqa: ASYNC110
             await asyncio.sleep(0)
         for _ in range(50):
             await asyncio.sleep(0)

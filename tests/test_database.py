@@ -114,18 +114,26 @@ def test_an_old_postgres_is_named(database_url: str) -> None:
     asyncio.run(database.close())
 
 
+END_OTHERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
 def test_a_broken_connection_is_the_database_being_away(database_url: str) -> None:
+    async def ask(database: Database, *, interrupted: bool) -> int | None:
+        async with database.begin() as connection:
+            await connection.execute(text("SELECT 1"))
+            if interrupted:
+                execute(database_url, END_OTHERS)
+            return await connection.scalar(text("SELECT 1"))
+
     async def run() -> None:
         database = opened(database_url)
-        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         with pytest.raises(DatabaseUnavailable):
-            async with database.begin() as connection:
-                await connection.execute(text("SELECT 1"))
-                execute(database_url, cut)
-                await connection.execute(text("SELECT 1"))
+            await ask(database, interrupted=True)
         # The next one gets a new connection.
-        async with database.begin() as connection:
-            assert await connection.scalar(text("SELECT 1")) == 1
+        assert await ask(database, interrupted=False) == 1
         await database.close()
 
     asyncio.run(run())

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from app.media import Media
-from app.problems import NotFound
+from app.problems import NotFound, WrongSetting
 
 SHA256 = "ab" * 32
 
@@ -23,6 +23,12 @@ def test_files_are_kept_and_forgotten(tmp_path: Path, root: str) -> None:
             await media.load(SHA256)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/prefix", "nothing://x"])
+def test_storage_that_cannot_be_opened_is_a_wrong_setting(root: str) -> None:
+    with pytest.raises(WrongSetting, match="MEDIA_URL"):
+        Media(root)
 
 
 def test_another_start_finds_them(tmp_path: Path) -> None:

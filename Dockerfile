@@ -1,0 +1,33 @@
+# Build: docker build -t lookalike .
+# Without CLIP's weights (the built-in encoder, pictures only): --build-arg ENCODER=builtin
+
+FROM python:3.13-slim AS build
+WORKDIR /srv/lookalike
+COPY requirements.txt .
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt
+COPY pyproject.toml README.md ./
+COPY app app
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+# The weights, and their int8 form, become part of the image: a container starts without a download.
+ARG ENCODER=clip
+ENV HF_HOME=/opt/models
+RUN mkdir -p /opt/models && /opt/venv/bin/lookalike model fetch "$ENCODER"
+
+FROM python:3.13-slim
+RUN useradd --create-home --uid 1000 lookalike && install -d -o lookalike /data
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build --chown=lookalike /opt/models /opt/models
+ARG ENCODER=clip
+ENV PATH=/opt/venv/bin:$PATH \
+    HF_HOME=/opt/models \
+    HF_HUB_OFFLINE=1 \
+    ENCODER=$ENCODER \
+    BIND=0.0.0.0 \
+    DATA_DIR=/data
+USER lookalike
+WORKDIR /data
+VOLUME /data
+EXPOSE 8000
+# PORT, which hosts such as Cloud Run set, is one of the settings.
+CMD ["lookalike", "serve"]

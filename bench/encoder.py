@@ -1,0 +1,57 @@
+"""Pictures per second of the encoders, side by side: `python -m bench.encoder`.
+
+Inference alone, on prepared pictures, best of several rounds that take turns.
+"""
+
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from app.onnx_model import OnnxModel
+from app.quantization import load, probe
+from app.weights import BUILTIN_DIRECTORY
+from bench.vit import write_vit_b32
+
+ROUNDS = 5
+PICTURES = 32
+BATCHES = (1, 4, 16, 32)
+
+
+def rate(model: OnnxModel, batch: int, prepared: list[Any]) -> float:
+    """Return pictures per second over one pass of all pictures."""
+    start = perf_counter()
+    for first in range(0, len(prepared), batch):
+        model.embed_images(prepared[first : first + batch])
+    return len(prepared) / (perf_counter() - start)
+
+
+def main() -> None:
+    pictures = [probe(seed) for seed in range(PICTURES)]
+    with tempfile.TemporaryDirectory() as scratch:
+        vit = write_vit_b32(Path(scratch) / "vit-b-32")
+        options = {"data_dir": Path(scratch), "announce": lambda _: None}
+        models = {
+            "builtin": OnnxModel(BUILTIN_DIRECTORY, name="builtin"),
+            "ViT-B/32 fp32": load(vit, name="vit", precision="fp32", **options),
+            "ViT-B/32 int8": load(vit, name="vit", precision="int8", **options),
+        }
+        best: dict[tuple[str, int], float] = {}
+        for _ in range(ROUNDS):
+            for name, model in models.items():
+                prepared = [model.prepare(picture) for picture in pictures]
+                for batch in BATCHES:
+                    key = (name, batch)
+                    best[key] = max(best.get(key, 0), rate(model, batch, prepared))
+    print("pictures per second, and as a multiple of ViT-B/32 fp32 at the same batch size")
+    print(f"{'batch':16}" + "".join(f"{batch:>16}" for batch in BATCHES))
+    for name in models:
+        cells = [
+            f"{best[name, batch]:8.0f} {best[name, batch] / best['ViT-B/32 fp32', batch]:5.1f}x"
+            for batch in BATCHES
+        ]
+        print(f"{name:16}" + "".join(f"{cell:>16}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()

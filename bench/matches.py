@@ -1,0 +1,109 @@
+"""What `copy` may mean: `python -m bench.matches [FOLDER_OF_PHOTOS]`.
+
+For photos (the demo's, if no folder is given), altered as people do without changing what is seen:
+the share that is found first, that passes 0.90, and that is called a copy, for several limits of
+the difference hash; and how many pairs of different photos pass for the same.
+"""
+
+import sys
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter, ImageOps
+
+from app.encoder import unit
+from app.indexing import picture_files
+from app.onnx_model import OnnxModel
+from app.pictures import Picture, decode, hamming
+from app.problems import Problem
+from app.search import COPY_DHASH_BITS, COPY_SIMILARITY
+from app.weights import BUILTIN_DIRECTORY
+from demo.__main__ import sample_photos
+
+MOST_PHOTOS = 1000
+BITS = (4, 6, 8, 10, 12, 14, 16)
+
+
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    out = BytesIO()
+    image.save(out, "JPEG", quality=quality)
+    return Image.open(BytesIO(out.getvalue()))
+
+
+ALTERATIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "half size, JPEG 30": lambda image: jpeg(ImageOps.scale(image, 0.5), 30),
+    "0.3 x size": lambda image: ImageOps.scale(image, 0.3),
+    "JPEG 15": lambda image: jpeg(image, 15),
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "blur, 2 px": lambda image: image.filter(ImageFilter.GaussianBlur(2)),
+    "5% cut off": lambda image: ImageOps.crop(image, border=round(min(image.size) * 0.025)),
+    "mirrored": ImageOps.mirror,
+}
+
+
+def read(paths: list[Path]) -> list[Picture]:
+    pictures: list[Picture] = []
+    for path in paths:
+        try:
+            pictures.append(decode(path.read_bytes(), max_pixels=10**8))
+        except Problem as problem:
+            print(f"left out: {path}: {problem.detail}")
+    return pictures
+
+
+def embed(model: OnnxModel, images: list[Image.Image]) -> Any:
+    batches = [
+        model.embed_images([model.prepare(image) for image in images[first : first + 16]])
+        for first in range(0, len(images), 16)
+    ]
+    return unit(np.concatenate(batches))
+
+
+def altered(pictures: list[Picture], alter: Callable[[Image.Image], Image.Image]) -> list[Picture]:
+    changed: list[Picture] = []
+    for picture in pictures:
+        out = BytesIO()
+        alter(picture.image).save(out, "PNG", compress_level=1)
+        changed.append(decode(out.getvalue(), max_pixels=10**8))
+    return changed
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        paths = picture_files(Path(sys.argv[1]))[
+            :: max(1, len(picture_files(Path(sys.argv[1]))) // MOST_PHOTOS)
+        ]
+    else:
+        paths = list(sample_photos().values())
+    pictures = read(paths)
+    model = OnnxModel(BUILTIN_DIRECTORY, name="builtin")
+    gallery = embed(model, [picture.image for picture in pictures])
+    hashes = [picture.dhash for picture in pictures]
+
+    print(f"{len(pictures)} photos, similarity {COPY_SIMILARITY}, {COPY_DHASH_BITS} bits in use\n")
+    print(f"{'altered':20}{'first':>8}{'passes':>8}   called a copy at most ... bits away")
+    print(f"{'':36}" + "".join(f"{bits:>8}" for bits in BITS))
+    for name, alter in ALTERATIONS.items():
+        queries = altered(pictures, alter)
+        similarities = embed(model, [query.image for query in queries]) @ gallery.T
+        own = similarities.diagonal()
+        passes = own >= COPY_SIMILARITY
+        distance = np.array([hamming(q.dhash, h) for q, h in zip(queries, hashes, strict=True)])
+        first = (similarities.argmax(axis=1) == np.arange(len(own))).mean()
+        shares = [(passes & (distance <= bits)).mean() for bits in BITS]
+        print(f"{name:20}{first:8.3f}{passes.mean():8.3f}" + "".join(f"{s:8.3f}" for s in shares))
+
+    i, j = np.triu_indices(len(pictures), 1)
+    near = (gallery @ gallery.T)[i, j] >= COPY_SIMILARITY
+    pairs = [(int(a), int(b)) for a, b in zip(i[near], j[near], strict=True)]
+    distances = np.array([hamming(hashes[a], hashes[b]) for a, b in pairs])
+    counts = [int((distances <= bits).sum()) if len(pairs) else 0 for bits in BITS]
+    print(f"\npairs of two photos: {len(i)}; pass {COPY_SIMILARITY}: {len(pairs)}")
+    print(f"{'called a copy':36}" + "".join(f"{count:>8}" for count in counts))
+
+
+if __name__ == "__main__":
+    main()

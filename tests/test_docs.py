@@ -33,7 +33,7 @@ def test_env_example_lists_every_setting_with_its_default() -> None:
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", README, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \|(.*?)\|", README, re.MULTILINE))
     assert {name: value.strip("` ") for name, value in rows.items()} == defaults()
 
 

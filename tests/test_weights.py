@@ -1,4 +1,4 @@
-"""Which model directory is used: a folder, or one from a hub on loopback that speaks its protocol."""
+"""Which model directory is used: a folder, or one from a hub on loopback, by its protocol."""
 
 import hashlib
 from collections.abc import Generator

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import event
 
 from tests.conftest import Server
 from tests.image_host import ImageHost
@@ -245,6 +246,28 @@ def test_two_clients_posting_the_same_urls_make_one_row_each(
     stats = server.client.get("/api/stats").json()
     assert (stats["images"], stats["vectors"]) == (50, 50)
     assert stats["encoder"]["images_embedded"] == 50
+
+
+def test_a_request_asks_the_database_a_fixed_number_of_times(
+    server: Server, host: ImageHost
+) -> None:
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    event.listen(server.lookalike.database.engine.sync_engine, "before_cursor_execute", note)
+    server.upsert([host.url("seed/1.png")])
+    # What is there, the image, its vector.
+    assert len(statements) == 3
+    statements.clear()
+    server.query(png(1))
+    # The scan's settings, the nearest, their images.
+    assert len(statements) == 3
+    statements.clear()
+    server.upsert([host.url("seed/1.png")])
+    # What is there, and what its vector was made from.
+    assert len(statements) == 2
 
 
 def test_stats_and_health(server: Server) -> None:

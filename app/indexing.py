@@ -169,6 +169,9 @@ class Indexer:
         existing = await self._catalog.find(entry.id)
         entry = entry.over(existing)
         if existing is not None and await self._is_current(existing, data):
+            if keep:
+                # The file may have gone from a storage that does not last.
+                await self._media.save(existing.sha256, data)
             if entry.describes(existing) or keep:
                 return "unchanged"
             await self._describe(entry, existing)

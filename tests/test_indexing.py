@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,19 @@ def test_folders_are_searched_for_pictures(tmp_path: Path) -> None:
         path.write_bytes(b"x")
     found = [str(path.relative_to(tmp_path)) for path in picture_files(tmp_path)]
     assert found == ["a.jpg", "b/c.PNG", "b/d/e.heic"]
+
+
+def test_uploading_again_brings_a_lost_file_back(
+    lookalike: Lookalike, loop: Loop, settings: Settings
+) -> None:
+    for status in ("indexed", "unchanged"):
+        outcome = loop.run(lookalike.indexer.upsert_upload(png(1), title="a.png"))
+        assert outcome.status == status
+        assert outcome.id is not None
+        image = loop.run(lookalike.catalog.find(outcome.id))
+        assert image is not None
+        assert loop.run(lookalike.indexer.original(image)) == png(1)
+        shutil.rmtree(settings.data_dir / "media")
 
 
 def test_a_deleted_upload_leaves_nothing(

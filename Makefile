@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test lint setup lock bench clean
+.PHONY: demo run test lint setup lock bench train eval clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -27,6 +27,17 @@ setup: $(VENV)/.server
 
 bench: $(VENV)/.dev  ## the measurements that README and docs quote
 	$(BIN)/python -m bench
+
+DATA ?= $(error DATA is the folder (or tar files) of photos: make $@ DATA=…)
+OUT ?= data/training
+FLAGS ?=
+
+train: $(VENV)/.training  ## train the built-in encoder on DATA, then export it to OUT/model
+	$(BIN)/python -m training.train --data $(DATA) --out $(OUT) $(FLAGS)
+	$(BIN)/python -m training.export $(OUT)/checkpoint.pt $(OUT)/model
+
+eval: $(VENV)/.dev  ## measure the built-in encoder on DATA (FLAGS="--model DIR" for another)
+	$(BIN)/python -m training.evaluate --photos $(DATA) $(FLAGS)
 
 # Needs `pip install uv`. The result names no package index.
 lock:  ## resolve pyproject.toml into the hash-pinned requirements
@@ -59,4 +70,10 @@ $(VENV)/.demo: requirements-demo.txt $(VENV)/.server
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.demo
 	@echo "Installing what the tests need (once, a minute or so)"
 	@$(PIP) install --no-deps --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# torch for training only: the server never needs it.
+$(VENV)/.training: pyproject.toml $(VENV)/.dev
+	@echo "Installing torch (once)"
+	@$(PIP) install torch==2.13.0
 	@touch $@

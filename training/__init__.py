@@ -1,0 +1,1 @@
+"""Trains, exports and evaluates the built-in encoder. Needs torch; the server does not."""

@@ -1,0 +1,35 @@
+"""The losses: contrast, spread, and likeness to a teacher."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """Return the mean InfoNCE of each of `a` with its row of `b`; all other rows are negatives.
+
+    NT-Xent of SimCLR (Chen et al., ICML 2020), one direction.
+    """
+    count = torch.arange(len(a))
+    own = torch.full((len(a), 2 * len(a)), False)
+    own[count, len(a) + count] = True
+    logits = (a @ torch.cat([b, a]).T / temperature).masked_fill(own, -torch.inf)
+    return functional.cross_entropy(logits, count)
+
+
+def spread(a: Tensor, b: Tensor) -> Tensor:
+    """Minus the mean log distance of `a` to the nearest view of another photo.
+
+    Kozachenko and Leonenko's estimator of the differential entropy, as SSCD uses it (Pizzi et al.,
+    CVPR 2022).
+    """
+    everything = torch.cat([b, a])
+    same = torch.eye(len(a), dtype=torch.bool).repeat(1, 2)
+    with torch.no_grad():
+        nearest = (a @ everything.T).masked_fill(same, -2).argmax(1)
+    return -torch.log((a - everything[nearest]).norm(dim=1) + 1e-4).mean()
+
+
+def likeness(vectors: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+    """One minus the cosine to the teacher's features, where there are any."""
+    return ((1 - (vectors * targets).sum(1)) * known).sum() / known.sum().clamp(min=1)

@@ -1,0 +1,205 @@
+"""Train the network: `python -m training.train --data FOLDER_OR_TAR… --out FOLDER`."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.augment import Augmenter
+from training.data import load_photos, teacher_features, with_procedural
+from training.losses import contrast, likeness, spread
+from training.network import DIMENSIONS, Network, load_onnx
+
+BATCH = 192
+TEMPERATURE = 0.05
+SPREAD, LIKENESS = 0.5, 0.25
+RATE, DECAY, WARM_UP = 6e-4, 0.02, 0.04
+# How many of the teacher's nearest photos a neighbour is drawn from.
+NEIGHBOURS = 12
+CHECKPOINT_S = 120
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders or tar files")
+    parser.add_argument("--out", type=Path, required=True, help="checkpoints and the log")
+    parser.add_argument("--teacher", type=Path, help="npz of SET_names and SET_features")
+    parser.add_argument("--init", type=Path, help="an exported model to go on from")
+    parser.add_argument("--minutes", type=float, default=100)
+    parser.add_argument("--procedural", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    given.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(given.seed)
+    names, pixels = with_procedural(*load_photos(given.data), given.procedural)
+    photos = torch.from_numpy(pixels)
+    targets, known = torch.zeros(len(names), DIMENSIONS), torch.zeros(len(names))
+    if given.teacher:
+        features, mask = teacher_features(given.teacher, names)
+        targets, known = torch.from_numpy(features), torch.from_numpy(mask).float()
+    print(f"{len(names)} pictures, {int(known.sum())} with a teacher's feature", flush=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    Trainer(given, photos, targets, known, device).run()
+
+
+class Trainer:
+    """The loop, its state, and its checkpoints."""
+
+    def __init__(
+        self, given: argparse.Namespace, photos: Tensor, targets: Tensor, known: Tensor, device: str
+    ) -> None:
+        self.given, self.photos, self.targets, self.known = given, photos, targets, known
+        self.device = device
+        self.augmenter = Augmenter(given.seed)
+        self.network = Network().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.neighbours = nearest(targets)
+        self.elapsed_s, self.step = 0.0, 0
+        checkpoint = given.out / "checkpoint.pt"
+        if checkpoint.exists():
+            self._resume(torch.load(checkpoint))
+        elif given.init:
+            load_onnx(self.network, given.init, self.augmenter.mild(self._batch(torch.arange(256))))
+        if checkpoint.exists() or given.init:
+            self.targets = rotated(self.targets, self._embedded())
+            print(f"cosine to the teacher: {self._agreement():.3f}", flush=True)
+        self.network.to(device)
+        grouped = self._parameter_groups()
+        self.optimizer = torch.optim.AdamW(grouped, lr=RATE, betas=(0.9, 0.99))
+        if checkpoint.exists():
+            self.optimizer.load_state_dict(torch.load(checkpoint)["optimizer"])
+
+    def run(self) -> None:
+        budget_s = self.given.minutes * 60
+        last, saved = perf_counter(), perf_counter()
+        sums: dict[str, float] = {}
+        self.network.train()
+        while self.elapsed_s < budget_s:
+            for group in self.optimizer.param_groups:
+                group["lr"] = RATE * schedule(self.elapsed_s / budget_s)
+            for name, value in self._train_step().items():
+                sums[name] = sums.get(name, 0) + value
+            self.step += 1
+            now = perf_counter()
+            self.elapsed_s, last = self.elapsed_s + now - last, now
+            if self.step % 25 == 0:
+                shown = {name: round(value / 25, 4) for name, value in sums.items()}
+                print(
+                    json.dumps({"step": self.step, "s": round(self.elapsed_s), **shown}), flush=True
+                )
+                sums.clear()
+            if now - saved > CHECKPOINT_S:
+                self._save()
+                saved = now
+        self._save()
+
+    def _train_step(self) -> dict[str, float]:
+        owners = self._owners()
+        x = self._batch(owners)
+        views = torch.cat([self.augmenter.mild(x), self.augmenter.strong(x)])
+        views = views.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device, torch.bfloat16):
+            raw = self.network(views)
+        vectors = functional.normalize(raw.float().cpu())
+        a, b = vectors.chunk(2)
+        contrasted = (contrast(a, b, TEMPERATURE) + contrast(b, a, TEMPERATURE)) / 2
+        apart = (spread(a, b) + spread(b, a)) / 2
+        both = torch.cat([owners, owners])
+        alike = likeness(vectors, self.targets[both], self.known[both])
+        loss = contrasted + SPREAD * apart + LIKENESS * alike
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        return {
+            "contrast": contrasted.item(),
+            "spread": apart.item(),
+            "likeness": alike.item(),
+            "copies": (a * b).sum(1).mean().item(),
+        }
+
+    def _owners(self) -> Tensor:
+        """Draw a batch: half at random, half from the neighbours of those, the hard negatives."""
+        anchors = torch.randperm(len(self.photos))[: BATCH // 2]
+        which = torch.randint(NEIGHBOURS, (len(anchors), 1))
+        drawn = torch.cat([anchors, self.neighbours[anchors].gather(1, which).squeeze(1)]).unique()
+        fill = torch.randperm(len(self.photos))
+        fill = fill[~torch.isin(fill, drawn)][: BATCH - len(drawn)]
+        owners = torch.cat([drawn, fill])
+        return owners[torch.randperm(len(owners))]
+
+    @torch.no_grad()
+    def _embedded(self) -> Tensor:
+        self.network.eval()
+        inputs = (self._batch(part) for part in torch.arange(len(self.photos)).split(256))
+        parts = [self.network(self.augmenter.plain(x)) for x in inputs]
+        return functional.normalize(torch.cat(parts))
+
+    def _agreement(self) -> float:
+        return 1 - likeness(self._embedded(), self.targets, self.known).item()
+
+    def _batch(self, owners: Tensor) -> Tensor:
+        return self.photos[owners].permute(0, 3, 1, 2).float() / 255
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        matrices = [p for p in self.network.parameters() if p.ndim > 1]
+        vectors = [p for p in self.network.parameters() if p.ndim == 1]
+        return [
+            {"params": matrices, "weight_decay": DECAY},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+
+    def _save(self) -> None:
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "elapsed_s": self.elapsed_s,
+            "step": self.step,
+        }
+        scratch = self.given.out / "checkpoint.tmp"
+        torch.save(state, scratch)
+        scratch.replace(self.given.out / "checkpoint.pt")
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.elapsed_s, self.step = state["elapsed_s"], state["step"]
+
+
+def nearest(targets: Tensor) -> Tensor:
+    """Return the places of each picture's nearest others by the teacher, (n, 12).
+
+    The very nearest is left out, for it is too often the same thing photographed twice.
+    """
+    parts = [
+        (part @ targets.T).topk(NEIGHBOURS + 2, dim=1).indices[:, 2:] for part in targets.split(512)
+    ]
+    return torch.cat(parts)
+
+
+def rotated(targets: Tensor, vectors: Tensor) -> Tensor:
+    """Return the targets turned as near to the vectors as a rotation can (Schönemann, 1966).
+
+    A teacher's axes are arbitrary; a network that is trained on need not learn new ones.
+    """
+    left, _, right = torch.linalg.svd(targets.T @ vectors)
+    return targets @ (left @ right)
+
+
+def schedule(progress: float) -> float:
+    """Return the share of the learning rate: a short rise, then half a cosine down to nothing."""
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * min(1, (progress - WARM_UP) / (1 - WARM_UP))))
+
+
+if __name__ == "__main__":
+    main()

@@ -237,8 +237,9 @@ async def _search(query: str | Path, limit: int, min_similarity: float | None) -
         elif _is_url(query):
             data = await lookalike.fetcher.fetch(query)
         else:
-            lowest = -1 if min_similarity is None else min_similarity
-            return await lookalike.searcher.by_text(query, limit=limit, min_similarity=lowest)
+            return await lookalike.searcher.by_text(
+                query, limit=limit, min_similarity=min_similarity
+            )
         lowest = lookalike.settings.min_similarity if min_similarity is None else min_similarity
         return await lookalike.searcher.by_picture(data, limit=limit, min_similarity=lowest)
 

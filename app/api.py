@@ -104,7 +104,7 @@ async def show_image(request: Request) -> Response:
         schemas.ImageDetails(
             **_fields(image, original_url(request, image)),
             sha256=image.sha256,
-            dhash=f"{image.dhash & 0xFFFF_FFFF_FFFF_FFFF:016x}",
+            dhash=image.dhash_hex,
             exif=image.exif,
             indexed_at=image.indexed_at,
             updated_at=image.updated_at,
@@ -188,9 +188,9 @@ async def run_search(
     if limit > settings.top_k:
         raise InvalidRequest(f"limit: this server answers with at most {settings.top_k} results.")
     if wanted.text:
-        # A phrase's right picture has a cosine of 0.2 to 0.35: phrases are ranked, not cut off.
-        lowest = -1 if wanted.min_similarity is None else wanted.min_similarity
-        return await lookalike.searcher.by_text(wanted.text, limit=limit, min_similarity=lowest)
+        return await lookalike.searcher.by_text(
+            wanted.text, limit=limit, min_similarity=wanted.min_similarity
+        )
     lowest = settings.min_similarity if wanted.min_similarity is None else wanted.min_similarity
     picture = data if data is not None else await lookalike.fetcher.fetch(wanted.url or "")
     return await lookalike.searcher.by_picture(picture, limit=limit, min_similarity=lowest)

@@ -90,6 +90,11 @@ class Image:
     indexed_at: datetime
     updated_at: datetime
 
+    @property
+    def dhash_hex(self) -> str:
+        """The difference hash as 16 hexadecimal digits."""
+        return f"{self.dhash & 0xFFFF_FFFF_FFFF_FFFF:016x}"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -87,7 +87,6 @@ async def picture_page(request: Request) -> Response:
         "picture.html",
         image=image,
         results=neighbours,
-        dhash=f"{image.dhash & (1 << 64) - 1:016x}",
     )
 
 

@@ -94,14 +94,20 @@ class Searcher:
             query = _Query(vector, picture.sha256, picture.dhash, picture)
             return await self._nearest(query, clock, limit=limit, min_similarity=min_similarity)
 
-    async def by_text(self, text: str, *, limit: int, min_similarity: float) -> Results:
-        """Find the images nearest to a text; raises `NoTextTower` if the encoder cannot read."""
+    async def by_text(
+        self, text: str, *, limit: int, min_similarity: float | None = None
+    ) -> Results:
+        """Find the images nearest to a text; raises `NoTextTower` if the encoder cannot read.
+
+        A text's right picture has a cosine of 0.2 to 0.35, so that without `min_similarity` the
+        images are ranked and none is cut off.
+        """
         async with self._place():
             clock = _Clock()
             vector = await self._encoder.embed_text(text)
             clock.lap("embed")
-            query = _Query(vector)
-            return await self._nearest(query, clock, limit=limit, min_similarity=min_similarity)
+            lowest = -1 if min_similarity is None else min_similarity
+            return await self._nearest(_Query(vector), clock, limit=limit, min_similarity=lowest)
 
     async def by_image(self, image: Image, *, limit: int, min_similarity: float) -> Results:
         """Find the other images nearest to one of them; raises `NotFound` without a vector."""

@@ -9,12 +9,10 @@ import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from app.encoder import unit
 from app.indexing import picture_files
 from app.onnx_model import OnnxModel
 from app.pictures import Picture, decode, hamming
@@ -22,6 +20,7 @@ from app.problems import Problem
 from app.search import COPY_DHASH_BITS, COPY_SIMILARITY
 from app.weights import BUILTIN_DIRECTORY
 from demo.__main__ import sample_photos
+from training.evaluate import embed
 
 MOST_PHOTOS = 1000
 BITS = (4, 6, 8, 10, 12, 14, 16)
@@ -54,14 +53,6 @@ def read(paths: list[Path]) -> list[Picture]:
     return pictures
 
 
-def embed(model: OnnxModel, images: list[Image.Image]) -> Any:
-    batches = [
-        model.embed_images([model.prepare(image) for image in images[first : first + 16]])
-        for first in range(0, len(images), 16)
-    ]
-    return unit(np.concatenate(batches))
-
-
 def altered(pictures: list[Picture], alter: Callable[[Image.Image], Image.Image]) -> list[Picture]:
     changed: list[Picture] = []
     for picture in pictures:
@@ -73,9 +64,8 @@ def altered(pictures: list[Picture], alter: Callable[[Image.Image], Image.Image]
 
 def main() -> None:
     if len(sys.argv) > 1:
-        paths = picture_files(Path(sys.argv[1]))[
-            :: max(1, len(picture_files(Path(sys.argv[1]))) // MOST_PHOTOS)
-        ]
+        found = picture_files(Path(sys.argv[1]))
+        paths = found[:: max(1, len(found) // MOST_PHOTOS)]
     else:
         paths = list(sample_photos().values())
     pictures = read(paths)

@@ -1,5 +1,6 @@
 """Pictures made for the tests: real bytes of every format, and procedural photos by number."""
 
+import zlib
 from io import BytesIO
 from typing import Any
 
@@ -40,8 +41,6 @@ def huge_header(width: int, height: int) -> bytes:
     small = bytearray(encode(Image.new("L", (1, 1))))
     small[16:20] = width.to_bytes(4, "big")
     small[20:24] = height.to_bytes(4, "big")
-    import zlib
-
     small[29:33] = zlib.crc32(small[12:29]).to_bytes(4, "big")
     return bytes(small)
 

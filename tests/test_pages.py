@@ -191,4 +191,5 @@ def test_a_text_field_where_the_encoder_reads(
 
 
 def test_templates_escape_what_they_are_given() -> None:
-    assert templates.env.autoescape is not False
+    template = templates.env.from_string("{{ given }}")
+    assert template.render(given="<b>") == "&lt;b&gt;"

@@ -290,11 +290,7 @@ def test_neither_a_key_nor_a_value_reaches_sql_as_text(
 
 
 def test_one_table_for_each_encoder(database: Database, store: ImageVectorStore) -> None:
-    class Other(OnnxModel):
-        pass
-
-    model = Other(BUILTIN_DIRECTORY, name="other/model")
-    other = Encoder(model, source="other")
+    other = Encoder(OnnxModel(BUILTIN_DIRECTORY, name="other/model"), source="other")
     second = open_store(database, other)
     assert second.table.name != store.table.name
     store.add([node(1)])

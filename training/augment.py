@@ -159,15 +159,8 @@ class Augmenter:
             count = int(n * share / 3)
             part = x[done : done + count]
             small = functional.interpolate(part, int(side), mode="bilinear", antialias=True)
-            x = torch.cat(
-                [
-                    x[:done],
-                    functional.interpolate(small, INPUT, mode="bilinear"),
-                    x[done + count :],
-                ]
-            )
+            x[done : done + count] = functional.interpolate(small, INPUT, mode="bilinear")
             done += count
-        # So that no place in the batch is always the coarse one.
         return x
 
     def _jpeg(self, x: Tensor, *, share: float) -> Tensor:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.encoder import unit
+from app.encoder import MAX_BATCH, unit
 from app.onnx_model import OnnxModel
 from app.weights import BUILTIN_DIRECTORY
 from training.data import files, is_held_out
@@ -117,17 +117,18 @@ def measure(protocol: Protocol, similarities: Floats) -> Measures:
     )
 
 
+def embed(model: OnnxModel, images: Sequence[Image.Image]) -> Floats:
+    """Return the unit vectors of pictures: (n, dimensions)."""
+    batches = [
+        model.embed_images([model.prepare(image) for image in images[first : first + MAX_BATCH]])
+        for first in range(0, len(images), MAX_BATCH)
+    ]
+    return unit(np.concatenate(batches))
+
+
 def model_similarities(model: OnnxModel, protocol: Protocol) -> Floats:
     """Return the cosines of (queries, gallery)."""
-
-    def embed(images: Sequence[Image.Image]) -> Floats:
-        parts = [
-            model.embed_images([model.prepare(image) for image in images[first : first + 32]])
-            for first in range(0, len(images), 32)
-        ]
-        return unit(np.concatenate(parts))
-
-    return embed(protocol.queries) @ embed(protocol.gallery).T
+    return embed(model, protocol.queries) @ embed(model, protocol.gallery).T
 
 
 def hash_similarities(make: Any, protocol: Protocol) -> Floats:

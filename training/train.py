@@ -65,18 +65,22 @@ class Trainer:
         self.neighbours = nearest(targets)
         self.elapsed_s, self.step = 0.0, 0
         checkpoint = given.out / "checkpoint.pt"
-        if checkpoint.exists():
-            self._resume(torch.load(checkpoint))
+        state = torch.load(checkpoint) if checkpoint.exists() else None
+        if state:
+            self.network.load_state_dict(state["network"])
+            self.elapsed_s, self.step = state["elapsed_s"], state["step"]
         elif given.init:
             load_onnx(self.network, given.init, self.augmenter.mild(self._batch(torch.arange(256))))
-        if checkpoint.exists() or given.init:
-            self.targets = rotated(self.targets, self._embedded())
-            print(f"cosine to the teacher: {self._agreement():.3f}", flush=True)
+        if (state or given.init) and given.teacher:
+            vectors = self._embedded()
+            self.targets = rotated(self.targets, vectors)
+            agreement = 1 - likeness(vectors, self.targets, self.known).item()
+            print(f"cosine to the teacher: {agreement:.3f}", flush=True)
         self.network.to(device)
         grouped = self._parameter_groups()
         self.optimizer = torch.optim.AdamW(grouped, lr=RATE, betas=(0.9, 0.99))
-        if checkpoint.exists():
-            self.optimizer.load_state_dict(torch.load(checkpoint)["optimizer"])
+        if state:
+            self.optimizer.load_state_dict(state["optimizer"])
 
     def run(self) -> None:
         budget_s = self.given.minutes * 60
@@ -144,9 +148,6 @@ class Trainer:
         parts = [self.network(self.augmenter.plain(x)) for x in inputs]
         return functional.normalize(torch.cat(parts))
 
-    def _agreement(self) -> float:
-        return 1 - likeness(self._embedded(), self.targets, self.known).item()
-
     def _batch(self, owners: Tensor) -> Tensor:
         return self.photos[owners].permute(0, 3, 1, 2).float() / 255
 
@@ -168,10 +169,6 @@ class Trainer:
         scratch = self.given.out / "checkpoint.tmp"
         torch.save(state, scratch)
         scratch.replace(self.given.out / "checkpoint.pt")
-
-    def _resume(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.elapsed_s, self.step = state["elapsed_s"], state["step"]
 
 
 def nearest(targets: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 from datetime import datetime
 from typing import Any, TypedDict, TypeVar
 from uuid import UUID
@@ -12,17 +13,25 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from app import schemas
-from app.catalog import Entry, Image
-from app.indexing import Outcome
+from app.catalog import Image
 from app.lookalike import Lookalike
 from app.pictures import MEDIA_TYPES
-from app.problems import EmptyPicture, InvalidRequest, NoPicture, NotFound, PictureTooLarge
+from app.problems import (
+    BodyTooLarge,
+    EmptyPicture,
+    InvalidRequest,
+    NoPicture,
+    NotFound,
+    PictureTooLarge,
+)
 from app.search import Hit, Results
 from app.version import VERSION
 
 # The guide's threshold and size (design.md: "The HTTP contract"), which settings do not move.
 QUERY_SIMILARITY = 0.90
 QUERY_LIMIT = 100
+
+JSON_BYTES = 4_000_000
 
 MODEL = TypeVar("MODEL", bound=BaseModel)
 
@@ -34,14 +43,6 @@ class State(TypedDict):
 
 
 Request = HttpRequest[State]
-
-
-async def upsert(request: Request) -> Response:
-    """Index pictures by URL."""
-    body = await _json_body(request, schemas.UpsertRequest)
-    entries = [_entry(image) for image in body.images]
-    outcomes = await parts(request).indexer.upsert_urls(entries)
-    return _respond(schemas.UpsertResponse(results=[outcome_document(o) for o in outcomes]))
 
 
 async def query(request: Request) -> Response:
@@ -60,12 +61,12 @@ async def search(request: Request) -> Response:
         async with request.form() as form:
             fields = {name: value for name, value in form.items() if isinstance(value, str)}
             wanted = parse(schemas.SearchRequest, without_empty(fields))
-            _refuse_unknown_files(form)
+            refuse_unknown_files(form)
             data = await uploaded(request, form) if "file" in form else None
     else:
-        wanted, data = await _json_body(request, schemas.SearchRequest), None
+        wanted, data = await json_body(request, schemas.SearchRequest), None
     results = await run_search(request, wanted, data)
-    return _respond(
+    return respond(
         schemas.SearchResponse(
             results=[hit_document(hit, original_url(request, hit.image)) for hit in results.hits],
             encoder=parts(request).encoder.model.name,
@@ -74,18 +75,11 @@ async def search(request: Request) -> Response:
     )
 
 
-async def upload_images(request: Request) -> Response:
-    """Index uploaded pictures."""
-    async with request.form(max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
-        outcomes = await index_uploads(request, form)
-    return _respond(schemas.UpsertResponse(results=[outcome_document(o) for o in outcomes]))
-
-
 async def list_images(request: Request) -> Response:
     """List what is indexed, the newest first."""
     wanted = parse(schemas.ListRequest, dict(request.query_params))
     images, following = await page_of_images(request, limit=wanted.limit, cursor=wanted.cursor)
-    return _respond(
+    return respond(
         schemas.ListResponse(
             images=[
                 schemas.ImageDocument(**_fields(image, original_url(request, image)))
@@ -100,7 +94,7 @@ async def list_images(request: Request) -> Response:
 async def show_image(request: Request) -> Response:
     """Tell all that is known of one picture."""
     image = await find_image(request)
-    return _respond(
+    return respond(
         schemas.ImageDetails(
             **_fields(image, original_url(request, image)),
             sha256=image.sha256,
@@ -114,7 +108,7 @@ async def show_image(request: Request) -> Response:
 
 async def delete_image(request: Request) -> Response:
     """Take a picture out of the index."""
-    await parts(request).indexer.delete(await find_image(request))
+    await parts(request).indexer.delete([await find_image(request)])
     return Response(status_code=204)
 
 
@@ -145,18 +139,18 @@ async def original(request: Request) -> Response:
 
 async def stats(request: Request) -> Response:
     """Tell how much is indexed, and with what."""
-    return _respond(await stats_document(parts(request)))
+    return respond(await stats_document(parts(request)))
 
 
 async def healthz(_: Request) -> Response:
     """Say that the process runs, whatever else does."""
-    return _respond(schemas.HealthResponse())
+    return respond(schemas.HealthResponse())
 
 
 async def readyz(request: Request) -> Response:
     """Say that the database answers."""
     await parts(request).catalog.count()
-    return _respond(schemas.HealthResponse())
+    return respond(schemas.HealthResponse())
 
 
 def parts(request: Request) -> Lookalike:
@@ -194,20 +188,6 @@ async def run_search(
     lowest = settings.min_similarity if wanted.min_similarity is None else wanted.min_similarity
     picture = data if data is not None else await lookalike.fetcher.fetch(wanted.url or "")
     return await lookalike.searcher.by_picture(picture, limit=limit, min_similarity=lowest)
-
-
-async def index_uploads(request: Request, form: FormData) -> list[Outcome]:
-    """Index every `file` of a form."""
-    _refuse_unknown_files(form)
-    files = [
-        file for file in form.getlist("file") if isinstance(file, UploadFile) and file.filename
-    ]
-    if not files:
-        raise NoPicture("Send pictures as form fields named `file`.")
-    indexer = parts(request).indexer
-    return [
-        await indexer.upsert_upload(await file.read(), title=file.filename or "") for file in files
-    ]
 
 
 async def page_of_images(
@@ -265,13 +245,6 @@ def without_empty(fields: dict[str, str]) -> dict[str, str]:
     return {k: v.strip() for k, v in fields.items() if v.strip() or k not in known}
 
 
-def outcome_document(outcome: Outcome) -> schemas.OutcomeDocument:
-    """Return an outcome as JSON shows it."""
-    return schemas.OutcomeDocument(
-        url=outcome.url, status=outcome.status, id=outcome.id, reason=outcome.reason
-    )
-
-
 def hit_document(hit: Hit, url: str) -> schemas.HitDocument:
     """Return a hit as JSON shows it; `url` is where the reader finds the original."""
     return schemas.HitDocument(
@@ -313,15 +286,15 @@ def _fields(image: Image, url: str) -> dict[str, Any]:
     }
 
 
-def _entry(image: str | schemas.ImageEntry) -> Entry:
-    if isinstance(image, str):
-        return Entry(image.strip())
-    return Entry(image.url.strip(), image.title, image.description, image.tags)
-
-
-async def _json_body(request: Request, model: type[MODEL]) -> MODEL:
+async def json_body(request: Request, model: type[MODEL]) -> MODEL:
+    """Return a JSON body as a model; raises `InvalidRequest` or `BodyTooLarge`."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > JSON_BYTES:
+            raise BodyTooLarge(f"The JSON is larger than {JSON_BYTES / 1e6:g} MB.")
     try:
-        values = await request.json()
+        values = json.loads(bytes(body))
     except ValueError as exc:
         raise InvalidRequest("The body is not JSON.") from exc
     return parse(model, values)
@@ -342,7 +315,8 @@ def _is_form(request: Request) -> bool:
     return kind in ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
-def _refuse_unknown_files(form: FormData) -> None:
+def refuse_unknown_files(form: FormData) -> None:
+    """Raise `InvalidRequest` for a file in a field that no one looks at."""
     for name, value in form.multi_items():
         if isinstance(value, UploadFile) and name != "file":
             raise InvalidRequest(f"{name}: unknown field; pictures go in `file`.")
@@ -364,5 +338,6 @@ def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
         raise InvalidRequest("cursor: not one that this server gave out.") from exc
 
 
-def _respond(model: BaseModel) -> Response:
-    return Response(model.model_dump_json(), media_type="application/json")
+def respond(model: BaseModel, *, status_code: int = 200) -> Response:
+    """Answer with a model as JSON."""
+    return Response(model.model_dump_json(), status_code, media_type="application/json")

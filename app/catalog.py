@@ -1,16 +1,18 @@
 """The images table, and the table of encoders that indexes were made with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
     Column,
+    ColumnClause,
     Connection,
     DateTime,
     Integer,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    column,
     delete,
     func,
     inspect,
@@ -31,8 +34,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.database import Database
+from app.database import Database, stage_rows
 from app.pictures import Picture
+
+# Enough that a page costs little beside its rows.
+ROWS_AT_ONCE = 500
 
 _metadata = MetaData()
 
@@ -54,6 +60,10 @@ IMAGES = Table(
     Column("thumbnail", LargeBinary),
     Column("indexed_at", DateTime(timezone=True)),
     Column("updated_at", DateTime(timezone=True)),
+    Column("etag", Text),
+    Column("last_modified", Text),
+    Column("checked_at", DateTime(timezone=True)),
+    Column("gone_at", DateTime(timezone=True)),
 )
 
 ENCODERS = Table(
@@ -66,6 +76,24 @@ ENCODERS = Table(
     Column("vector_table", Text),
     Column("used_at", DateTime(timezone=True)),
 )
+
+_STAGED = {
+    "id": "uuid",
+    "url": "text",
+    "sha256": "text",
+    "dhash": "bigint",
+    "bytes": "bigint",
+    "width": "integer",
+    "height": "integer",
+    "format": "text",
+    "exif": "jsonb",
+    "title": "text",
+    "description": "text",
+    "tags": "text[]",
+    "thumbnail": "bytea",
+    "etag": "text",
+    "last_modified": "text",
+}
 
 # A thumbnail is the one large column; only `thumbnail()` and `thumbnails()` read it.
 _DETAILS = [column for column in IMAGES.c if column.name != "thumbnail"]
@@ -89,6 +117,10 @@ class Image:
     tags: list[str]
     indexed_at: datetime
     updated_at: datetime
+    etag: str | None
+    last_modified: str | None
+    checked_at: datetime
+    gone_at: datetime | None
 
     @property
     def dhash_hex(self) -> str:
@@ -129,6 +161,23 @@ class Entry:
         """Return whether the image already has this title, description and tags."""
         said = (self.title, self.description, self.tags)
         return said == (image.title, image.description, image.tags)
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What tells, without reading it, whether a file has changed (RFC 9110, 8.8)."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """A picture as it goes into the table; the entry says everything (see `Entry.over`)."""
+
+    entry: Entry
+    picture: Picture
+    validators: Validators = Validators()
 
 
 class Catalog:
@@ -175,40 +224,65 @@ class Catalog:
         async with self._database.begin() as connection:
             return [(_image(row), bytes(row.thumbnail)) for row in await connection.execute(query)]
 
+    async def under(self, prefix: str) -> AsyncGenerator[Image]:
+        """Yield the images whose URL begins so."""
+        after: UUID | None = None
+        query = (
+            select(*_DETAILS)
+            .where(IMAGES.c.url.startswith(prefix, autoescape=True))
+            .order_by(IMAGES.c.id)
+            .limit(ROWS_AT_ONCE)
+        )
+        while True:
+            page = query if after is None else query.where(IMAGES.c.id > after)
+            async with self._database.begin() as connection:
+                rows = (await connection.execute(page)).all()
+            for row in rows:
+                yield _image(row)
+            if len(rows) < ROWS_AT_ONCE:
+                return
+            after = rows[-1].id
+
     async def count(self) -> int:
         """Return the number of images."""
         async with self._database.begin() as connection:
             return await connection.scalar(select(func.count()).select_from(IMAGES)) or 0
 
-    async def upsert(self, connection: AsyncConnection, entry: Entry, picture: Picture) -> bool:
-        """Insert the picture at its URL, or replace what is there; return whether it is new.
+    async def same_bytes(self, hashes: Sequence[str]) -> dict[str, UUID]:
+        """Return, for those SHA-256 that are known, the image that had these bytes first."""
+        query = (
+            select(IMAGES.c.sha256, IMAGES.c.id)
+            .distinct(IMAGES.c.sha256)
+            .where(IMAGES.c.sha256.in_(hashes))
+            .order_by(IMAGES.c.sha256, IMAGES.c.indexed_at)
+        )
+        async with self._database.begin() as connection:
+            return {row.sha256: row.id for row in await connection.execute(query)}
 
-        The entry says everything (see `Entry.over`).
+    async def upsert(self, connection: AsyncConnection, images: Sequence[NewImage]) -> set[UUID]:
+        """Insert pictures at their URLs, or replace what is there; return the ids that are new.
+
+        No two of the images may have one URL.
         """
-        values: dict[str, Any] = {
-            "url": entry.url,
-            "sha256": picture.sha256,
-            "dhash": picture.dhash,
-            "bytes": picture.file_bytes,
-            "width": picture.width,
-            "height": picture.height,
-            "format": picture.format,
-            "exif": picture.exif,
-            "title": entry.title,
-            "description": entry.description,
-            "tags": entry.tags,
-            "thumbnail": picture.thumbnail,
-        }
-        statement = insert(IMAGES).values(id=entry.id, **values)
+        await stage_rows(connection, "staged_images", _STAGED, map(_staged, images))
+        columns: list[ColumnClause[Any]] = [column(name) for name in _STAGED]
+        staged = table("staged_images", *columns)
+        # In one order, so that two writers of the same images wait and do not deadlock.
+        rows = select(*staged.c).order_by(staged.c.id)
+        statement = insert(IMAGES).from_select(list(_STAGED), rows)
+        replaced = {name: statement.excluded[name] for name in _STAGED if name != "id"}
         # A row that this statement inserted, and not one that it updated, has no xmax.
-        inserted = literal_column("xmax = 0", Boolean)
-        replace = statement.on_conflict_do_update(
-            index_elements=[IMAGES.c.id], set_={**values, "updated_at": func.now()}
-        ).returning(inserted)
-        return bool(await connection.scalar(replace))
+        inserted = literal_column("xmax = 0", Boolean).label("inserted")
+        upserted = statement.on_conflict_do_update(
+            index_elements=[IMAGES.c.id],
+            set_={**replaced, "updated_at": func.now(), "checked_at": func.now(), "gone_at": None},
+        ).returning(IMAGES.c.id, inserted)
+        return {row.id for row in await connection.execute(upserted) if row.inserted}
 
-    async def describe(self, connection: AsyncConnection, entry: Entry) -> None:
-        """Replace the title, description and tags of an image."""
+    async def describe(
+        self, connection: AsyncConnection, entry: Entry, validators: Validators
+    ) -> None:
+        """Replace what is said of an image, and write down that it was looked at now."""
         await connection.execute(
             IMAGES.update()
             .where(IMAGES.c.id == entry.id)
@@ -216,7 +290,10 @@ class Catalog:
                 title=entry.title,
                 description=entry.description,
                 tags=entry.tags,
-                updated_at=func.now(),
+                etag=validators.etag,
+                last_modified=validators.last_modified,
+                checked_at=func.now(),
+                gone_at=None,
             )
         )
 
@@ -262,6 +339,27 @@ def record_encoder(
             # Not now(), which is the transaction's start: set-ups wait for each other.
             set_={"source": source, "used_at": func.clock_timestamp()},
         )
+    )
+
+
+def _staged(image: NewImage) -> tuple[object, ...]:
+    entry, picture = image.entry, image.picture
+    return (
+        entry.id,
+        entry.url,
+        picture.sha256,
+        picture.dhash,
+        picture.file_bytes,
+        picture.width,
+        picture.height,
+        picture.format,
+        Jsonb(picture.exif),
+        entry.title,
+        entry.description,
+        list(entry.tags or ()),
+        picture.thumbnail,
+        image.validators.etag,
+        image.validators.last_modified,
     )
 
 

@@ -1,13 +1,15 @@
 """Postgres: the embedded one or the one given, its engines, its migrations."""
 
 import warnings
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString, cast
 
 from alembic import command
 from alembic.config import Config
+from psycopg import AsyncConnection as DriverConnection
+from psycopg import sql
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -38,7 +40,7 @@ class Database:
 
     `engine` serves the program; `sync_engine` serves set-up and LlamaIndex's synchronous methods.
     Neither prepares statements on the server, so that PgBouncer in transaction mode may stand
-    between.
+    between. `url`, with the password, is for other drivers' own connections.
     """
 
     def __init__(self, url: URL, *, embedded: Any = None) -> None:
@@ -49,6 +51,7 @@ class Database:
         }
         self.engine: AsyncEngine = create_async_engine(url, pool_size=10, **options)
         self.sync_engine: Engine = create_engine(url, **options)
+        self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
         self.embedded = embedded is not None
         self._server = embedded
 
@@ -76,6 +79,50 @@ class Database:
         self.sync_engine.dispose()
         if self._server is not None:
             self._server.cleanup()
+
+
+async def driver_connection(connection: AsyncConnection) -> DriverConnection:
+    """Return psycopg's connection under SQLAlchemy's, in the same transaction."""
+    raw = await connection.get_raw_connection()
+    return cast(DriverConnection, raw.driver_connection)
+
+
+async def copy_rows(
+    connection: AsyncConnection,
+    table: str,
+    columns: Mapping[str, str],
+    rows: Iterable[Sequence[Any]],
+) -> None:
+    """Append rows to a table with COPY; `columns` maps each name to its Postgres type."""
+    driver = await driver_connection(connection)
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        sql.Identifier(table), names
+    )
+    async with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(list(columns.values()))
+        for row in rows:
+            await copy.write_row(row)
+
+
+async def stage_rows(
+    connection: AsyncConnection,
+    table: str,
+    columns: Mapping[str, str],
+    rows: Iterable[Sequence[Any]],
+) -> None:
+    """Copy rows into a temporary table of this name, which is empty again after the transaction."""
+    driver = await driver_connection(connection)
+    definitions = [
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(cast(LiteralString, kind)))
+        for name, kind in columns.items()
+    ]
+    await driver.execute(
+        sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(
+            sql.Identifier(table), sql.SQL(", ").join(definitions)
+        )
+    )
+    await copy_rows(connection, table, columns, rows)
 
 
 @contextmanager

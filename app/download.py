@@ -2,9 +2,13 @@
 
 import asyncio
 import ipaddress
+import math
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
@@ -16,16 +20,19 @@ from app.problems import (
     AddressRefused,
     BadUrl,
     FetchFailed,
+    FetchProblem,
     FetchTimedOut,
     PictureTooLarge,
     TooManyRedirects,
     UrlNotFound,
+    UrlRefused,
 )
 
 Address = IPv4Address | IPv6Address
 
-MOST_FETCHES = 8
-MOST_FETCHES_PER_HOST = 2
+MOST_FETCHES = 16
+# As many as browsers open.
+MOST_FETCHES_PER_HOST = 6
 MOST_REDIRECTS = 5
 LONGEST_URL = 8192
 
@@ -33,8 +40,17 @@ LONGEST_URL = 8192
 NAT64 = IPv6Network("64:ff9b::/96")
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a URL answered, with its validators (RFC 9110, 8.8); None if it has not changed."""
+
+    data: bytes | None
+    etag: str | None = None
+    last_modified: str | None = None
+
+
 class Fetcher:
-    """Fetches pictures over HTTP: at most 8 at once, 2 per host.
+    """Fetches pictures over HTTP: at most 16 at once, 6 per host.
 
     Only public addresses are fetched, and those that `allow` names (hosts or CIDRs). `timeout_s`
     covers one URL with all its redirects; `max_bytes` is enforced while reading.
@@ -66,38 +82,57 @@ class Fetcher:
         Raises a `FetchProblem` or `PictureTooLarge`; every refused address gives the same
         `AddressRefused`, whatever may be there.
         """
+        async with self.fetched(url) as answer:
+            return answer.data or b""
+
+    @asynccontextmanager
+    async def fetched(
+        self, url: str, *, etag: str | None = None, last_modified: str | None = None
+    ) -> AsyncGenerator[Fetched]:
+        """Fetch a URL, or learn that what these validators belong to is still the same.
+
+        Until the context ends, the answer keeps its place among the fetches, so that no more are
+        made than the caller has room for. Raises what `fetch` raises.
+        """
         host = _host(url)
         per_host = self._hosts.get(host) or asyncio.Semaphore(MOST_FETCHES_PER_HOST)
         self._hosts[host] = per_host
+        given = {"If-None-Match": etag, "If-Modified-Since": last_modified}
+        headers = {name: value for name, value in given.items() if value}
         # In this order, so that many URLs of one slow host do not keep the others' places.
         async with per_host, self._fetches:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await self._follow(url)
-            except (TimeoutError, httpx.TimeoutException) as exc:
-                raise FetchTimedOut(f"No complete answer within {self._timeout_s:g} s.") from exc
-            except SSRFProtectionError as exc:
-                raise AddressRefused from exc
-            except httpx.HTTPError as exc:
-                raise FetchFailed from exc
+            yield await self._fetch(url, headers)
+
+    async def _fetch(self, url: str, headers: Mapping[str, str]) -> Fetched:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._follow(url, headers)
+        except (TimeoutError, httpx.TimeoutException) as exc:
+            raise FetchTimedOut(f"No complete answer within {self._timeout_s:g} s.") from exc
+        except SSRFProtectionError as exc:
+            raise AddressRefused from exc
+        except httpx.HTTPError as exc:
+            raise FetchFailed from exc
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _follow(self, url: str) -> bytes:
+    async def _follow(self, url: str, headers: Mapping[str, str]) -> Fetched:
         for _ in range(MOST_REDIRECTS + 1):
-            async with self._open(url) as response:
+            async with self._open(url, headers) as response:
                 if response.next_request is None:
-                    return await self._read(response)
+                    data = await self._read(response)
+                    etag = response.headers.get("ETag")
+                    return Fetched(data, etag, response.headers.get("Last-Modified"))
                 url = str(response.next_request.url)
         raise TooManyRedirects(f"The URL redirects more than {MOST_REDIRECTS} times.")
 
     @asynccontextmanager
-    async def _open(self, url: str) -> AsyncGenerator[httpx.Response]:
+    async def _open(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[httpx.Response]:
         # Resolved and checked here first: the client's own check comes after a connection is made.
         await self._check(_host(url), urlsplit(url).port or 443)
-        async with self._client.stream("GET", url) as response:
+        async with self._client.stream("GET", url, headers=headers) as response:
             yield response
 
     async def _check(self, host: str, port: int) -> None:
@@ -105,7 +140,9 @@ class Fetcher:
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as exc:
-            raise FetchFailed("The URL's host name is not known.") from exc
+            passing = isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_AGAIN
+            problem = FetchFailed if passing else UrlNotFound
+            raise problem("The URL's host name is not known.") from exc
         for *_, address in found:
             if not self._may_fetch(host, ipaddress.ip_address(str(address[0]).partition("%")[0])):
                 raise AddressRefused
@@ -115,11 +152,11 @@ class Fetcher:
             return True
         return is_public(ip) or any(ip in network for network in self._allowed_networks)
 
-    async def _read(self, response: httpx.Response) -> bytes:
-        if response.status_code in (404, 410):
-            raise UrlNotFound(f"The URL's server answers {response.status_code}.")
+    async def _read(self, response: httpx.Response) -> bytes | None:
+        if response.status_code == 304:
+            return None
         if response.status_code != 200:
-            raise FetchFailed(f"The URL's server answers {response.status_code}.")
+            raise _answered(response)
         length = response.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) > self._max_bytes:
             raise self._too_large()
@@ -132,6 +169,29 @@ class Fetcher:
 
     def _too_large(self) -> PictureTooLarge:
         return PictureTooLarge(f"The file is larger than {self._max_bytes / 1e6:g} MB.")
+
+
+def _answered(response: httpx.Response) -> FetchProblem:
+    status = response.status_code
+    detail = f"The URL's server answers {status}."
+    if status in (404, 410):
+        return UrlNotFound(detail)
+    if status in (408, 425, 429) or status >= 500:
+        problem = FetchFailed(detail)
+        problem.retry_after_s = _seconds(response.headers.get("Retry-After", ""))
+        return problem
+    return UrlRefused(detail)
+
+
+def _seconds(retry_after: str) -> int | None:
+    """Return the seconds that a Retry-After asks for, as a number or as a date."""
+    if retry_after.isdecimal():
+        return int(retry_after)
+    try:
+        date = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0, math.ceil((date - datetime.now(date.tzinfo)).total_seconds()))
 
 
 def is_public(ip: Address) -> bool:

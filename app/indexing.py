@@ -2,50 +2,80 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-from app.catalog import Catalog, Entry, Image
+from app.batching import Batches
+from app.catalog import Catalog, Entry, Image, NewImage, Validators
 from app.database import Database
 from app.download import Fetcher
-from app.encoder import Encoder
+from app.encoder import Encoder, Vector
+from app.files import file_title, read_file
+from app.job_items import Ended, Item, JobItems, NewItem, Source
 from app.media import Media
-from app.pictures import SUFFIXES, Decoder
-from app.problems import NotAPicture, NotFound, PictureTooLarge, Problem, Unavailable
+from app.pictures import Decoder, Picture
+from app.problems import NotFound, PictureTooLarge, Problem, Unavailable
 from app.store import ImageVectorStore, image_node
 
 T = TypeVar("T")
 Status = Literal["indexed", "unchanged", "updated", "failed"]
 
 UPLOAD_SCHEME = "upload:"
-FILE_SCHEME = "file:"
 
-# Pictures of all requests together that are between fetch and store, which bounds the memory: each
-# holds its file (MAX_UPLOAD_MB) and, in one of the decoding threads, its pixels.
-MOST_IN_FLIGHT = 16
+# Pictures of all requests and jobs together that are past the fetch and not yet stored: twice the
+# encoder's batch, so that one fills while the other runs. With the fetches (download.py) they bound
+# the memory: (16 + 32) files of MAX_UPLOAD_MB, and the pixels of one picture per decoding thread.
+MOST_IN_FLIGHT = 32
+MOST_PER_STATEMENT = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one picture; `reason` says why if it failed."""
+    """What became of one picture; `problem` says why if it failed."""
 
     url: str
     status: Status
     id: UUID | None = None
-    reason: str | None = None
+    problem: Problem | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed, as a sentence."""
+        return self.problem.detail if self.problem else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the index says of a picture: its row, whether its vector is that of the row's bytes, and
+    the vector of these bytes, from wherever they were seen before.
+    """
+
+    image: Image | None
+    embedded: bool
+    vector: Vector | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """One picture on its way into the tables; without `picture`, only what is said of it."""
+
+    entry: Entry
+    validators: Validators
+    picture: Picture | None = None
+    vector: Vector | None = None
+    described: Image | None = None
+    item: Item | None = None
 
 
 class Indexer:
     """Puts pictures into the index and takes them out.
 
     One URL is one row, whoever posts it and however often: ids come from URLs, and both tables are
-    written by one transaction of upserts.
+    written by one transaction of upserts. If the picture is an item of a job, the same transaction
+    ends the item.
     """
 
     def __init__(
@@ -54,6 +84,7 @@ class Indexer:
         database: Database,
         catalog: Catalog,
         store: ImageVectorStore,
+        job_items: JobItems,
         encoder: Encoder,
         decoder: Decoder,
         fetcher: Fetcher,
@@ -63,43 +94,60 @@ class Indexer:
         self._database = database
         self._catalog = catalog
         self._store = store
+        self._job_items = job_items
         self._encoder = encoder
         self._decoder = decoder
         self._fetcher = fetcher
         self._media = media
         self._max_bytes = max_bytes
         self._in_flight = asyncio.Semaphore(MOST_IN_FLIGHT)
-        self._locks: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[UUID | str, asyncio.Lock] = WeakValueDictionary()
+        self._lookups = Batches(self._look_up, max_batch=MOST_PER_STATEMENT)
+        self._writes = Batches(self._write, max_batch=MOST_PER_STATEMENT)
 
     async def upsert_urls(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Fetch and index pictures; the outcomes are in the order of the entries.
 
         Raises `DatabaseUnavailable`; whatever is wrong with one picture is its outcome.
         """
-        return await _gather([self.upsert_url(entry) for entry in entries])
-
-    async def upsert_url(self, entry: Entry) -> Outcome:
-        """Fetch and index one picture."""
-        return await self._outcome(entry, lambda: self._fetcher.fetch(entry.url))
+        return await gather([self.upsert("web", entry) for entry in entries])
 
     async def upsert_upload(self, data: bytes, *, title: str) -> Outcome:
         """Index an uploaded file and keep it; the same bytes are the same picture."""
+        item = await self.keep_upload(data, title=title)
+        if item.reason is not None:
+            return Outcome(title, "failed", problem=PictureTooLarge(item.reason))
+        outcome = await self.upsert("upload", item.entry)
+        return replace(outcome, url=title or outcome.url) if outcome.problem else outcome
+
+    async def keep_upload(self, data: bytes, *, title: str) -> NewItem:
+        """Keep an uploaded file until it is indexed, unless it is too large for that."""
         sha256 = hashlib.sha256(data).hexdigest()
         entry = Entry(UPLOAD_SCHEME + sha256, title=title)
+        if len(data) > self._max_bytes:
+            return NewItem("upload", entry, _too_large(self._max_bytes))
+        await self._media.save(sha256, data)
+        return NewItem("upload", entry)
 
-        async def read() -> bytes:
-            if len(data) > self._max_bytes:
-                raise self._too_large()
-            return data
+    async def upsert(
+        self, source: Source, entry: Entry, *, item: Item | None = None, refetch: bool = True
+    ) -> Outcome:
+        """Index one picture: get its bytes, and unless they are known, decode, embed and store.
 
-        outcome = await self._outcome(entry, read, keep=True)
-        return replace(outcome, url=title or entry.url) if outcome.status == "failed" else outcome
-
-    async def upsert_file(self, path: Path) -> Outcome:
-        """Index a file of this machine, where it stays."""
-        place = await asyncio.to_thread(path.resolve)
-        entry = Entry(place.as_uri(), title=path.stem)
-        return await self._outcome(entry, lambda: asyncio.to_thread(self._read_file, path))
+        With `refetch` off, the server of a known URL is asked only whether it has changed.
+        Raises `Unavailable`; whatever is wrong with the picture is its outcome.
+        """
+        try:
+            # A second client with the same URL waits here, and then finds it unchanged.
+            async with self._lock(entry.id):
+                status = await self._upsert(source, entry, item, refetch=refetch)
+        except Unavailable:
+            raise
+        except Problem as problem:
+            if source == "upload" and await self._catalog.find(entry.id) is None:
+                await self._media.delete(entry.url.removeprefix(UPLOAD_SCHEME))
+            return Outcome(entry.url, "failed", problem=problem)
+        return Outcome(entry.url, status, id=entry.id)
 
     async def original(self, image: Image) -> bytes | None:
         """Return the bytes of an upload or a file; None if they are to be had at the image's URL.
@@ -108,23 +156,25 @@ class Indexer:
         """
         if image.url.startswith(UPLOAD_SCHEME):
             return await self._media.load(image.sha256)
-        if not image.url.startswith(FILE_SCHEME):
+        if image.url.startswith(("http:", "https:")):
             return None
         try:
-            data = await asyncio.to_thread(self._read_file, _path(image.url))
+            data, _ = await asyncio.to_thread(read_file, image.url, max_bytes=self._max_bytes)
         except Problem as exc:
             raise NotFound("The file is no longer there.") from exc
-        if hashlib.sha256(data).hexdigest() != image.sha256:
+        if data is None or hashlib.sha256(data).hexdigest() != image.sha256:
             raise NotFound("The file has changed since it was indexed.")
         return data
 
-    async def delete(self, image: Image) -> None:
-        """Take an image out of the index, and its file with it if it was uploaded."""
+    async def delete(self, images: Sequence[Image]) -> None:
+        """Take images out of the index, and the files of those that were uploaded."""
+        ids = sorted(image.id for image in images)
         async with self._database.begin() as connection:
-            await self._store.remove(connection, [image.id])
-            await self._catalog.delete(connection, [image.id])
-        if image.url.startswith(UPLOAD_SCHEME):
-            await self._media.delete(image.sha256)
+            await self._catalog.delete(connection, ids)
+            await self._store.remove(connection, ids)
+        for image in images:
+            if image.url.startswith(UPLOAD_SCHEME):
+                await self._media.delete(image.sha256)
 
     async def reindex(self, *, batch: int = 64) -> AsyncGenerator[int]:
         """Embed, from their thumbnails, the images that this encoder has no vector of.
@@ -136,99 +186,174 @@ class Indexer:
             images = [image for image, _ in rows]
             embedded = await self._store.embedded([image.id for image in images])
             missing = [row for row in rows if embedded.get(row[0].id) != row[0].sha256]
-            await _gather([self._embed_thumbnail(image, data) for image, data in missing])
+            vectors = await gather([self._thumbnail_vector(data) for _, data in missing])
+            nodes = [
+                image_node(Entry(image.url).over(image), sha256=image.sha256, vector=vector)
+                for (image, _), vector in zip(missing, vectors, strict=True)
+            ]
+            if nodes:
+                async with self._database.begin() as connection:
+                    await self._store.upsert(connection, nodes)
             looked_at, after = looked_at + len(rows), images[-1].id
             yield looked_at
 
-    async def _embed_thumbnail(self, image: Image, thumbnail: bytes) -> None:
+    async def _thumbnail_vector(self, thumbnail: bytes) -> Vector:
         picture = await self._decoder.decode(thumbnail)
-        vector = await self._encoder.embed_image(picture.image)
-        entry = Entry(image.url).over(image)
-        async with self._database.begin() as connection:
-            node = image_node(entry, sha256=image.sha256, vector=vector)
-            await self._store.upsert(connection, [node])
+        return await self._encoder.embed_image(picture.image)
 
-    async def _outcome(
-        self, entry: Entry, read: Callable[[], Awaitable[bytes]], *, keep: bool = False
-    ) -> Outcome:
-        lock = self._locks.get(entry.id) or asyncio.Lock()
-        self._locks[entry.id] = lock
+    def _lock(self, key: UUID | str) -> asyncio.Lock:
+        lock = self._locks.get(key) or asyncio.Lock()
+        self._locks[key] = lock
+        return lock
+
+    async def _upsert(
+        self, source: Source, entry: Entry, item: Item | None, *, refetch: bool
+    ) -> Status:
+        image, seen = None, Validators()
+        if source == "file" or not refetch:
+            known = await self._lookups.submit((entry.id, None))
+            if known.image is not None and known.embedded:
+                image = known.image
+                seen = Validators(image.etag, image.last_modified)
+        data, validators = await self._read(source, entry, seen)
         try:
-            async with self._in_flight:
-                data = await read()
-                # A second client with the same URL waits here, and then finds it unchanged.
-                async with lock:
-                    status = await self._upsert(entry, data, keep=keep)
-        except Unavailable:
-            raise
-        except Problem as problem:
-            return Outcome(entry.url, "failed", reason=problem.detail)
-        return Outcome(entry.url, status, id=entry.id)
+            if data is None and image is not None:
+                return await self._keep(entry, image, seen, item)
+            sha256 = hashlib.sha256(data or b"").hexdigest()
+            # The same bytes of another URL wait here, and then need no embedding of their own.
+            async with self._lock(sha256):
+                return await self._upsert_bytes(
+                    source, entry, data or b"", sha256, validators, item
+                )
+        finally:
+            self._in_flight.release()
 
-    async def _upsert(self, entry: Entry, data: bytes, *, keep: bool) -> Status:
-        existing = await self._catalog.find(entry.id)
-        entry = entry.over(existing)
-        if existing is not None and await self._is_current(existing, data):
-            if keep:
-                # The file may have gone from a storage that does not last.
-                await self._media.save(existing.sha256, data)
-            if entry.describes(existing) or keep:
-                return "unchanged"
-            await self._describe(entry, existing)
-            return "updated"
+    async def _upsert_bytes(
+        self,
+        source: Source,
+        entry: Entry,
+        data: bytes,
+        sha256: str,
+        validators: Validators,
+        item: Item | None,
+    ) -> Status:
+        known = await self._lookups.submit((entry.id, sha256))
+        image, vector = known.image, known.vector
+        entry = _with_title(source, entry, image)
+        if image is not None and image.sha256 == sha256 and known.embedded:
+            return await self._keep(entry, image, validators, item)
         picture = await self._decoder.decode(data)
-        vector = await self._encoder.embed_image(picture.image)
-        if keep:
-            await self._media.save(picture.sha256, data)
-        node = image_node(entry, sha256=picture.sha256, vector=vector)
-        async with self._database.begin() as connection:
-            is_new = await self._catalog.upsert(connection, entry, picture)
-            await self._store.upsert(connection, [node])
-        return "indexed" if is_new else "updated"
+        if vector is None:
+            vector = await self._encoder.embed_image(picture.image)
+        write = _Write(entry.over(image), validators, picture, vector, item=item)
+        return await self._writes.submit(write)
 
-    async def _is_current(self, image: Image, data: bytes) -> bool:
-        """Return whether these bytes are the ones that this encoder's vector was made from."""
-        if hashlib.sha256(data).hexdigest() != image.sha256:
-            return False
-        embedded = await self._store.embedded([image.id])
-        return embedded.get(image.id) == image.sha256
+    async def _read(
+        self, source: Source, entry: Entry, seen: Validators
+    ) -> tuple[bytes | None, Validators]:
+        """Get a picture's bytes, or None if it is as it was seen, and take a place in flight.
 
-    async def _describe(self, entry: Entry, image: Image) -> None:
-        vector = await self._store.vector(image.id)
-        async with self._database.begin() as connection:
-            await self._catalog.describe(connection, entry)
-            if vector is not None:
-                node = image_node(entry, sha256=image.sha256, vector=vector)
-                await self._store.upsert(connection, [node])
-
-    def _read_file(self, path: Path) -> bytes:
+        A fetched picture keeps its place among the fetches until there is one for it in flight.
+        """
+        if source == "web":
+            conditions = {"etag": seen.etag, "last_modified": seen.last_modified}
+            async with self._fetcher.fetched(entry.url, **conditions) as answer:
+                await self._in_flight.acquire()
+                return answer.data, Validators(answer.etag, answer.last_modified)
+        await self._in_flight.acquire()
         try:
-            if path.stat().st_size > self._max_bytes:
-                raise self._too_large()
-            return path.read_bytes()
-        except OSError as exc:
-            raise NotAPicture(f"The file cannot be read: {exc.strerror}.") from exc
+            if source == "upload":
+                sha256 = entry.url.removeprefix(UPLOAD_SCHEME)
+                return await self._media.load(sha256), Validators()
+            data, etag = await asyncio.to_thread(
+                read_file, entry.url, max_bytes=self._max_bytes, unless_etag=seen.etag
+            )
+            return data, Validators(etag)
+        except BaseException:
+            self._in_flight.release()
+            raise
 
-    def _too_large(self) -> PictureTooLarge:
-        return PictureTooLarge(f"The file is larger than {self._max_bytes / 1e6:g} MB.")
+    async def _keep(
+        self, entry: Entry, image: Image, validators: Validators, item: Item | None
+    ) -> Status:
+        """Leave picture and vector as they are; write what else is said of the image."""
+        entry = entry.over(image)
+        described = None if entry.describes(image) else image
+        same = validators == Validators(image.etag, image.last_modified) and image.gone_at is None
+        if described or item or not same:
+            write = _Write(entry, validators, described=described, item=item)
+            return await self._writes.submit(write)
+        return "unchanged"
+
+    async def _look_up(self, wanted: Sequence[tuple[UUID, str | None]]) -> list[_Known]:
+        images = await self._catalog.find_all([image_id for image_id, _ in wanted])
+        others = await self._catalog.same_bytes([sha256 for _, sha256 in wanted if sha256])
+        ids = [*images, *others.values()]
+        embedded = await self._store.embedded(ids) if ids else {}
+        # Only of bytes that are new at their URL.
+        new = {s for i, s in wanted if s and (i not in images or images[i].sha256 != s)}
+        same = {s: i for s, i in others.items() if s in new and embedded.get(i) == s}
+        vectors = await self._store.vectors(list(same.values())) if same else {}
+        return [
+            _Known(
+                image := images.get(image_id),
+                image is not None and embedded.get(image_id) == image.sha256,
+                vectors.get(same[sha256]) if sha256 in same else None,
+            )
+            for image_id, sha256 in wanted
+        ]
+
+    async def _write(self, writes: Sequence[_Write]) -> list[Status]:
+        new = [NewImage(w.entry, w.picture, w.validators) for w in writes if w.picture]
+        nodes = [
+            image_node(w.entry, sha256=w.picture.sha256, vector=w.vector)
+            for w in writes
+            if w.picture and w.vector is not None
+        ]
+        described = [w.described for w in writes if w.described]
+        vectors = await self._store.vectors([image.id for image in described]) if described else {}
+        nodes += [
+            image_node(w.entry, sha256=w.described.sha256, vector=vectors[w.described.id])
+            for w in writes
+            if w.described and w.described.id in vectors
+        ]
+        async with self._database.begin() as connection:
+            inserted = await self._catalog.upsert(connection, new) if new else set[UUID]()
+            for write in sorted((w for w in writes if not w.picture), key=lambda w: w.entry.id):
+                await self._catalog.describe(connection, write.entry, write.validators)
+            if nodes:
+                await self._store.upsert(connection, nodes)
+            statuses: list[Status] = [_status(write, inserted) for write in writes]
+            ended = [
+                Ended(write.item.job_id, write.item.position, status)
+                for write, status in zip(writes, statuses, strict=True)
+                if write.item
+            ]
+            if ended:
+                await self._job_items.end(connection, ended)
+        return statuses
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """Return the files under a folder, hidden ones left out, whose names end like pictures'."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+def _too_large(max_bytes: int) -> str:
+    return f"The file is larger than {max_bytes / 1e6:g} MB."
 
 
-def _path(file_url: str) -> Path:
-    return Path(url2pathname(urlsplit(file_url).path))
+def _with_title(source: Source, entry: Entry, image: Image | None) -> Entry:
+    """Return the entry with its file's name as the title, unless the image has one already."""
+    if source == "upload" and image is not None:
+        return replace(entry, title=None)
+    if source == "file" and image is None and entry.title is None:
+        return replace(entry, title=file_title(entry.url))
+    return entry
 
 
-async def _gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+def _status(write: _Write, inserted: set[UUID]) -> Status:
+    if write.picture:
+        return "indexed" if write.entry.id in inserted else "updated"
+    return "updated" if write.described else "unchanged"
+
+
+async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines together; the first one's failure ends the others and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -15,6 +15,8 @@ from app.database import Database, open_database
 from app.download import Fetcher
 from app.encoder import Encoder
 from app.indexing import Indexer
+from app.job_items import JobItems
+from app.jobs import Jobs
 from app.media import Media
 from app.pictures import Decoder
 from app.quantization import load
@@ -38,6 +40,8 @@ class Lookalike:
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
+    job_items: JobItems
+    jobs: Jobs
     searcher: Searcher
 
 
@@ -67,6 +71,18 @@ async def open_lookalike(
         store = open_store(database, encoder)
         catalog = Catalog(database)
         decoder = Decoder(threads, max_pixels=settings.max_pixels)
+        job_items = JobItems(database)
+        indexer = Indexer(
+            database=database,
+            catalog=catalog,
+            store=store,
+            job_items=job_items,
+            encoder=encoder,
+            decoder=decoder,
+            fetcher=fetcher,
+            media=Media(settings.media_url or str(settings.data_dir / "media")),
+            max_bytes=settings.max_upload_bytes,
+        )
         lookalike = Lookalike(
             settings=settings,
             database=database,
@@ -75,15 +91,14 @@ async def open_lookalike(
             store=store,
             decoder=decoder,
             fetcher=fetcher,
-            indexer=Indexer(
+            indexer=indexer,
+            job_items=job_items,
+            jobs=Jobs(
                 database=database,
-                catalog=catalog,
-                store=store,
-                encoder=encoder,
-                decoder=decoder,
-                fetcher=fetcher,
-                media=Media(settings.media_url or str(settings.data_dir / "media")),
-                max_bytes=settings.max_upload_bytes,
+                job_items=job_items,
+                indexer=indexer,
+                retry_s=settings.retry_s,
+                worker_timeout_s=settings.worker_timeout_s,
             ),
             searcher=Searcher(catalog=catalog, store=store, encoder=encoder, decoder=decoder),
         )

@@ -1,11 +1,14 @@
 """Where uploaded files are kept: a folder, or any storage that fsspec knows."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import fsspec
 
 from app.problems import NotFound, WrongSetting
+
+HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Media:
@@ -45,4 +48,6 @@ class Media:
         self._files.pipe_file(path, data)
 
     def _path(self, sha256: str) -> str:
+        if not HASH.fullmatch(sha256):
+            raise NotFound("The uploaded file is no longer there.")
         return f"{self._root}/{sha256[:2]}/{sha256}"

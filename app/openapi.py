@@ -8,10 +8,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app import schemas
+from app.sources import MEDIA_TYPES
 from app.version import VERSION
 
 FILE = {"type": "string", "format": "binary"}
 ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+JOB_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}}
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`respond-async` (RFC 7240): answer at once, and index as a job.",
+    "schema": {"type": "string"},
+}
 QUERY_SCHEMA = {"type": "array", "items": {"type": "string", "format": "uri"}}
 
 
@@ -27,6 +35,8 @@ class Operation:
     body: type[BaseModel] | None = None
     form: dict[str, Any] | None = None
     query: type[BaseModel] | None = None
+    lists: Sequence[str] = ()
+    prefer: bool = False
     status: int = 200
     failures: Sequence[int] = ()
     writes: bool = False
@@ -36,9 +46,12 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/upsert",
-        "Index pictures by URL. Idempotent; one bad URL does not fail the others.",
+        "Index pictures by URL. Idempotent; one bad URL does not fail the others. With `Prefer: "
+        "respond-async`, or a list as the body, the answer is a job.",
         answer=schemas.UpsertResponse,
         body=schemas.UpsertRequest,
+        lists=tuple(MEDIA_TYPES),
+        prefer=True,
         failures=(413, 422, 503),
         writes=True,
     ),
@@ -64,10 +77,13 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/images",
-        "Index uploaded pictures; the same bytes are the same picture.",
+        "Index uploaded pictures; the same bytes are the same picture. With `Prefer: "
+        "respond-async`, or the number of a `job` to add them to, the answer is a job.",
         answer=schemas.UpsertResponse,
         form={"file": {"type": "array", "items": FILE}},
-        failures=(400, 413, 422, 503),
+        query=schemas.UploadRequest,
+        prefer=True,
+        failures=(400, 404, 413, 422, 503),
         writes=True,
     ),
     Operation(
@@ -108,6 +124,61 @@ OPERATIONS = [
         answer=FILE,
         answer_type="image/*",
         failures=(404, 503),
+    ),
+    Operation(
+        "get",
+        "/api/jobs",
+        "List the jobs, the last made first.",
+        answer=schemas.JobsResponse,
+        failures=(503,),
+    ),
+    Operation(
+        "get",
+        "/api/jobs/{id}",
+        "Tell how far a job is.",
+        answer=schemas.JobDocument,
+        failures=(404, 503),
+    ),
+    Operation(
+        "delete",
+        "/api/jobs/{id}",
+        "Cancel and forget a job; what it indexed stays.",
+        status=204,
+        failures=(404, 503),
+        writes=True,
+    ),
+    Operation(
+        "get",
+        "/api/jobs/{id}/items",
+        "List the pictures of a job, or those in one state.",
+        answer=schemas.JobItemsResponse,
+        query=schemas.JobItemsRequest,
+        failures=(404, 422, 503),
+    ),
+    Operation(
+        "get",
+        "/api/jobs/{id}/events",
+        "Follow a job: a server-sent event `progress` with the whole job whenever it moves on, and "
+        "`end`.",
+        answer={"type": "string"},
+        answer_type="text/event-stream",
+        failures=(404, 503),
+    ),
+    Operation(
+        "post",
+        "/api/jobs/{id}/retry",
+        "Try again what failed or was cancelled.",
+        answer=schemas.JobDocument,
+        failures=(404, 503),
+        writes=True,
+    ),
+    Operation(
+        "post",
+        "/api/jobs/{id}/cancel",
+        "Leave out what has not ended yet.",
+        answer=schemas.JobDocument,
+        failures=(404, 503),
+        writes=True,
     ),
     Operation(
         "get",
@@ -160,7 +231,14 @@ def _operation(operation: Operation) -> dict[str, Any]:
                 "application/problem+json": {"schema": _reference(schemas.ProblemDocument)}
             },
         }
-    parameters = ([ID] if "{id}" in operation.path else []) + _parameters(operation.query)
+    if operation.prefer:
+        document["responses"]["202"] = {
+            "description": "The job that does it, also at `Location`.",
+            "content": {"application/json": {"schema": _reference(schemas.JobDocument)}},
+        }
+    place = JOB_ID if operation.path.startswith("/api/jobs") else ID
+    parameters = [place] if "{id}" in operation.path else []
+    parameters += _parameters(operation.query) + ([PREFER] if operation.prefer else [])
     if parameters:
         document["parameters"] = parameters
     content = _body(operation)
@@ -188,6 +266,8 @@ def _body(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if operation.body is not None:
         content["application/json"] = {"schema": _reference(operation.body)}
+    for media_type in operation.lists:
+        content[media_type] = {"schema": {"type": "string"}}
     if operation.form is not None:
         body = operation.body
         fields: dict[str, Any] = body.model_json_schema()["properties"] if body else {}

@@ -2,19 +2,19 @@
 
 import base64
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.templating import Jinja2Templates
 
 from app import schemas
 from app.api import (
     Request,
     find_image,
-    index_uploads,
     original_url,
     page_of_images,
     parse,
@@ -24,16 +24,39 @@ from app.api import (
     without_empty,
 )
 from app.catalog import Entry, Image
-from app.indexing import Outcome
+from app.index_api import event_stream, find_job, keep_uploads, urls_title
+from app.job_items import Item, NewItem, Progress
 from app.pictures import MEDIA_TYPES, SUFFIXES
-from app.problems import InvalidRequest, NoPicture, Problem, StartProblem
+from app.problems import (
+    InvalidRequest,
+    NoPicture,
+    NotFound,
+    PictureProblem,
+    Problem,
+    StartProblem,
+)
 from app.search import Results
+from app.sources import KINDS, Kind, list_kind, read_list
 
 NEIGHBOURS = 24
 NEWEST = 12
 IMAGES_PER_PAGE = 60
+JOBS = 10
+RECENT = 12
+FAILURES = 20
+
+
+def duration(seconds: float) -> str:
+    """Return a time to wait as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
+
 
 templates = Jinja2Templates(Path(__file__).parent / "templates")
+templates.env.filters["duration"] = duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +113,62 @@ async def picture_page(request: Request) -> Response:
     )
 
 
-async def index_page(request: Request) -> Response:
-    """List what is indexed, and index what a form sends."""
-    outcomes: list[Outcome] = []
-    problem: Problem | None = None
-    if request.method == "POST":
-        try:
-            outcomes = await _index_form(request)
-        except (InvalidRequest, NoPicture) as exc:
-            problem = exc
+async def index_page(request: Request, *, problem: Problem | None = None) -> Response:
+    """Show the form that adds pictures, the jobs, and what is indexed."""
+    lookalike = parts(request)
     images, following = await page_of_images(
         request, limit=IMAGES_PER_PAGE, cursor=request.query_params.get("cursor")
     )
+    jobs = await lookalike.job_items.newest(limit=JOBS, recent=RECENT)
     return _page(
         request,
         "index.html",
+        status_code=problem.status if problem else 200,
         images=images,
         next=following,
-        outcomes=outcomes,
+        jobs=[(job, await _failures(request, job)) for job in jobs],
         problem=problem,
-        total=await parts(request).catalog.count(),
+        total=await lookalike.catalog.count(),
         accept=_accept(),
+        lists=",".join(KINDS),
     )
+
+
+async def index_form(request: Request) -> Response:
+    """Make a job of what the form names, and show it."""
+    try:
+        async with request.form(max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
+            job_id = await _job_of(request, form)
+    except (InvalidRequest, PictureProblem) as problem:
+        return await index_page(request, problem=problem)
+    return RedirectResponse(f"/index#job-{job_id}", 303)
+
+
+async def job_events(request: Request) -> Response:
+    """Show a job again each time it has moved on: the same HTML that the page has of it."""
+    job = await find_job(request)
+    template = templates.get_template("_job.html")
+
+    async def render(job: Progress) -> str:
+        return template.render(job=job, failures=await _failures(request, job))
+
+    return event_stream(parts(request).jobs.watch(job.id), render)
+
+
+async def change_job(request: Request) -> Response:
+    """Do what a job's button says."""
+    job = await find_job(request)
+    lookalike = parts(request)
+    match request.path_params["action"]:
+        case "retry":
+            await lookalike.jobs.retry(job.id)
+        case "cancel":
+            await lookalike.job_items.cancel(job.id)
+        case "delete":
+            await lookalike.job_items.delete(job.id)
+        case _:
+            raise NotFound
+    return RedirectResponse(f"/index#job-{job.id}", 303)
 
 
 async def docs_page(request: Request) -> Response:
@@ -147,20 +204,29 @@ async def _search_page(
     )
 
 
-async def _index_form(request: Request) -> list[Outcome]:
-    async with request.form(max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
-        lines = str(form.get("urls") or "").splitlines()
-        urls = [line.strip() for line in lines if line.strip()]
-        files = [f for f in form.getlist("file") if isinstance(f, UploadFile) and f.filename]
-        if not urls and not files:
-            raise NoPicture("Give addresses, one per line, or choose pictures.")
-        if len(urls) > schemas.MOST_IMAGES_PER_REQUEST:
-            raise InvalidRequest(
-                f"At most {schemas.MOST_IMAGES_PER_REQUEST} addresses at once; "
-                f"these are {len(urls)}."
-            )
-        outcomes = await parts(request).indexer.upsert_urls([Entry(url) for url in urls])
-        return outcomes + (await index_uploads(request, form) if files else [])
+async def _job_of(request: Request, form: FormData) -> int:
+    lines = str(form.get("urls") or "").splitlines()
+    items = [NewItem("web", Entry(line.strip())) for line in lines if line.strip()]
+    title = urls_title(items) if items else ""
+    files = [f for f in form.getlist("file") if isinstance(f, UploadFile) and f.filename]
+    lists: list[tuple[UploadFile, Kind]] = [
+        (f, kind) for f in files if (kind := list_kind(f.filename or "")) is not None
+    ]
+    pictures = [file for file in files if list_kind(file.filename or "") is None]
+    if not items and not files:
+        raise NoPicture("Give addresses, one per line, or choose pictures or a list.")
+    if pictures:
+        items += await keep_uploads(request, pictures)
+    names = [file.filename or "" for file in files]
+    title = title or (names[0] if len(names) == 1 else f"{len(names)} files")
+    listed = (NewItem("web", entry) for file, kind in lists for entry in read_list(file.file, kind))
+    return await parts(request).jobs.create(title, chain(items, listed))
+
+
+async def _failures(request: Request, job: Progress) -> list[Item]:
+    if not job.counts.get("failed"):
+        return []
+    return await parts(request).job_items.items(job.id, state="failed", after=-1, limit=FAILURES)
 
 
 def _shown(request: Request, fields: dict[str, str]) -> Shown:

@@ -35,6 +35,9 @@ OPENED = tuple(name for name in MEDIA_TYPES if name != "MPO")
 WORKING_SIDE = 512
 THUMBNAIL_SIDE = 256
 THUMBNAIL_LONGEST_SIDE = 2048
+# Pillow shrinks by whole factors first, to this many times the size, and only then with a filter;
+# from 3 on, its documentation says, the result is hardly to be told from the filter's alone.
+REDUCING_GAP = 3
 
 pillow_heif.register_heif_opener()
 # The limit is ours (`max_pixels`), checked before decoding; Pillow's only warns at first.
@@ -132,7 +135,8 @@ def dhash(image: Image.Image) -> int:
     Each bit says whether a pixel of the 9 x 8 grey miniature is darker than its right neighbour
     (N. Krawetz, "Kind of Like That", 2013).
     """
-    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.LANCZOS))
+    small = image.resize((9, 8), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
+    grey = np.asarray(small.convert("L"))
     bits = np.packbits(grey[:, 1:] > grey[:, :-1])
     return int.from_bytes(bits.tobytes(), "big", signed=True)
 
@@ -191,7 +195,8 @@ def _eight_bits(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any
 def _thumbnail(image: Image.Image) -> bytes:
     scale = min(1, THUMBNAIL_SIDE / min(image.size), THUMBNAIL_LONGEST_SIDE / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
-    small = image.resize((width, height), Image.Resampling.LANCZOS)
+    # Hamming is as sharp as bicubic when shrinking, at half its cost (Pillow's "Filters").
+    small = image.resize((width, height), Image.Resampling.HAMMING)
     out = BytesIO()
     small.save(out, "JPEG", quality=85)
     return out.getvalue()

@@ -24,8 +24,9 @@
     │   ├── BadUrl
     │   ├── AddressRefused
     │   ├── UrlNotFound
-    │   ├── FetchTimedOut
+    │   ├── UrlRefused
     │   ├── TooManyRedirects
+    │   ├── FetchTimedOut
     │   └── FetchFailed
     └── Unavailable
         ├── DatabaseUnavailable
@@ -36,7 +37,7 @@ picture's outcome, and as a line of the command.
 """
 
 import re
-from typing import TypedDict
+from typing import ClassVar, TypedDict
 
 
 class ProblemDocument(TypedDict):
@@ -53,6 +54,8 @@ class Problem(Exception):  # noqa: N818 - the field's word (RFC 9457)
 
     status = 500
     retry_after_s: int | None = None
+    may_pass: ClassVar[bool] = False
+    """Whether the same may well work a little later."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail or self.title())
@@ -194,16 +197,24 @@ class UrlNotFound(FetchProblem):
     """There is no picture at the URL."""
 
 
-class FetchTimedOut(FetchProblem):
-    """The URL took too long to answer."""
+class UrlRefused(FetchProblem):
+    """The URL's server does not give the picture out."""
 
 
 class TooManyRedirects(FetchProblem):
     """The URL redirects too often."""
 
 
+class FetchTimedOut(FetchProblem):
+    """The URL took too long to answer."""
+
+    may_pass = True
+
+
 class FetchFailed(FetchProblem):
-    """The URL's server could not be reached or did not answer with a picture."""
+    """The URL's server could not be reached, or is in trouble."""
+
+    may_pass = True
 
 
 class Unavailable(Problem):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MOST_IMAGES_PER_REQUEST = 1000
 
+ItemState = Literal["waiting", "indexed", "updated", "unchanged", "failed", "cancelled"]
 Tag = Annotated[str, Field(max_length=200)]
 
 
@@ -71,6 +72,63 @@ class UpsertResponse(BaseModel):
     """One outcome per picture, in the order of the request."""
 
     results: list[OutcomeDocument]
+
+
+class JobItemDocument(BaseModel):
+    """One picture of a job."""
+
+    position: int
+    url: str
+    state: ItemState
+    reason: str | None = Field(description="Why it failed, or why it is tried again.")
+    tries: int
+    id: UUID | None = Field(description="The picture, once it is in the index.")
+
+
+class JobDocument(BaseModel):
+    """A job in numbers."""
+
+    id: int
+    title: str
+    state: Literal["running", "done", "cancelled"]
+    created_at: datetime
+    total: int
+    waiting: int
+    indexed: int
+    updated: int
+    unchanged: int
+    failed: int
+    cancelled: int
+    rate: float = Field(description="Pictures per second over the last seconds.")
+    eta_s: float | None = Field(description="Seconds to the end at this rate.")
+    recent: list[JobItemDocument] = Field(description="The items that ended last.")
+
+
+class JobsResponse(BaseModel):
+    """Jobs, the last made first."""
+
+    jobs: list[JobDocument]
+
+
+class UploadRequest(Request):
+    """Where uploads go."""
+
+    job: int | None = Field(None, ge=1, description="The job to add them to.")
+
+
+class JobItemsRequest(Request):
+    """A page of a job's items."""
+
+    state: ItemState | None = None
+    after: int = Field(-1, ge=-1, description="The position after which the page begins.")
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class JobItemsResponse(BaseModel):
+    """A page of a job's items, by position."""
+
+    items: list[JobItemDocument]
+    next: int | None = Field(description="The `after` of the next page.")
 
 
 class ImageDocument(BaseModel):

@@ -1,7 +1,7 @@
 """The application: routes, middleware, handlers and the lifespan, as lists."""
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from app import api, pages
+from app import api, index_api, pages
 from app.lookalike import Lookalike
 from app.openapi import openapi_document
 from app.problems import InvalidRequest, KeyRequired, MethodNotAllowed, NotFound, Problem
@@ -21,7 +21,8 @@ from app.security import BodyLimit, SecurityHeaders, WriteAccess
 from app.settings import Settings
 
 FORM_OVERHEAD_BYTES = 64_000
-JSON_BYTES = 4_000_000
+# A list of URLs; JSON of at most 1,000 pictures stays far below.
+LIST_BYTES = 1_000_000_000
 # A form without JavaScript sends a whole selection at once.
 PICTURES_PER_FORM = 50
 
@@ -31,7 +32,10 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[api.State]:
-        yield {"lookalike": lookalike}
+        async with AsyncExitStack() as stack:
+            if lookalike.settings.worker:
+                await stack.enter_async_context(lookalike.jobs.working())
+            yield {"lookalike": lookalike}
 
     app = Starlette(
         routes=[*routes, *_routes(lookalike.settings)],
@@ -51,24 +55,35 @@ def _routes(settings: Settings) -> list[BaseRoute]:
     picture = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     one = [Middleware(BodyLimit, max_bytes=picture)]
     writes = [Middleware(WriteAccess, keys=settings.api_keys)]
-    urls = [*writes, Middleware(BodyLimit, max_bytes=JSON_BYTES)]
+    urls = [*writes, Middleware(BodyLimit, max_bytes=LIST_BYTES)]
     many = [*writes, Middleware(BodyLimit, max_bytes=picture * PICTURES_PER_FORM)]
     return [
         Route("/", pages.search_page),
         Route("/", pages.search_page, methods=["POST"], middleware=one),
         Route("/index", pages.index_page),
-        Route("/index", pages.index_page, methods=["POST"], middleware=many),
+        Route("/index", pages.index_form, methods=["POST"], middleware=many),
+        Route("/index/jobs/{id:int}/events", pages.job_events),
+        Route("/index/jobs/{id:int}/{action}", pages.change_job, methods=["POST"], middleware=urls),
         Route("/docs", pages.docs_page),
         Route("/images/{id:uuid}", pages.picture_page),
         Route("/images/{id:uuid}/thumbnail", api.thumbnail),
         Route("/images/{id:uuid}/original", api.original, name="original"),
-        Route("/api/upsert", api.upsert, methods=["POST"], middleware=urls),
+        Route("/api/upsert", index_api.upsert, methods=["POST"], middleware=urls),
         Route("/api/query", api.query, methods=["POST"], middleware=one),
         Route("/api/search", api.search, methods=["POST"], middleware=one),
         Route("/api/images", api.list_images),
-        Route("/api/images", api.upload_images, methods=["POST"], middleware=many),
+        Route("/api/images", index_api.upload_images, methods=["POST"], middleware=many),
         Route("/api/images/{id:uuid}", api.show_image),
         Route("/api/images/{id:uuid}", api.delete_image, methods=["DELETE"], middleware=writes),
+        Route("/api/jobs", index_api.list_jobs),
+        Route("/api/jobs/{id:int}", index_api.show_job),
+        Route("/api/jobs/{id:int}", index_api.delete_job, methods=["DELETE"], middleware=writes),
+        Route("/api/jobs/{id:int}/items", index_api.list_items),
+        Route("/api/jobs/{id:int}/events", index_api.job_events),
+        Route("/api/jobs/{id:int}/retry", index_api.retry_job, methods=["POST"], middleware=writes),
+        Route(
+            "/api/jobs/{id:int}/cancel", index_api.cancel_job, methods=["POST"], middleware=writes
+        ),
         Route("/api/stats", api.stats),
         Route("/healthz", api.healthz),
         Route("/readyz", api.readyz),

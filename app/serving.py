@@ -1,4 +1,4 @@
-"""The server process: listens, serves, and stops in good order."""
+"""The processes that run until they are stopped: the server, and the worker."""
 
 import asyncio
 import signal
@@ -40,10 +40,26 @@ async def serve(
                 await on_ready(address)
 
         server = _Server(create_app(lookalike, routes=routes), ready)
+
+        def stop(number: int) -> None:
+            # Those who watch jobs would otherwise keep their connections, and the server, open.
+            lookalike.jobs.stop()
+            server.handle_exit(number, None)
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, server.handle_exit, number, None)
+            loop.add_signal_handler(number, stop, number)
         await server.serve(sockets=[listener])
+
+
+async def work(settings: Settings, *, announce: Callable[[str], None]) -> None:
+    """Work on jobs until SIGINT or SIGTERM, then end what is running. Raises a `StartProblem`."""
+    async with open_lookalike(settings, announce=announce) as lookalike:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, lookalike.jobs.stop)
+        announce("Working on jobs (Ctrl-C stops it)")
+        await lookalike.jobs.work()
 
 
 class _Server(uvicorn.Server):

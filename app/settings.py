@@ -57,6 +57,16 @@ class Settings(BaseSettings):
         description="Where uploads are kept: a folder or any fsspec URL. DATA_DIR/media if unset.",
     )
 
+    worker: bool = Field(
+        True, description="Whether the server works on jobs itself; `lookalike worker` does too."
+    )
+    worker_timeout_s: float = Field(
+        30, ge=0.3, description="A worker not heard of for so long is dead; others take over."
+    )
+    retry_s: float = Field(
+        2, gt=0, description="Wait before a failed fetch of a job is tried again; then doubled."
+    )
+
     @field_validator("api_keys", "fetch_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -25,13 +25,27 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter
 from llama_index.vector_stores.postgres import PGVectorStore
 from llama_index.vector_stores.postgres.base import DBEmbeddingRow
 from PIL import Image
-from sqlalchemy import Float, Index, case, cast, delete, func, literal, not_, select, text
+from psycopg.types.json import Jsonb
+from sqlalchemy import (
+    Float,
+    Index,
+    case,
+    cast,
+    column,
+    delete,
+    func,
+    literal,
+    not_,
+    select,
+    text,
+)
+from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.catalog import Entry
-from app.database import Database, driver_errors
+from app.database import Database, driver_errors, stage_rows
 from app.encoder import Encoder, Vector
 from app.pictures import decode
 
@@ -42,6 +56,8 @@ HNSW_M = 16
 HNSW_EF_CONSTRUCTION = 64
 HNSW_EF_SEARCH = 100
 HNSW_MOST_EF_SEARCH = 1000
+
+_STAGED = {"node_id": "text", "text": "text", "metadata_": "jsonb", "embedding": "real[]"}
 
 
 class ImageVectorStore(PGVectorStore):
@@ -95,10 +111,7 @@ class ImageVectorStore(PGVectorStore):
 
     async def vector(self, image_id: UUID) -> Vector | None:
         """Return the vector of an image."""
-        query = select(self.table.c.embedding).where(self.table.c.node_id == str(image_id))
-        async with self._transaction() as session:
-            found = await session.scalar(query)
-        return None if found is None else np.array(found, np.float32)
+        return (await self.vectors([image_id])).get(image_id)
 
     async def embedded(self, ids: Sequence[UUID]) -> dict[UUID, str]:
         """Return, for those ids that have a vector, the sha256 of the bytes it was made from."""
@@ -113,9 +126,33 @@ class ImageVectorStore(PGVectorStore):
         async with self._transaction() as session:
             return await session.scalar(select(func.count()).select_from(self.table)) or 0
 
+    async def vectors(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
+        """Return the vectors of those images that have one."""
+        query = select(self.table.c.node_id, self.table.c.embedding).where(
+            self.table.c.node_id.in_([str(image_id) for image_id in ids])
+        )
+        async with self._transaction() as session:
+            rows = await session.execute(query)
+            return {UUID(row[0]): np.array(row[1], np.float32) for row in rows}
+
     async def upsert(self, connection: AsyncConnection, nodes: Sequence[BaseNode]) -> None:
-        """Insert nodes, or replace those of the same ids, as part of the caller's transaction."""
-        await connection.execute(self._upsert_statement(nodes))
+        """Insert nodes, or replace those of the same ids, as part of the caller's transaction.
+
+        No two of the nodes may have one id.
+        """
+        await stage_rows(connection, "staged_vectors", _STAGED, map(self._staged, nodes))
+        staged = sql_table("staged_vectors", *(column(name) for name in _STAGED))
+        embedding = cast(staged.c.embedding, self.table.c.embedding.type)
+        # In one order, so that two writers of the same images wait and do not deadlock.
+        rows = select(staged.c.node_id, staged.c.text, staged.c.metadata_, embedding).order_by(
+            staged.c.node_id
+        )
+        statement = insert(self.table).from_select(list(_STAGED), rows)
+        await connection.execute(_replacing(statement))
+
+    def _staged(self, node: BaseNode) -> tuple[object, ...]:
+        row = self._node_to_table_row(node)
+        return row.node_id, row.text, Jsonb(row.metadata_), row.embedding
 
     async def remove(self, connection: AsyncConnection, ids: Sequence[UUID]) -> None:
         """Remove the vectors of images, as part of the caller's transaction."""
@@ -145,14 +182,10 @@ class ImageVectorStore(PGVectorStore):
     def _upsert_statement(self, nodes: Sequence[BaseNode]) -> Untyped:
         # One statement cannot replace a row twice: of one id, the last node counts.
         rows = {node.node_id: self._node_to_table_row(node) for node in nodes}
-        columns = ("node_id", "text", "metadata_", "embedding")
         statement = insert(self.table).values(
-            [{name: getattr(row, name) for name in columns} for row in rows.values()]
+            [{name: getattr(row, name) for name in _STAGED} for row in rows.values()]
         )
-        return statement.on_conflict_do_update(
-            index_elements=["node_id"],
-            set_={name: statement.excluded[name] for name in columns[1:]},
-        )
+        return _replacing(statement)
 
     def _create_extension(self) -> None:
         """Do nothing: `database.py` has seen to it, with a message when it may not."""
@@ -223,6 +256,13 @@ class ImageVectorStore(PGVectorStore):
         """Return a filter with its key and value as bound parameters."""
         field = self.table.c.metadata_[filter_.key]
         return _filter_clause(field, filter_.operator, filter_.value)
+
+
+def _replacing(statement: Untyped) -> Untyped:
+    return statement.on_conflict_do_update(
+        index_elements=["node_id"],
+        set_={name: statement.excluded[name] for name in _STAGED if name != "node_id"},
+    )
 
 
 def _local_settings(limit: int) -> tuple[Any, dict[str, str]]:

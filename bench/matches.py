@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from app.indexing import picture_files
 from app.onnx_model import OnnxModel
-from app.pictures import Picture, decode, hamming
+from app.pictures import SUFFIXES, Picture, decode, hamming
 from app.problems import Problem
 from app.search import COPY_DHASH_BITS, COPY_SIMILARITY
 from app.weights import BUILTIN_DIRECTORY
@@ -64,7 +63,7 @@ def altered(pictures: list[Picture], alter: Callable[[Image.Image], Image.Image]
 
 def main() -> None:
     if len(sys.argv) > 1:
-        found = picture_files(Path(sys.argv[1]))
+        found = [p for p in sorted(Path(sys.argv[1]).rglob("*")) if p.suffix.lower() in SUFFIXES]
         paths = found[:: max(1, len(found) // MOST_PHOTOS)]
     else:
         paths = list(sample_photos().values())

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -11,6 +12,7 @@ import pytest
 
 from app.database import embedded_server, open_database
 from app.lookalike import Lookalike, open_lookalike
+from app.openapi import Operation
 from app.server import create_app
 from app.settings import Settings, read_settings
 from tests.image_host import ImageHost
@@ -78,6 +80,8 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         encoder="builtin",
         fetch_allow=["127.0.0.1"],
         fetch_timeout_s=10,
+        worker_timeout_s=1,
+        retry_s=0.01,
     )
 
 
@@ -107,6 +111,22 @@ class Server:
         assert answer.status_code == 200, answer.text
         return answer.json()["results"]
 
+    def start(self, images: Sequence[Any]) -> dict[str, Any]:
+        """Make a job of URLs."""
+        answer = self.client.post(
+            "/api/upsert", json={"images": images}, headers={"prefer": "respond-async"}
+        )
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    def done(self, job_id: int) -> dict[str, Any]:
+        """Follow a job to its end."""
+        with self.client.stream("GET", f"/api/jobs/{job_id}/events") as answer:
+            for line in answer.iter_lines():
+                if line == "event: end":
+                    break
+        return self.client.get(f"/api/jobs/{job_id}").json()
+
     def query(self, data: bytes) -> list[str]:
         answer = self.client.post("/api/query", files={"file": data})
         assert answer.status_code == 200, answer.text
@@ -122,6 +142,12 @@ class Server:
 def server(lookalike: Lookalike, loop: Loop) -> Generator[Server]:
     with loop.serving(create_app(lookalike)) as address, client_of(address) as client:
         yield Server(address, client, lookalike)
+
+
+def path_of(operation: Operation) -> str:
+    """An operation's path, of something that does not exist."""
+    unknown = "999999" if operation.path.startswith("/api/jobs") else str(UUID(int=0))
+    return operation.path.replace("{id}", unknown)
 
 
 def client_of(address: str, **options: Any) -> httpx.Client:
@@ -141,4 +167,6 @@ def host(_host_server: ImageHost) -> ImageHost:
     _host_server.pictures.clear()
     _host_server.asked.clear()
     _host_server.most_at_once = 0
+    _host_server.troubles.clear()
+    _host_server.open.set()
     return _host_server

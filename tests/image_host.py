@@ -21,6 +21,14 @@ class ImageHost:
         self.asked: Counter[str] = Counter()
         self.now = 0
         self.most_at_once = 0
+        self.troubles: dict[str, list[tuple[int, dict[str, str]]]] = {}
+        self.open = asyncio.Event()
+        self.waiting = 0
+
+    async def waited_for(self, requests: int) -> None:
+        """Return when so many requests stand before the closed gate."""
+        while self.waiting < requests:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
     def url(self, path: str) -> str:
         return f"{self.address}/{path}"
@@ -35,6 +43,7 @@ class ImageHost:
             routes=[
                 Route("/pictures/{name}", self.picture),
                 Route("/seed/{seed:int}.png", self.seed),
+                Route("/troubled/{name}/{picture}", self.troubled),
                 Route("/status/{status:int}", self.status),
                 Route("/never", self.never),
                 Route("/drip", self.drip),
@@ -53,9 +62,24 @@ class ImageHost:
         self.asked[name] += 1
         if name not in self.pictures:
             return PlainTextResponse("no such picture", 404)
+        if "gate" in request.query_params:
+            self.waiting += 1
+            await self.open.wait()
+            self.waiting -= 1
         return Response(self.pictures[name])
 
+    async def troubled(self, request: Request) -> Response:
+        """Answer with the troubles that stand against the name, and then with the picture."""
+        name = request.path_params["name"]
+        self.asked[name] += 1
+        if self.troubles.get(name):
+            status, headers = self.troubles[name].pop(0)
+            return PlainTextResponse("not now", status, headers)
+        return Response(self.pictures[request.path_params["picture"]])
+
     async def seed(self, request: Request) -> Response:
+        if "slow" in request.query_params:
+            await asyncio.sleep(0.02)
         return Response(png(request.path_params["seed"]), media_type="image/png")
 
     async def status(self, request: Request) -> Response:

@@ -32,9 +32,9 @@ class Loop:
             self.run(manager.__aexit__(None, None, None))
 
     @contextmanager
-    def serving(self, app: Any) -> Generator[str]:
-        """Serve an application on a free port of 127.0.0.1; yields its address."""
-        listener = socket.create_server(("127.0.0.1", 0))
+    def serving(self, app: Any, *, port: int = 0) -> Generator[str]:
+        """Serve an application on 127.0.0.1, on a free port if none is given; yields its address."""
+        listener = socket.create_server(("127.0.0.1", port))
         config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=0)
         server = _Server(config)
         serving = asyncio.run_coroutine_threadsafe(server.serve([listener]), self._loop)

@@ -258,16 +258,16 @@ def test_a_request_asks_the_database_a_fixed_number_of_times(
 
     event.listen(server.lookalike.database.engine.sync_engine, "before_cursor_execute", note)
     server.upsert([host.url("seed/1.png")])
-    # What is there, the image, its vector.
-    assert len(statements) == 3
+    # What is at the URL, who has the same bytes, the image, its vector.
+    assert len(statements) == 4
     statements.clear()
     server.query(png(1))
     # The scan's settings, the nearest, their images.
     assert len(statements) == 3
     statements.clear()
     server.upsert([host.url("seed/1.png")])
-    # What is there, and what its vector was made from.
-    assert len(statements) == 2
+    # What is at the URL, who has the same bytes, and what their vectors were made from.
+    assert len(statements) == 3
 
 
 def test_stats_and_health(server: Server) -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from app.catalog import Catalog, Entry, Image
+from app.catalog import Catalog, Entry, Image, NewImage
 from app.database import Database, open_database
 from app.pictures import decode
 from app.settings import Settings
@@ -36,7 +36,8 @@ def test_an_upsert_inserts_once_and_then_replaces(settings: Settings) -> None:
             entry = Entry("https://example.com/a", "A", "first", ["x"])
             for seed, is_new in ((1, True), (2, False)):
                 async with database.begin() as connection:
-                    assert await catalog.upsert(connection, entry, picture(seed)) is is_new
+                    new = await catalog.upsert(connection, [NewImage(entry, picture(seed))])
+                    assert new == ({entry.id} if is_new else set())
             assert await catalog.count() == 1
             image = await catalog.find(entry.id)
             assert image is not None
@@ -53,7 +54,7 @@ def test_every_part_of_a_picture_is_kept(settings: Settings) -> None:
         async with catalog_of(settings) as (database, catalog):
             entry, kept = Entry("https://example.com/a").over(None), picture(3)
             async with database.begin() as connection:
-                await catalog.upsert(connection, entry, kept)
+                await catalog.upsert(connection, [NewImage(entry, kept)])
             image = await catalog.find(entry.id)
             assert image is not None
             assert (image.width, image.height, image.format) == (256, 256, "PNG")
@@ -70,7 +71,7 @@ def test_two_at_once_are_one_row(settings: Settings) -> None:
 
             async def upsert() -> bool:
                 async with database.begin() as connection:
-                    return await catalog.upsert(connection, entry, picture(1))
+                    return bool(await catalog.upsert(connection, [NewImage(entry, picture(1))]))
 
             assert sorted(await asyncio.gather(*(upsert() for _ in range(8)))) == [False] * 7 + [
                 True
@@ -94,7 +95,7 @@ def test_what_an_entry_leaves_out_stays(
         async with catalog_of(settings) as (database, catalog):
             async with database.begin() as connection:
                 said = Entry("u", "title", "description", ["tag"])
-                await catalog.upsert(connection, said, picture(1))
+                await catalog.upsert(connection, [NewImage(said, picture(1))])
             return entry.over(await catalog.find(entry.id))
 
     merged = asyncio.run(run())

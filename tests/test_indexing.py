@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from app.catalog import Entry
-from app.indexing import picture_files
+from app.files import find_files
 from app.lookalike import Lookalike, open_lookalike
 from app.problems import NotFound
 from app.settings import Settings
@@ -19,7 +19,7 @@ def test_unchanged_bytes_are_not_embedded_again(
 ) -> None:
     entry = Entry(host.add("a.png", png(1)))
     for status in ("indexed", "unchanged", "unchanged"):
-        assert loop.run(lookalike.indexer.upsert_url(entry)).status == status
+        assert loop.run(lookalike.indexer.upsert("web", entry)).status == status
     assert lookalike.encoder.images.items == 1
     assert host.asked["a.png"] == 3
 
@@ -28,9 +28,9 @@ def test_changed_bytes_replace_picture_and_vector(
     lookalike: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
     entry = Entry(host.add("a.png", png(1)), title="kept")
-    loop.run(lookalike.indexer.upsert_url(entry))
+    loop.run(lookalike.indexer.upsert("web", entry))
     host.add("a.png", png(2))
-    assert loop.run(lookalike.indexer.upsert_url(Entry(entry.url))).status == "updated"
+    assert loop.run(lookalike.indexer.upsert("web", Entry(entry.url))).status == "updated"
     results = loop.run(lookalike.searcher.by_picture(png(2), limit=10, min_similarity=0.9))
     assert [(hit.match, hit.image.title) for hit in results.hits] == [("exact", "kept")]
     assert loop.run(lookalike.catalog.count()) == loop.run(lookalike.store.count()) == 1
@@ -59,9 +59,9 @@ def test_a_picture_that_fails_later_stays_as_it_was(
     lookalike: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
     entry = Entry(host.add("a.png", png(1)))
-    loop.run(lookalike.indexer.upsert_url(entry))
+    loop.run(lookalike.indexer.upsert("web", entry))
     del host.pictures["a.png"]
-    assert loop.run(lookalike.indexer.upsert_url(entry)).status == "failed"
+    assert loop.run(lookalike.indexer.upsert("web", entry)).status == "failed"
     results = loop.run(lookalike.searcher.by_picture(png(1), limit=10, min_similarity=0.9))
     assert len(results.hits) == 1
 
@@ -69,7 +69,7 @@ def test_a_picture_that_fails_later_stays_as_it_was(
 def test_files_are_indexed_where_they_are(lookalike: Lookalike, loop: Loop, tmp_path: Path) -> None:
     path = tmp_path / "Ferien am Meer #1.png"
     path.write_bytes(png(1))
-    outcome = loop.run(lookalike.indexer.upsert_file(path))
+    outcome = loop.run(lookalike.indexer.upsert("file", Entry(path.as_uri())))
     assert outcome.id is not None
     image = loop.run(lookalike.catalog.find(outcome.id))
     assert image is not None
@@ -81,7 +81,7 @@ def test_files_are_indexed_where_they_are(lookalike: Lookalike, loop: Loop, tmp_
     path.unlink()
     with pytest.raises(NotFound, match="no longer there"):
         loop.run(lookalike.indexer.original(image))
-    assert loop.run(lookalike.indexer.upsert_file(path)).status == "failed"
+    assert loop.run(lookalike.indexer.upsert("file", Entry(path.as_uri()))).status == "failed"
 
 
 def test_folders_are_searched_for_pictures(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_folders_are_searched_for_pictures(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    found = [str(path.relative_to(tmp_path)) for path in picture_files(tmp_path)]
+    found = [file.url.removeprefix(tmp_path.as_uri() + "/") for file in find_files(str(tmp_path))]
     assert found == ["a.jpg", "b/c.PNG", "b/d/e.heic"]
 
 
@@ -115,7 +115,7 @@ def test_a_deleted_upload_leaves_nothing(
     assert image is not None
     media = settings.data_dir / "media"
     assert [path for path in media.rglob("*") if path.is_file()]
-    loop.run(lookalike.indexer.delete(image))
+    loop.run(lookalike.indexer.delete([image]))
     assert loop.run(lookalike.catalog.count()) == loop.run(lookalike.store.count()) == 0
     assert not [path for path in media.rglob("*") if path.is_file()]
 

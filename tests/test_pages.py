@@ -116,18 +116,41 @@ def test_what_users_type_is_text_and_never_markup(server: Server, host: ImageHos
         assert "<script>" not in html
 
 
-def test_the_index_page_takes_addresses_and_files(server: Server, host: ImageHost) -> None:
+def test_the_index_page_makes_a_job_and_shows_it(server: Server, host: ImageHost) -> None:
     answer = server.client.post(
         "/index",
         data={"urls": f"{host.url('seed/1.png')}\n\n {host.url('status/404')} \n"},
-        files=[("file", ("a.png", png(2))), ("file", ("b.txt", b"words")), ("file", ("", b""))],
+        files=[
+            ("file", ("a.png", png(2))),
+            ("file", ("b.png", b"words")),
+            ("file", ("list.csv", f"url,title\n{host.url('seed/3.png')},Third\n".encode())),
+            ("file", ("", b"")),
+        ],
     )
-    page = Page(answer.text)
-    assert answer.status_code == 200
-    assert page.words.count("indexed") >= 2
+    assert answer.status_code == 303
+    [job] = server.client.get("/api/jobs").json()["jobs"]
+    assert answer.headers["location"] == f"/index#job-{job['id']}"
+    ended = server.done(job["id"])
+    assert (ended["indexed"], ended["failed"], ended["waiting"]) == (3, 2, 0)
+    page = get(server, "/index")
+    assert "3 indexed" in page.words
     assert "answers 404" in page.words
-    assert "b.txt" in page.words
-    assert "2 pictures in the index" in page.words
+    assert "b.png" in page.words
+    assert "not a picture" in page.words
+    assert "3 pictures in the index" in page.words
+    assert "Third" in page.words
+
+
+def test_the_buttons_of_a_job(server: Server, host: ImageHost) -> None:
+    job = server.start([host.url("pictures/late.png")])
+    assert server.done(job["id"])["failed"] == 1
+    host.add("late.png", png(1))
+    assert server.client.post(f"/index/jobs/{job['id']}/retry").status_code == 303
+    assert server.done(job["id"])["indexed"] == 1
+    assert server.client.post(f"/index/jobs/{job['id']}/delete").status_code == 303
+    assert server.client.get(f"/api/jobs/{job['id']}").status_code == 404
+    assert server.client.post(f"/index/jobs/{job['id']}/cancel").status_code == 404
+    assert server.client.post("/index/jobs/1/burn").status_code == 404
 
 
 def test_the_index_page_without_anything_says_what_to_do(server: Server) -> None:

@@ -34,7 +34,7 @@ def test_the_neighbours_of_an_image_leave_it_out(
     indexed: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
     copy = Entry(host.add("copy.jpg", altered(png(2))))
-    loop.run(indexed.indexer.upsert_url(copy))
+    loop.run(indexed.indexer.upsert("web", copy))
     image = loop.run(indexed.catalog.find(Entry(host.url("seed/2.png")).id))
     assert image is not None
     results = loop.run(indexed.searcher.by_image(image, limit=3, min_similarity=0.9))

@@ -1,100 +1,115 @@
-// Index what the form names a few pictures at a time, and tell what became of each.
+// Send what the form names, a few files at a time, as one job; and follow the jobs that run.
 
 const form = document.querySelector("#add");
-const outcomes = document.querySelector("#outcomes");
-const list = outcomes.querySelector("ol");
-const bar = outcomes.querySelector("progress");
-const told = outcomes.querySelector("output");
-const row = document.querySelector("#outcome");
+const said = document.querySelector("#said");
+const sending = document.querySelector("#sending");
 const endings = form.dataset.accept.split(",").filter((kind) => kind.startsWith("."));
+const lists = form.dataset.lists.split(",");
 
-const FILES_AT_ONCE = 4;
-const URLS_AT_ONCE = 16;
+// Small enough that the bar moves and that one failed request costs little.
+const FILES_AT_ONCE = 8;
 
-const isPicture = (file) => endings.some((ending) => file.name.toLowerCase().endsWith(ending));
+const endsLike = (file, known) => known.some((ending) => file.name.toLowerCase().endsWith(ending));
 const isHidden = (file) => file.webkitRelativePath.split("/").some((part) => part.startsWith("."));
 
-function chunks(items, size) {
-  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) =>
-    items.slice(i * size, (i + 1) * size),
-  );
+// Bring one element's content to that of another, touching only what has changed.
+function update(article, html) {
+  const fresh = document.createElement("template");
+  fresh.innerHTML = html;
+  for (const part of fresh.content.querySelectorAll("[data-part]")) {
+    const old = article.querySelector(`[data-part=${part.dataset.part}]`);
+    if (old.innerHTML !== part.innerHTML) old.innerHTML = part.innerHTML;
+  }
+  const strip = article.querySelector("[data-strip]");
+  const known = new Map([...strip.children].map((item) => [item.dataset.key, item]));
+  const items = [...fresh.content.querySelector("[data-strip]").children];
+  strip.replaceChildren(...items.map((item) => known.get(item.dataset.key) ?? item));
+}
+
+function follow(article) {
+  const events = new EventSource(article.dataset.events);
+  events.addEventListener("progress", (event) => update(article, event.data));
+  events.addEventListener("end", async () => {
+    events.close();
+    article.dataset.state = "ended";
+    await showIndexed();
+  });
+}
+
+// The list of what is indexed, as the server has it now.
+async function showIndexed() {
+  const page = await fetch("/index");
+  const html = new DOMParser().parseFromString(await page.text(), "text/html");
+  document.querySelector("#indexed").replaceWith(html.querySelector("#indexed"));
 }
 
 async function post(path, body, headers = {}) {
-  const response = await fetch(path, { method: "POST", body, headers });
+  const response = await fetch(path, {
+    method: "POST", body, headers: { Prefer: "respond-async", ...headers },
+  });
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.detail);
-  return answer.results;
+  return answer.id;
 }
 
-const postUrls = (urls) =>
-  post("/api/upsert", JSON.stringify({ images: urls }), { "Content-Type": "application/json" });
+async function sendFiles(files, told) {
+  let job = null;
+  for (let first = 0; first < files.length; first += FILES_AT_ONCE) {
+    const body = new FormData();
+    for (const file of files.slice(first, first + FILES_AT_ONCE)) {
+      body.append("file", file, file.webkitRelativePath || file.name);
+    }
+    job = await post(job ? `/api/images?job=${job}` : "/api/images", body);
+    told(Math.min(first + FILES_AT_ONCE, files.length), files.length);
+  }
+  return job;
+}
 
-function postFiles(files) {
+function complain(text) {
+  const box = document.querySelector("#problem").content.cloneNode(true);
+  box.firstElementChild.textContent = text;
+  said.replaceChildren(box);
+}
+
+function tell(done, total) {
+  sending.hidden = false;
+  [sending.firstElementChild.max, sending.firstElementChild.value] = [total, done];
+  sending.querySelector("output").textContent = `Sent ${done} of ${total} files`;
+}
+
+// What cannot be sent in parts goes as the form itself would.
+async function sendForm(urls, others) {
   const body = new FormData();
-  for (const file of files) body.append("file", file);
-  return post("/api/images", body);
-}
-
-function show(name, outcome) {
-  const item = row.content.cloneNode(true).firstElementChild;
-  const link = item.querySelector("a");
-  if (outcome.id) {
-    link.href = `/images/${outcome.id}`;
-    link.firstElementChild.src = `/images/${outcome.id}/thumbnail`;
-  } else {
-    link.remove();
-  }
-  item.className = outcome.status;
-  item.querySelector(".badge").textContent = outcome.status;
-  item.querySelector(".badge").classList.add(outcome.status);
-  item.querySelector(".url").textContent = name;
-  item.querySelector(".reason").textContent = outcome.reason ?? "";
-  list.prepend(item);
-}
-
-async function run(names, send, counts) {
-  let results;
-  try {
-    results = await send();
-  } catch (error) {
-    const reason = error instanceof TypeError ? "The server does not answer." : error.message;
-    results = names.map(() => ({ status: "failed", reason }));
-  }
-  results.forEach((outcome, i) => {
-    show(names[i], outcome);
-    counts[outcome.status] = (counts[outcome.status] ?? 0) + 1;
-    bar.value += 1;
-  });
-  const summary = Object.entries(counts).map(([status, count]) => `${count} ${status}`);
-  told.textContent = `${bar.value} of ${bar.max}: ${summary.join(", ")}`;
+  body.append("urls", urls);
+  for (const file of others) body.append("file", file);
+  const response = await fetch("/index", { method: "POST", body, headers: { Accept: "text/html" } });
+  if (response.ok) return;
+  const html = new DOMParser().parseFromString(await response.text(), "text/html");
+  throw new Error(html.querySelector(".problem")?.textContent.trim() ?? response.statusText);
 }
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const urls = form.elements.urls.value.split("\n").map((line) => line.trim()).filter(Boolean);
-  const folder = [...form.querySelector("#folder").files].filter((f) => isPicture(f) && !isHidden(f));
-  const files = [...form.querySelector("#files").files, ...folder];
-  const work = [
-    ...chunks(urls, URLS_AT_ONCE).map((urls) => [urls, () => postUrls(urls)]),
-    ...chunks(files, FILES_AT_ONCE).map((files) => [
-      files.map((file) => file.webkitRelativePath || file.name),
-      () => postFiles(files),
-    ]),
+  said.replaceChildren();
+  const chosen = [...form.querySelector("#files").files];
+  const folder = [...form.querySelector("#folder").files];
+  const others = chosen.filter((file) => endsLike(file, lists));
+  const files = [
+    ...chosen.filter((file) => !endsLike(file, lists)),
+    ...folder.filter((file) => endsLike(file, endings) && !isHidden(file)),
   ];
-  outcomes.hidden = false;
-  outcomes.querySelector("#progress").hidden = false;
-  outcomes.querySelector(".problem")?.remove();
-  list.replaceChildren();
-  [bar.max, bar.value] = [Math.max(1, urls.length + files.length), 0];
-  if (!work.length) {
-    told.textContent = "Give addresses, one per line, or choose pictures.";
-    return;
-  }
+  const urls = form.elements.urls.value;
   const button = form.querySelector("button");
   button.disabled = true;
-  const counts = {};
-  for (const [names, send] of work) await run(names, send, counts);
-  button.disabled = false;
-  form.reset();
+  try {
+    if (files.length) await sendFiles(files, tell);
+    if (urls.trim() || others.length || !files.length) await sendForm(urls, others);
+    location.reload();
+  } catch (error) {
+    complain(error instanceof TypeError ? "The server does not answer." : error.message);
+    button.disabled = false;
+  }
+  sending.hidden = true;
 });
+
+document.querySelectorAll(".job[data-state=running]").forEach(follow);

@@ -1,0 +1,396 @@
+"""The tables of jobs and their items: what is to be indexed, and how each item ended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    Integer,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    and_,
+    cast,
+    delete,
+    extract,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.catalog import Entry
+from app.database import Database, copy_rows
+
+Source = Literal["web", "upload", "file"]
+State = Literal["waiting", "indexed", "updated", "unchanged", "failed", "cancelled"]
+
+# A chunk is one task of the queue: enough items that the queue costs little beside them, and few
+# enough that a worker that dies takes little with it.
+CHUNK = 64
+# The rate of a job is measured over this many seconds.
+RATE_WINDOW_S = 20
+
+_metadata = MetaData()
+
+JOBS = Table(
+    "jobs",
+    _metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("title", Text),
+    Column("created_at", DateTime(timezone=True)),
+    Column("cancelled_at", DateTime(timezone=True)),
+)
+
+ITEMS = Table(
+    "job_items",
+    _metadata,
+    Column("job_id", BigInteger, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    Column("source", Text),
+    Column("url", Text),
+    Column("title", Text),
+    Column("description", Text),
+    Column("tags", ARRAY(Text)),
+    Column("state", Text),
+    Column("reason", Text),
+    Column("tries", Integer),
+    Column("not_before", DateTime(timezone=True)),
+    Column("ended_at", DateTime(timezone=True)),
+)
+
+COUNTS = Table(
+    "job_counts",
+    _metadata,
+    Column("job_id", BigInteger, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("number", BigInteger),
+)
+
+_COPIED = {
+    "job_id": "bigint",
+    "position": "bigint",
+    "source": "text",
+    "url": "text",
+    "title": "text",
+    "description": "text",
+    "tags": "text[]",
+    "state": "text",
+    "reason": "text",
+    "ended_at": "timestamptz",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """A picture to index and where its bytes are: on the web, among the uploads, or in a file.
+
+    With a `reason`, it has failed before it could wait.
+    """
+
+    source: Source
+    entry: Entry
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture of a job."""
+
+    job_id: int
+    position: int
+    source: Source
+    entry: Entry
+    state: State = "waiting"
+    reason: str | None = None
+    tries: int = 0
+
+    @property
+    def image_id(self) -> UUID | None:
+        """The image that the item became, if it did."""
+        return self.entry.id if self.state in ("indexed", "updated", "unchanged") else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an item ended."""
+
+    job_id: int
+    position: int
+    state: State
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A job in numbers; `rate` is pictures per second over the last seconds."""
+
+    id: int
+    title: str
+    created_at: datetime
+    cancelled_at: datetime | None
+    counts: dict[State, int]
+    rate: float
+    recent: list[Item]
+
+    @property
+    def total(self) -> int:
+        """The number of items."""
+        return sum(self.counts.values())
+
+    @property
+    def waiting(self) -> int:
+        """The number of items that have not ended."""
+        return self.counts.get("waiting", 0)
+
+    @property
+    def ended(self) -> int:
+        """The number of items that have ended, one way or another."""
+        return self.total - self.waiting
+
+    @property
+    def state(self) -> Literal["running", "cancelled", "done"]:
+        """Whether there is still something to do."""
+        if self.waiting:
+            return "running"
+        return "cancelled" if self.cancelled_at else "done"
+
+    @property
+    def eta_s(self) -> float | None:
+        """The seconds until the end at the present rate, if it moves."""
+        return self.waiting / self.rate if self.rate and self.waiting else None
+
+
+class JobItems:
+    """Reads and writes jobs and items; the database itself counts the items of each state."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, connection: AsyncConnection, title: str) -> int:
+        """Add a job without items; return its id."""
+        statement = insert(JOBS).values(title=title).returning(JOBS.c.id)
+        return (await connection.execute(statement)).scalar_one()
+
+    async def append(
+        self, connection: AsyncConnection, job_id: int, items: Sequence[NewItem]
+    ) -> Sequence[int]:
+        """Add items to a job; return the numbers of the chunks they are in."""
+        locked = select(JOBS.c.id).where(JOBS.c.id == job_id).with_for_update()
+        if await connection.scalar(locked) is None:
+            return []
+        total = select(cast(func.coalesce(func.sum(COUNTS.c.number), 0), BigInteger)).where(
+            COUNTS.c.job_id == job_id
+        )
+        first = (await connection.execute(total)).scalar_one()
+        rows = (_copied(job_id, place, item) for place, item in enumerate(items, first))
+        await copy_rows(connection, "job_items", _COPIED, rows)
+        return range(first // CHUNK, (first + len(items) - 1) // CHUNK + 1)
+
+    async def due(self, job_id: int, chunk: int) -> list[Item]:
+        """Return the items of a chunk that wait for nothing but a worker."""
+        query = (
+            select(ITEMS)
+            .where(_in_chunk(job_id, chunk), ITEMS.c.state == "waiting")
+            .where(or_(ITEMS.c.not_before.is_(None), ITEMS.c.not_before <= func.now()))
+            .order_by(ITEMS.c.position)
+        )
+        async with self._database.begin() as connection:
+            return [_item(row) for row in await connection.execute(query)]
+
+    async def next_due(self, job_id: int, chunk: int) -> datetime | None:
+        """Return when the next waiting item of a chunk may be tried, None if there is none."""
+        query = select(func.min(func.coalesce(ITEMS.c.not_before, func.now()))).where(
+            _in_chunk(job_id, chunk), ITEMS.c.state == "waiting"
+        )
+        async with self._database.begin() as connection:
+            return await connection.scalar(query)
+
+    async def end(self, connection: AsyncConnection, ended: Sequence[Ended]) -> None:
+        """Write down how items ended; one that ended before stays as it is."""
+        # One row per item, so that the driver sends one statement and the counts change once.
+        rows = (
+            func.unnest(
+                cast([e.job_id for e in ended], ARRAY(BigInteger)),
+                cast([e.position for e in ended], ARRAY(BigInteger)),
+                cast([e.state for e in ended], ARRAY(Text)),
+                cast([e.reason for e in ended], ARRAY(Text)),
+            )
+            .table_valued("job_id", "position", "state", "reason")
+            .render_derived(name="ended")
+        )
+        statement = (
+            update(ITEMS)
+            .values(
+                state=rows.c.state,
+                reason=rows.c.reason,
+                tries=ITEMS.c.tries + 1,
+                ended_at=func.clock_timestamp(),
+            )
+            .where(ITEMS.c.job_id == rows.c.job_id, ITEMS.c.position == rows.c.position)
+            .where(ITEMS.c.state == "waiting")
+        )
+        await connection.execute(statement)
+
+    async def fail(self, item: Item, reason: str) -> None:
+        """End an item as failed."""
+        async with self._database.begin() as connection:
+            await self.end(connection, [Ended(item.job_id, item.position, "failed", reason)])
+
+    async def postpone(self, item: Item, reason: str, *, wait_s: float) -> None:
+        """Let an item wait before it is tried again."""
+        statement = (
+            update(ITEMS)
+            .values(
+                reason=reason,
+                tries=ITEMS.c.tries + 1,
+                not_before=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, wait_s),
+            )
+            .where(ITEMS.c.job_id == item.job_id, ITEMS.c.position == item.position)
+            .where(ITEMS.c.state == "waiting")
+        )
+        async with self._database.begin() as connection:
+            await connection.execute(statement)
+
+    async def reopen(self, connection: AsyncConnection, job_id: int) -> list[int]:
+        """Let the failed and the cancelled items wait again; return the chunks they are in."""
+        await connection.execute(update(JOBS).values(cancelled_at=None).where(JOBS.c.id == job_id))
+        statement = (
+            update(ITEMS)
+            .values(state="waiting", reason=None, tries=0, not_before=None, ended_at=None)
+            .where(ITEMS.c.job_id == job_id, ITEMS.c.state.in_(["failed", "cancelled"]))
+            .returning(ITEMS.c.position)
+        )
+        positions = await connection.scalars(statement)
+        return sorted({position // CHUNK for position in positions})
+
+    async def cancel(self, job_id: int) -> bool:
+        """End every waiting item as cancelled; return whether there is such a job."""
+        async with self._database.begin() as connection:
+            job = update(JOBS).values(cancelled_at=func.now()).where(JOBS.c.id == job_id)
+            found = (await connection.execute(job)).rowcount
+            await connection.execute(
+                update(ITEMS)
+                .values(state="cancelled", ended_at=func.clock_timestamp())
+                .where(ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting")
+            )
+        return bool(found)
+
+    async def is_cancelled(self, job_id: int) -> bool:
+        """Return whether a job was cancelled, or deleted."""
+        query = select(JOBS.c.cancelled_at).where(JOBS.c.id == job_id)
+        async with self._database.begin() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return row is None or row.cancelled_at is not None
+
+    async def delete(self, job_id: int) -> bool:
+        """Forget a job; return whether there was one."""
+        async with self._database.begin() as connection:
+            return bool(
+                (await connection.execute(delete(JOBS).where(JOBS.c.id == job_id))).rowcount
+            )
+
+    async def progress(self, job_id: int, *, recent: int = 12) -> Progress | None:
+        """Return how far a job is, with its items that ended last."""
+        found = await self._progress(select(JOBS).where(JOBS.c.id == job_id), recent)
+        return found[0] if found else None
+
+    async def newest(self, *, limit: int, recent: int = 0) -> list[Progress]:
+        """Return the progress of jobs, the last made first."""
+        return await self._progress(select(JOBS).order_by(JOBS.c.id.desc()).limit(limit), recent)
+
+    async def items(
+        self, job_id: int, *, state: State | None, after: int, limit: int
+    ) -> list[Item]:
+        """Return items by position, from behind `after`."""
+        query = (
+            select(ITEMS)
+            .where(ITEMS.c.job_id == job_id, ITEMS.c.position > after)
+            .order_by(ITEMS.c.position)
+            .limit(limit)
+        )
+        if state is not None:
+            query = query.where(ITEMS.c.state == state)
+        async with self._database.begin() as connection:
+            return [_item(row) for row in await connection.execute(query)]
+
+    async def _progress(self, jobs: Any, recent: int) -> list[Progress]:
+        async with self._database.begin() as connection:
+            rows = (await connection.execute(jobs)).all()
+            ids = [row.id for row in rows]
+            counts: dict[int, dict[State, int]] = {job_id: {} for job_id in ids}
+            for row in await connection.execute(
+                select(COUNTS).where(COUNTS.c.job_id.in_(ids), COUNTS.c.number > 0)
+            ):
+                counts[row.job_id][row.state] = row.number
+            return [
+                Progress(
+                    row.id,
+                    row.title,
+                    row.created_at,
+                    row.cancelled_at,
+                    counts[row.id],
+                    await self._rate(connection, row.id) if "waiting" in counts[row.id] else 0,
+                    await self._recent(connection, row.id, recent),
+                )
+                for row in rows
+            ]
+
+    async def _rate(self, connection: AsyncConnection, job_id: int) -> float:
+        span = extract("epoch", func.clock_timestamp() - func.min(ITEMS.c.ended_at))
+        query = select(func.count() / func.greatest(cast(span, Float), 1)).where(
+            ITEMS.c.job_id == job_id,
+            ITEMS.c.ended_at > func.now() - text(f"interval '{RATE_WINDOW_S} seconds'"),
+        )
+        return float(await connection.scalar(query) or 0)
+
+    async def _recent(self, connection: AsyncConnection, job_id: int, limit: int) -> list[Item]:
+        if not limit:
+            return []
+        query = (
+            select(ITEMS)
+            .where(ITEMS.c.job_id == job_id, ITEMS.c.ended_at.is_not(None))
+            .order_by(ITEMS.c.ended_at.desc())
+            .limit(limit)
+        )
+        return [_item(row) for row in await connection.execute(query)]
+
+
+def _in_chunk(job_id: int, chunk: int) -> Any:
+    return and_(
+        ITEMS.c.job_id == job_id,
+        ITEMS.c.position >= chunk * CHUNK,
+        ITEMS.c.position < (chunk + 1) * CHUNK,
+    )
+
+
+def _item(row: Row[Any]) -> Item:
+    entry = Entry(row.url, row.title, row.description, row.tags)
+    return Item(row.job_id, row.position, row.source, entry, row.state, row.reason, row.tries)
+
+
+def _copied(job_id: int, position: int, item: NewItem) -> tuple[object, ...]:
+    entry, failed = item.entry, item.reason is not None
+    return (
+        job_id,
+        position,
+        item.source,
+        entry.url,
+        entry.title,
+        entry.description,
+        None if entry.tags is None else list(entry.tags),
+        "failed" if failed else "waiting",
+        item.reason,
+        datetime.now(UTC) if failed else None,
+    )

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test lint setup lock bench train eval clean
+.PHONY: demo run test lint setup lock bench bench-index train eval clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -24,6 +24,9 @@ lint: $(VENV)/.dev  ## formatting, lint, types and the direction of imports
 	$(BIN)/basedpyright
 
 setup: $(VENV)/.server
+
+bench-index: $(VENV)/.training  ## indexing against the encoder alone and against the stock recipe
+	$(BIN)/python -m bench.index
 
 bench: $(VENV)/.dev  ## the measurements that README and docs quote
 	$(BIN)/python -m bench

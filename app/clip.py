@@ -14,6 +14,9 @@ from PIL import Image
 from app.onnx_model import Vectors
 from app.problems import UnusableEncoder
 
+# What every CLIP that the reference package knows is near to.
+CLIP_SIDE = 224
+
 
 class ClipModel:
     """A CLIP by its name in OpenAI's package, such as `ViT-B/32`.
@@ -40,6 +43,7 @@ class ClipModel:
         except ValueError as exc:
             reason = exc.__cause__ or exc
             raise UnusableEncoder(f"ENCODER={self.name} cannot be loaded: {reason}") from exc
+        self.side = CLIP_SIDE
         self.dimensions = self.embed_images([self.prepare(Image.new("RGB", (64, 64)))]).shape[1]
 
     def prepare(self, image: Image.Image) -> BytesIO:

@@ -5,7 +5,7 @@ import ipaddress
 import math
 import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -136,6 +136,10 @@ class Fetcher:
             yield response
 
     async def _check(self, host: str, port: int) -> None:
+        with suppress(ValueError):
+            if not self._may_fetch(host, ipaddress.ip_address(host)):
+                raise AddressRefused
+            return
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -25,10 +25,11 @@ Status = Literal["indexed", "unchanged", "updated", "failed"]
 
 UPLOAD_SCHEME = "upload:"
 
-# Pictures of all requests and jobs together that are past the fetch and not yet stored: twice the
-# encoder's batch, so that one fills while the other runs. With the fetches (download.py) they bound
-# the memory: (16 + 32) files of MAX_UPLOAD_MB, and the pixels of one picture per decoding thread.
-MOST_IN_FLIGHT = 32
+# Pictures of all requests and jobs together that are past the fetch and not yet stored: a batch of
+# the encoder's that runs, one that fills, and one on its way into the tables. With the fetches
+# (download.py) they bound the memory: (16 + 48) files of MAX_UPLOAD_MB, and the pixels of one
+# picture per decoding thread.
+MOST_IN_FLIGHT = 48
 MOST_PER_STATEMENT = 128
 
 
@@ -242,11 +243,20 @@ class Indexer:
         entry = _with_title(source, entry, image)
         if image is not None and image.sha256 == sha256 and known.embedded:
             return await self._keep(entry, image, validators, item)
-        picture = await self._decoder.decode(data)
         if vector is None:
-            vector = await self._encoder.embed_image(picture.image)
+            picture, vector = await self._decode_and_embed(data)
+        else:
+            picture = await self._decoder.decode(data)
         write = _Write(entry.over(image), validators, picture, vector, item=item)
         return await self._writes.submit(write)
+
+    async def _decode_and_embed(self, data: bytes) -> tuple[Picture, Vector]:
+        encoder = self._encoder
+        # The encoder holds its batch open a moment for a picture that is being decoded.
+        with encoder.images.expected():
+            picture, prepared = await self._decoder.decode_and(data, encoder.model.prepare)
+            future = encoder.images.submit(prepared, hurried=False)
+        return picture, await asyncio.wrap_future(future)
 
     async def _read(
         self, source: Source, entry: Entry, seen: Validators

@@ -70,7 +70,7 @@ async def open_lookalike(
         stack.push_async_callback(fetcher.close)
         store = open_store(database, encoder)
         catalog = Catalog(database)
-        decoder = Decoder(threads, max_pixels=settings.max_pixels)
+        decoder = Decoder(threads, max_pixels=settings.max_pixels, model_side=encoder.model.side)
         job_items = JobItems(database)
         indexer = Indexer(
             database=database,

@@ -47,6 +47,7 @@ class OnnxModel:
         self.precision = "fp32" if vision is None else "int8"
         self.fingerprint = fingerprint(directory)
         self._preprocessing = read_preprocessing(directory / PREPROCESSOR)
+        self.side = self._preprocessing.side
         self._vision = _Tower(vision or directory / VISION, "pixel_values", "image_embeds")
         self._text = _TextTower(directory) if (directory / TEXT).exists() else None
         self.dimensions = self._probe()

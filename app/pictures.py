@@ -3,17 +3,19 @@
 import asyncio
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pillow_heif
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from app.problems import DamagedPicture, EmptyPicture, NotAPicture, TooManyPixels
+
+T = TypeVar("T")
 
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
@@ -31,13 +33,13 @@ MEDIA_TYPES = {
 # Pillow opens an MPO as the JPEG that it begins with, and only then calls it MPO.
 OPENED = tuple(name for name in MEDIA_TYPES if name != "MPO")
 
-# Enough for every encoder (CLIP's largest common input is 448 px) and for a 256 px thumbnail.
-WORKING_SIDE = 512
 THUMBNAIL_SIDE = 256
 THUMBNAIL_LONGEST_SIDE = 2048
 # Pillow shrinks by whole factors first, to this many times the size, and only then with a filter;
 # from 3 on, its documentation says, the result is hardly to be told from the filter's alone.
 REDUCING_GAP = 3
+# Of the common CLIP models, the largest input is 448 px; most take 224.
+LARGEST_MODEL_SIDE = 448
 
 pillow_heif.register_heif_opener()
 # The limit is ours (`max_pixels`), checked before decoding; Pillow's only warns at first.
@@ -53,9 +55,10 @@ SUFFIXES = frozenset(
 class Picture:
     """A decoded picture.
 
-    `image` is RGB and upright, shrunk by a whole factor so that its short side stays at least
-    512 px; `width` and `height` are the upright picture's own. `dhash` is a signed 64-bit integer.
-    `thumbnail` is a JPEG of 256 px on the short side, or of the picture's own size if smaller.
+    `image` is RGB and upright, shrunk so that its short side is twice what the model looks at, or
+    more, unless it was less; `width` and `height` are the upright picture's own. `dhash` is a
+    signed 64-bit integer. `thumbnail` is a JPEG of 256 px on the short side, or of the picture's
+    own size if smaller.
     """
 
     image: Image.Image
@@ -72,22 +75,36 @@ class Picture:
 class Decoder:
     """Decodes pictures in the threads it is given, so that no one else waits."""
 
-    def __init__(self, threads: Executor, *, max_pixels: int) -> None:
+    def __init__(
+        self, threads: Executor, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE
+    ) -> None:
         self._threads = threads
         self._max_pixels = max_pixels
+        self._model_side = model_side
 
     async def decode(self, data: bytes) -> Picture:
         """Decode `data`; raises what `decode` raises."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self.decode_now, data)
 
+    async def decode_and(
+        self, data: bytes, prepare: Callable[[Image.Image], T]
+    ) -> tuple[Picture, T]:
+        """Decode `data`, and prepare the picture in the same thread, without another way there."""
+
+        def work() -> tuple[Picture, T]:
+            picture = self.decode_now(data)
+            return picture, prepare(picture.image)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     def decode_now(self, data: bytes) -> Picture:
         """Decode `data` in the calling thread."""
-        return decode(data, max_pixels=self._max_pixels)
+        return decode(data, max_pixels=self._max_pixels, model_side=self._model_side)
 
 
-def decode(data: bytes, *, max_pixels: int) -> Picture:
-    """Decode the first frame of a picture file.
+def decode(data: bytes, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE) -> Picture:
+    """Decode the first frame of a picture file, for a model that looks at so many pixels a side.
 
     Raises `EmptyPicture`, `NotAPicture`, `TooManyPixels` (before any pixel is decoded) or
     `DamagedPicture`.
@@ -106,26 +123,28 @@ def decode(data: bytes, *, max_pixels: int) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exif = source.getexif()
-            source.draft("RGB", (WORKING_SIDE, WORKING_SIDE))
+            side = max(THUMBNAIL_SIDE, 2 * model_side)
+            source.draft("RGB", (side, side))
             source.load()
             if exif.get(ExifTags.Base.Orientation, 1) >= 5:
                 width, height = height, width
-            image = _rgb(_shrink(ImageOps.exif_transpose(source)))
+            image = _rgb(_shrink(ImageOps.exif_transpose(source), side))
+            small = _small(image)
             tags = _readable(exif)
     except MemoryError:
         raise
     except Exception as exc:
         raise DamagedPicture from exc
     return Picture(
-        image=image,
+        image=small if side <= THUMBNAIL_SIDE else image,
         width=width,
         height=height,
         format=format_name,
         sha256=hashlib.sha256(data).hexdigest(),
         file_bytes=len(data),
-        dhash=dhash(image),
+        dhash=dhash(small),
         exif=tags,
-        thumbnail=_thumbnail(image),
+        thumbnail=_jpeg(small),
     )
 
 
@@ -161,8 +180,8 @@ def _open(data: bytes) -> Image.Image:
         raise DamagedPicture from exc
 
 
-def _shrink(image: Image.Image) -> Image.Image:
-    factor = min(image.size) // WORKING_SIDE
+def _shrink(image: Image.Image, side: int) -> Image.Image:
+    factor = min(image.size) // side
     # Palettes cannot be averaged; they are expanded first.
     if factor < 2 or image.mode in {"P", "PA", "1"}:
         return image
@@ -192,13 +211,16 @@ def _eight_bits(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any
     return np.round(values).astype(np.uint8)
 
 
-def _thumbnail(image: Image.Image) -> bytes:
+def _small(image: Image.Image) -> Image.Image:
     scale = min(1, THUMBNAIL_SIDE / min(image.size), THUMBNAIL_LONGEST_SIDE / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
     # Hamming is as sharp as bicubic when shrinking, at half its cost (Pillow's "Filters").
-    small = image.resize((width, height), Image.Resampling.HAMMING)
+    return image.resize((width, height), Image.Resampling.HAMMING)
+
+
+def _jpeg(image: Image.Image) -> bytes:
     out = BytesIO()
-    small.save(out, "JPEG", quality=85)
+    image.save(out, "JPEG", quality=85)
     return out.getvalue()
 
 

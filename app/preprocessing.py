@@ -40,6 +40,13 @@ class Preprocessing:
     mean: tuple[float, ...] | None = CLIP_MEAN
     std: tuple[float, ...] | None = CLIP_STD
 
+    @property
+    def side(self) -> int:
+        """The short side, in pixels, that pictures are resized to, or 224 if they are not."""
+        if isinstance(self.size, tuple):
+            return min(self.size)
+        return self.size or 224
+
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
         """Return the RGB picture as (3, height, width) float32."""
         if self.crop is not None:

@@ -33,8 +33,11 @@ class Loop:
 
     @contextmanager
     def serving(self, app: Any, *, port: int = 0) -> Generator[str]:
-        """Serve an application on 127.0.0.1, on a free port if none is given; yields its address."""
-        listener = socket.create_server(("127.0.0.1", port))
+        """Serve an application on 127.0.0.1, on a free port by default; yields its address."""
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
         config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=0)
         server = _Server(config)
         serving = asyncio.run_coroutine_threadsafe(server.serve([listener]), self._loop)

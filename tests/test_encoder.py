@@ -96,6 +96,32 @@ def test_calls_that_wait_share_one_inference_call(gate: Gate, batcher: Batcher[i
     assert (batcher.calls, batcher.items) == (3, MAX_BATCH + 5)
 
 
+def test_a_batch_is_held_open_for_what_is_expected(gate: Gate, batcher: Batcher[int]) -> None:
+    gate.open.set()
+    with batcher.expected():
+        first = batcher.submit(1, hurried=False)
+        second = batcher.submit(2, hurried=False)
+    first.result()
+    second.result()
+    assert gate.batches == [[1, 2]]
+
+
+def test_nothing_is_waited_for_when_someone_is_in_a_hurry(
+    gate: Gate, batcher: Batcher[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.encoder.LONGEST_WAIT_S", 3600)
+    gate.open.set()
+    with batcher.expected():
+        calm = batcher.submit(1, hurried=False)
+        batcher.submit(2).result(10)
+        calm.result(10)
+    # And what was expected but failed keeps no one.
+    with pytest.raises(ZeroDivisionError), batcher.expected():
+        calm = batcher.submit(3, hurried=False)
+        raise ZeroDivisionError
+    calm.result(10)
+
+
 def test_cancelled_calls_are_not_embedded(gate: Gate, batcher: Batcher[int]) -> None:
     batcher.submit(1)
     assert gate.entered.wait(10)

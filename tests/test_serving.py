@@ -1,5 +1,6 @@
 """The server as a process: start, stop, a taken port, and a database that goes away."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -13,6 +14,8 @@ import httpx
 import pytest
 
 from app.database import embedded_server
+from app.serving import _listen
+from app.settings import Settings
 from tests.cli import lookalike
 from tests.conftest import client_of
 from tests.image_host import ImageHost
@@ -120,3 +123,25 @@ def test_the_server_recovers_when_its_database_comes_back(tmp_path: Path, host: 
             assert stop(process) == 0
     finally:
         postgres.cleanup()
+
+
+def test_answers_are_sent_without_delay(settings: Settings) -> None:
+    """A body that waits for the head's acknowledgement comes 40 ms late."""
+
+    async def accept() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        class Protocol(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                connection = transport.get_extra_info("socket")
+                accepted.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        listener = _listen(settings.model_copy(update={"port": 0}))
+        server = await asyncio.get_running_loop().create_server(Protocol, sock=listener)
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        no_delay = await accepted
+        writer.close()
+        server.close()
+        return no_delay
+
+    assert asyncio.run(accept()) == 1

@@ -18,9 +18,10 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from app.api import hit_document, stats_document
+from app.api import hit_document
 from app.download import Fetcher
 from app.files import exists
+from app.health import stats_document
 from app.index_api import job_document
 from app.job_items import NewItem, Progress
 from app.lookalike import Lookalike, load_encoder, open_lookalike

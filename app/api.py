@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypedDict, TypeVar
 from uuid import UUID
@@ -13,7 +14,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from app import schemas
-from app.catalog import Image
+from app.catalog import Entry, Image, Selection
+from app.duplicates import Groups
 from app.lookalike import Lookalike
 from app.pictures import MEDIA_TYPES
 from app.problems import (
@@ -25,7 +27,6 @@ from app.problems import (
     PictureTooLarge,
 )
 from app.search import Hit, Results
-from app.version import VERSION
 
 # The guide's threshold and size (design.md: "The HTTP contract"), which settings do not move.
 QUERY_SIMILARITY = 0.90
@@ -52,7 +53,8 @@ async def query(request: Request) -> Response:
     results = await parts(request).searcher.by_picture(
         data, limit=QUERY_LIMIT, min_similarity=QUERY_SIMILARITY
     )
-    return JSONResponse([original_url(request, hit.image) for hit in results.hits])
+    images = [image for hit in results.hits for image in (hit.image, *hit.places)]
+    return JSONResponse([original_url(request, image) for image in images[:QUERY_LIMIT]])
 
 
 async def search(request: Request) -> Response:
@@ -78,15 +80,33 @@ async def search(request: Request) -> Response:
 async def list_images(request: Request) -> Response:
     """List what is indexed, the newest first."""
     wanted = parse(schemas.ListRequest, dict(request.query_params))
-    images, following = await page_of_images(request, limit=wanted.limit, cursor=wanted.cursor)
+    selection = selection_of(wanted)
+    images, following = await page_of_images(
+        request, selection, limit=wanted.limit, cursor=wanted.cursor
+    )
     return respond(
         schemas.ListResponse(
             images=[
                 schemas.ImageDocument(**_fields(image, original_url(request, image)))
                 for image in images
             ],
-            total=await parts(request).catalog.count(),
+            total=await parts(request).catalog.count(selection),
             next=following,
+        )
+    )
+
+
+async def duplicates(request: Request) -> Response:
+    """List groups of images that show the same picture."""
+    wanted = parse(schemas.DuplicatesRequest, dict(request.query_params))
+    found = await find_duplicates(request, wanted)
+    return respond(
+        schemas.DuplicatesResponse(
+            groups=[
+                [hit_document(hit, original_url(request, hit.image)) for hit in group]
+                for group in found.groups
+            ],
+            next=found.next,
         )
     )
 
@@ -102,6 +122,8 @@ async def show_image(request: Request) -> Response:
             exif=image.exif,
             indexed_at=image.indexed_at,
             updated_at=image.updated_at,
+            checked_at=image.checked_at,
+            gone_at=image.gone_at,
         )
     )
 
@@ -110,6 +132,25 @@ async def delete_image(request: Request) -> Response:
     """Take a picture out of the index."""
     await parts(request).indexer.delete([await find_image(request)])
     return Response(status_code=204)
+
+
+async def delete_images(request: Request) -> Response:
+    """Take every picture of a selection out of the index."""
+    wanted = parse(schemas.DeleteRequest, dict(request.query_params))
+    selection = replace(selection_of(wanted), ids=wanted.ids)
+    if not selection:
+        raise InvalidRequest("Say which: `ids`, `q`, `gone` or `checked_before`.")
+    deleted = await parts(request).indexer.delete_all(selection)
+    return respond(schemas.DeleteResponse(deleted=deleted))
+
+
+async def describe_image(request: Request) -> Response:
+    """Change the title, the description or the tags of a picture."""
+    image = await find_image(request)
+    said = await json_body(request, schemas.DescribeRequest)
+    entry = Entry(image.url, said.title, said.description, said.tags)
+    await parts(request).indexer.describe(image, entry)
+    return await show_image(request)
 
 
 async def thumbnail(request: Request) -> Response:
@@ -135,22 +176,6 @@ async def original(request: Request) -> Response:
         media_type=MEDIA_TYPES[image.format],
         headers={"Content-Security-Policy": "default-src 'none'; sandbox"},
     )
-
-
-async def stats(request: Request) -> Response:
-    """Tell how much is indexed, and with what."""
-    return respond(await stats_document(parts(request)))
-
-
-async def healthz(_: Request) -> Response:
-    """Say that the process runs, whatever else does."""
-    return respond(schemas.HealthResponse())
-
-
-async def readyz(request: Request) -> Response:
-    """Say that the database answers."""
-    await parts(request).catalog.count()
-    return respond(schemas.HealthResponse())
 
 
 def parts(request: Request) -> Lookalike:
@@ -190,12 +215,27 @@ async def run_search(
     return await lookalike.searcher.by_picture(picture, limit=limit, min_similarity=lowest)
 
 
+async def find_duplicates(request: Request, wanted: schemas.DuplicatesRequest) -> Groups:
+    """Return the groups of copies that a request asks for."""
+    return await parts(request).duplicates.find(
+        after=wanted.cursor,
+        limit=wanted.limit,
+        min_similarity=wanted.min_similarity,
+        max_bits=wanted.max_bits,
+    )
+
+
+def selection_of(wanted: schemas.SelectionRequest) -> Selection:
+    """Return which images a request means."""
+    return Selection(text=wanted.q.strip(), gone=wanted.gone, checked_before=wanted.checked_before)
+
+
 async def page_of_images(
-    request: Request, *, limit: int, cursor: str | None
+    request: Request, selection: Selection, *, limit: int, cursor: str | None
 ) -> tuple[list[Image], str | None]:
     """Return a page of images and the cursor of the next one."""
     before = _read_cursor(cursor) if cursor else None
-    images = await parts(request).catalog.newest(limit=limit + 1, before=before)
+    images = await parts(request).catalog.newest(selection, limit=limit + 1, before=before)
     page = images[:limit]
     return page, _cursor(page[-1]) if len(images) > limit else None
 
@@ -248,26 +288,10 @@ def without_empty(fields: dict[str, str]) -> dict[str, str]:
 def hit_document(hit: Hit, url: str) -> schemas.HitDocument:
     """Return a hit as JSON shows it; `url` is where the reader finds the original."""
     return schemas.HitDocument(
-        **_fields(hit.image, url), similarity=round(hit.similarity, 4), match=hit.match
-    )
-
-
-async def stats_document(lookalike: Lookalike) -> schemas.StatsResponse:
-    """Return how much is indexed, and with what."""
-    encoder = lookalike.encoder
-    return schemas.StatsResponse(
-        images=await lookalike.catalog.count(),
-        vectors=await lookalike.store.count(),
-        encoder=schemas.EncoderStats(
-            name=encoder.model.name,
-            precision=encoder.model.precision,
-            dimensions=encoder.dimensions,
-            text=encoder.has_text,
-            images_embedded=encoder.images.items,
-            image_calls=encoder.images.calls,
-        ),
-        database="embedded" if lookalike.database.embedded else "given",
-        version=VERSION,
+        **_fields(hit.image, url),
+        similarity=round(hit.similarity, 4),
+        match=hit.match,
+        places=[schemas.PlaceDocument(id=image.id, url=image.url) for image in hit.places],
     )
 
 

@@ -8,74 +8,28 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
-    ARRAY,
-    BigInteger,
     Boolean,
-    Column,
     ColumnClause,
-    Connection,
-    DateTime,
-    Integer,
-    LargeBinary,
-    MetaData,
     Row,
-    Table,
-    Text,
-    Uuid,
     column,
     delete,
     func,
-    inspect,
     literal_column,
+    or_,
     select,
     table,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.elements import ColumnElement
 
 from app.database import Database, stage_rows
-from app.pictures import Picture
+from app.pictures import Facts
+from app.tables import IMAGES
 
 # Enough that a page costs little beside its rows.
 ROWS_AT_ONCE = 500
-
-_metadata = MetaData()
-
-IMAGES = Table(
-    "images",
-    _metadata,
-    Column("id", Uuid(), primary_key=True),
-    Column("url", Text),
-    Column("sha256", Text),
-    Column("dhash", BigInteger),
-    Column("bytes", BigInteger),
-    Column("width", Integer),
-    Column("height", Integer),
-    Column("format", Text),
-    Column("exif", JSONB),
-    Column("title", Text),
-    Column("description", Text),
-    Column("tags", ARRAY(Text)),
-    Column("thumbnail", LargeBinary),
-    Column("indexed_at", DateTime(timezone=True)),
-    Column("updated_at", DateTime(timezone=True)),
-    Column("etag", Text),
-    Column("last_modified", Text),
-    Column("checked_at", DateTime(timezone=True)),
-    Column("gone_at", DateTime(timezone=True)),
-)
-
-ENCODERS = Table(
-    "encoders",
-    _metadata,
-    Column("name", Text, primary_key=True),
-    Column("fingerprint", Text, primary_key=True),
-    Column("source", Text),
-    Column("dimensions", Integer),
-    Column("vector_table", Text),
-    Column("used_at", DateTime(timezone=True)),
-)
 
 _STAGED = {
     "id": "uuid",
@@ -176,8 +130,47 @@ class NewImage:
     """A picture as it goes into the table; the entry says everything (see `Entry.over`)."""
 
     entry: Entry
-    picture: Picture
+    picture: Facts
     validators: Validators = Validators()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which images are meant: those that fulfil every condition given.
+
+    `text` is part of the URL, the title, the description or a tag; `gone` tells whether the URL's
+    server said that there is nothing any more; `checked_before` is when it was last asked.
+    """
+
+    ids: Sequence[UUID] = ()
+    text: str = ""
+    gone: bool | None = None
+    checked_before: datetime | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.conditions)
+
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The same in SQL."""
+        wanted: list[ColumnElement[bool]] = []
+        if self.ids:
+            wanted.append(IMAGES.c.id.in_(self.ids))
+        if self.text:
+            places = (IMAGES.c.url, IMAGES.c.title, IMAGES.c.description)
+            said = [place.icontains(self.text, autoescape=True) for place in places]
+            tags = func.array_to_string(IMAGES.c.tags, "\n")
+            wanted.append(or_(*said, tags.icontains(self.text, autoescape=True)))
+        if self.gone is not None:
+            wanted.append(
+                IMAGES.c.gone_at.is_not(None) if self.gone else IMAGES.c.gone_at.is_(None)
+            )
+        if self.checked_before is not None:
+            wanted.append(IMAGES.c.checked_at < self.checked_before)
+        return wanted
+
+
+EVERYTHING = Selection()
 
 
 class Catalog:
@@ -197,12 +190,19 @@ class Catalog:
             return {row.id: _image(row) for row in await connection.execute(query)}
 
     async def newest(
-        self, *, limit: int, before: tuple[datetime, UUID] | None = None
+        self,
+        selection: Selection = EVERYTHING,
+        *,
+        limit: int,
+        before: tuple[datetime, UUID] | None = None,
     ) -> list[Image]:
         """Return images, the last indexed first, from after the (indexed_at, id) `before`."""
         position = tuple_(IMAGES.c.indexed_at, IMAGES.c.id)
         query = (
-            select(*_DETAILS).order_by(IMAGES.c.indexed_at.desc(), IMAGES.c.id.desc()).limit(limit)
+            select(*_DETAILS)
+            .where(*selection.conditions)
+            .order_by(IMAGES.c.indexed_at.desc(), IMAGES.c.id.desc())
+            .limit(limit)
         )
         if before is not None:
             query = query.where(position < before)
@@ -224,6 +224,14 @@ class Catalog:
         async with self._database.begin() as connection:
             return [(_image(row), bytes(row.thumbnail)) for row in await connection.execute(query)]
 
+    async def walk(self, *, after: UUID | None, limit: int) -> list[Image]:
+        """Return images in the order of their ids, from behind `after`."""
+        query = select(*_DETAILS).order_by(IMAGES.c.id).limit(limit)
+        if after is not None:
+            query = query.where(IMAGES.c.id > after)
+        async with self._database.begin() as connection:
+            return [_image(row) for row in await connection.execute(query)]
+
     async def under(self, prefix: str) -> AsyncGenerator[Image]:
         """Yield the images whose URL begins so."""
         after: UUID | None = None
@@ -243,10 +251,21 @@ class Catalog:
                 return
             after = rows[-1].id
 
-    async def count(self) -> int:
+    async def count(self, selection: Selection = EVERYTHING) -> int:
         """Return the number of images."""
+        query = select(func.count()).select_from(IMAGES).where(*selection.conditions)
         async with self._database.begin() as connection:
-            return await connection.scalar(select(func.count()).select_from(IMAGES)) or 0
+            return await connection.scalar(query) or 0
+
+    async def mark_gone(self, image_id: UUID) -> None:
+        """Write down that there is nothing at an image's URL any more."""
+        now = func.coalesce(IMAGES.c.gone_at, func.now())
+        async with self._database.begin() as connection:
+            await connection.execute(
+                IMAGES.update()
+                .where(IMAGES.c.id == image_id)
+                .values(gone_at=now, checked_at=func.now())
+            )
 
     async def same_bytes(self, hashes: Sequence[str]) -> dict[str, UUID]:
         """Return, for those SHA-256 that are known, the image that had these bytes first."""
@@ -279,10 +298,8 @@ class Catalog:
         ).returning(IMAGES.c.id, inserted)
         return {row.id for row in await connection.execute(upserted) if row.inserted}
 
-    async def describe(
-        self, connection: AsyncConnection, entry: Entry, validators: Validators
-    ) -> None:
-        """Replace what is said of an image, and write down that it was looked at now."""
+    async def describe(self, connection: AsyncConnection, entry: Entry) -> None:
+        """Replace the title, description and tags of an image."""
         await connection.execute(
             IMAGES.update()
             .where(IMAGES.c.id == entry.id)
@@ -290,6 +307,18 @@ class Catalog:
                 title=entry.title,
                 description=entry.description,
                 tags=entry.tags,
+                updated_at=func.now(),
+            )
+        )
+
+    async def mark_same(
+        self, connection: AsyncConnection, image_id: UUID, validators: Validators
+    ) -> None:
+        """Write down that an image was looked at and is still the same."""
+        await connection.execute(
+            IMAGES.update()
+            .where(IMAGES.c.id == image_id)
+            .values(
                 etag=validators.etag,
                 last_modified=validators.last_modified,
                 checked_at=func.now(),
@@ -301,45 +330,6 @@ class Catalog:
         """Delete images; return how many there were."""
         result = await connection.execute(delete(IMAGES).where(IMAGES.c.id.in_(list(ids))))
         return result.rowcount
-
-
-def indexed_encoders(connection: Connection) -> list[str]:
-    """Return the sources of the encoders whose indexes hold vectors, the last used first."""
-    query = select(ENCODERS.c.source, ENCODERS.c.vector_table).order_by(ENCODERS.c.used_at.desc())
-    rows = connection.execute(query).all()
-    existing = set(inspect(connection).get_table_names())
-    return [
-        row.source
-        for row in rows
-        if row.vector_table in existing
-        and connection.scalar(select(1).select_from(table(row.vector_table)).limit(1))
-    ]
-
-
-def record_encoder(
-    connection: Connection,
-    *,
-    source: str,
-    name: str,
-    fingerprint: str,
-    dimensions: int,
-    vector_table: str,
-) -> None:
-    """Write down that the encoder is in use from now on."""
-    statement = insert(ENCODERS).values(
-        name=name,
-        fingerprint=fingerprint,
-        source=source,
-        dimensions=dimensions,
-        vector_table=vector_table,
-    )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[ENCODERS.c.name, ENCODERS.c.fingerprint],
-            # Not now(), which is the transaction's start: set-ups wait for each other.
-            set_={"source": source, "used_at": func.clock_timestamp()},
-        )
-    )
 
 
 def _staged(image: NewImage) -> tuple[object, ...]:

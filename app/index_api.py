@@ -9,7 +9,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response, StreamingResponse
 
 from app import schemas
-from app.api import Request, json_body, parse, parts, refuse_unknown_files, respond
+from app.api import Request, json_body, parse, parts, refuse_unknown_files, respond, selection_of
 from app.catalog import Entry
 from app.indexing import Outcome, gather
 from app.job_items import Item, NewItem, Progress
@@ -45,6 +45,13 @@ async def upload_images(request: Request) -> Response:
             return await _upload_to_job(request, files)
         outcomes = await _index_uploads(request, files)
     return respond(schemas.UpsertResponse(results=[outcome_document(o) for o in outcomes]))
+
+
+async def refresh(request: Request) -> Response:
+    """Make a job that asks the web whether pictures have changed or gone."""
+    wanted = parse(schemas.SelectionRequest, dict(request.query_params))
+    job_id = await parts(request).jobs.refresh(selection_of(wanted))
+    return await accepted(request, job_id)
 
 
 async def list_jobs(request: Request) -> Response:

@@ -9,7 +9,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from app.batching import Batches
-from app.catalog import Catalog, Entry, Image, NewImage, Validators
+from app.catalog import Catalog, Entry, Image, NewImage, Selection, Validators
 from app.database import Database
 from app.download import Fetcher
 from app.encoder import Encoder, Vector
@@ -17,7 +17,7 @@ from app.files import file_title, read_file
 from app.job_items import Ended, Item, JobItems, NewItem, Source
 from app.media import Media
 from app.pictures import Decoder, Picture
-from app.problems import NotFound, PictureTooLarge, Problem, Unavailable
+from app.problems import NotFound, PictureTooLarge, Problem, Unavailable, UrlNotFound
 from app.store import ImageVectorStore, image_node
 
 T = TypeVar("T")
@@ -130,21 +130,20 @@ class Indexer:
         await self._media.save(sha256, data)
         return NewItem("upload", entry)
 
-    async def upsert(
-        self, source: Source, entry: Entry, *, item: Item | None = None, refetch: bool = True
-    ) -> Outcome:
+    async def upsert(self, source: Source, entry: Entry, *, item: Item | None = None) -> Outcome:
         """Index one picture: get its bytes, and unless they are known, decode, embed and store.
 
-        With `refetch` off, the server of a known URL is asked only whether it has changed.
         Raises `Unavailable`; whatever is wrong with the picture is its outcome.
         """
         try:
             # A second client with the same URL waits here, and then finds it unchanged.
             async with self._lock(entry.id):
-                status = await self._upsert(source, entry, item, refetch=refetch)
+                status = await self._upsert(source, entry, item)
         except Unavailable:
             raise
         except Problem as problem:
+            if isinstance(problem, UrlNotFound):
+                await self._catalog.mark_gone(entry.id)
             if source == "upload" and await self._catalog.find(entry.id) is None:
                 await self._media.delete(entry.url.removeprefix(UPLOAD_SCHEME))
             return Outcome(entry.url, "failed", problem=problem)
@@ -166,6 +165,19 @@ class Indexer:
         if data is None or hashlib.sha256(data).hexdigest() != image.sha256:
             raise NotFound("The file has changed since it was indexed.")
         return data
+
+    async def describe(self, image: Image, entry: Entry) -> None:
+        """Change what is said of an image; None in the entry leaves it as it is."""
+        async with self._lock(image.id):
+            await self._keep(entry, image, Validators(image.etag, image.last_modified), None)
+
+    async def delete_all(self, selection: Selection) -> int:
+        """Take every image of a selection out of the index; return how many there were."""
+        deleted = 0
+        while images := await self._catalog.newest(selection, limit=MOST_PER_STATEMENT):
+            await self.delete(images)
+            deleted += len(images)
+        return deleted
 
     async def delete(self, images: Sequence[Image]) -> None:
         """Take images out of the index, and the files of those that were uploaded."""
@@ -207,11 +219,9 @@ class Indexer:
         self._locks[key] = lock
         return lock
 
-    async def _upsert(
-        self, source: Source, entry: Entry, item: Item | None, *, refetch: bool
-    ) -> Status:
+    async def _upsert(self, source: Source, entry: Entry, item: Item | None) -> Status:
         image, seen = None, Validators()
-        if source == "file" or not refetch:
+        if source in ("file", "refresh"):
             known = await self._lookups.submit((entry.id, None))
             if known.image is not None and known.embedded:
                 image = known.image
@@ -265,7 +275,7 @@ class Indexer:
 
         A fetched picture keeps its place among the fetches until there is one for it in flight.
         """
-        if source == "web":
+        if source in ("web", "refresh"):
             conditions = {"etag": seen.etag, "last_modified": seen.last_modified}
             async with self._fetcher.fetched(entry.url, **conditions) as answer:
                 await self._in_flight.acquire()
@@ -330,7 +340,9 @@ class Indexer:
         async with self._database.begin() as connection:
             inserted = await self._catalog.upsert(connection, new) if new else set[UUID]()
             for write in sorted((w for w in writes if not w.picture), key=lambda w: w.entry.id):
-                await self._catalog.describe(connection, write.entry, write.validators)
+                await self._catalog.mark_same(connection, write.entry.id, write.validators)
+                if write.described:
+                    await self._catalog.describe(connection, write.entry)
             if nodes:
                 await self._store.upsert(connection, nodes)
             statuses: list[Status] = [_status(write, inserted) for write in writes]

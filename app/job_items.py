@@ -9,13 +9,8 @@ from uuid import UUID
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    Column,
-    DateTime,
     Float,
-    Integer,
-    MetaData,
     Row,
-    Table,
     Text,
     and_,
     cast,
@@ -23,6 +18,7 @@ from sqlalchemy import (
     extract,
     func,
     insert,
+    literal,
     or_,
     select,
     text,
@@ -30,10 +26,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.catalog import Entry
+from app.catalog import Entry, Selection
 from app.database import Database, copy_rows
+from app.tables import COUNTS, IMAGES, ITEMS, JOBS
 
-Source = Literal["web", "upload", "file"]
+Source = Literal["web", "refresh", "upload", "file"]
 State = Literal["waiting", "indexed", "updated", "unchanged", "failed", "cancelled"]
 
 # A chunk is one task of the queue: enough items that the queue costs little beside them, and few
@@ -41,42 +38,6 @@ State = Literal["waiting", "indexed", "updated", "unchanged", "failed", "cancell
 CHUNK = 64
 # The rate of a job is measured over this many seconds.
 RATE_WINDOW_S = 20
-
-_metadata = MetaData()
-
-JOBS = Table(
-    "jobs",
-    _metadata,
-    Column("id", BigInteger, primary_key=True),
-    Column("title", Text),
-    Column("created_at", DateTime(timezone=True)),
-    Column("cancelled_at", DateTime(timezone=True)),
-)
-
-ITEMS = Table(
-    "job_items",
-    _metadata,
-    Column("job_id", BigInteger, primary_key=True),
-    Column("position", BigInteger, primary_key=True),
-    Column("source", Text),
-    Column("url", Text),
-    Column("title", Text),
-    Column("description", Text),
-    Column("tags", ARRAY(Text)),
-    Column("state", Text),
-    Column("reason", Text),
-    Column("tries", Integer),
-    Column("not_before", DateTime(timezone=True)),
-    Column("ended_at", DateTime(timezone=True)),
-)
-
-COUNTS = Table(
-    "job_counts",
-    _metadata,
-    Column("job_id", BigInteger, primary_key=True),
-    Column("state", Text, primary_key=True),
-    Column("number", BigInteger),
-)
 
 _COPIED = {
     "job_id": "bigint",
@@ -95,6 +56,8 @@ _COPIED = {
 @dataclass(frozen=True, slots=True)
 class NewItem:
     """A picture to index and where its bytes are: on the web, among the uploads, or in a file.
+
+    A `refresh` asks the web only whether a picture of the index has changed.
 
     With a `reason`, it has failed before it could wait.
     """
@@ -190,13 +153,24 @@ class JobItems:
         locked = select(JOBS.c.id).where(JOBS.c.id == job_id).with_for_update()
         if await connection.scalar(locked) is None:
             return []
-        total = select(cast(func.coalesce(func.sum(COUNTS.c.number), 0), BigInteger)).where(
-            COUNTS.c.job_id == job_id
-        )
-        first = (await connection.execute(total)).scalar_one()
+        first = await self._total(connection, job_id)
         rows = (_copied(job_id, place, item) for place, item in enumerate(items, first))
         await copy_rows(connection, "job_items", _COPIED, rows)
         return range(first // CHUNK, (first + len(items) - 1) // CHUNK + 1)
+
+    async def append_refresh(
+        self, connection: AsyncConnection, job_id: int, selection: Selection
+    ) -> Sequence[int]:
+        """Add those of the images that are on the web to a new job; return their chunks."""
+        images = select(
+            literal(job_id),
+            func.row_number().over(order_by=IMAGES.c.id) - 1,
+            literal("refresh"),
+            IMAGES.c.url,
+        ).where(IMAGES.c.url.regexp_match("^https?:"), *selection.conditions)
+        names = ["job_id", "position", "source", "url"]
+        await connection.execute(insert(ITEMS).from_select(names, images))
+        return range(-(-await self._total(connection, job_id) // CHUNK))
 
     async def due(self, job_id: int, chunk: int) -> list[Item]:
         """Return the items of a chunk that wait for nothing but a worker."""
@@ -324,6 +298,11 @@ class JobItems:
             query = query.where(ITEMS.c.state == state)
         async with self._database.begin() as connection:
             return [_item(row) for row in await connection.execute(query)]
+
+    async def _total(self, connection: AsyncConnection, job_id: int) -> int:
+        total = cast(func.coalesce(func.sum(COUNTS.c.number), 0), BigInteger)
+        query = select(total).where(COUNTS.c.job_id == job_id)
+        return (await connection.execute(query)).scalar_one()
 
     async def _progress(self, jobs: Any, recent: int) -> list[Progress]:
         async with self._database.begin() as connection:

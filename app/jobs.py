@@ -21,6 +21,7 @@ from procrastinate.jobs import Job
 from psycopg_pool import PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.catalog import Selection
 from app.database import CONNECT_TIMEOUT_S, Database, driver_connection
 from app.indexing import Indexer, gather
 from app.job_items import CHUNK, Item, JobItems, NewItem, Progress
@@ -93,6 +94,14 @@ class Jobs:
         """Add items to a job."""
         async with self._database.begin() as connection:
             await self._append(connection, job_id, items)
+
+    async def refresh(self, selection: Selection) -> int:
+        """Make a job that asks the web whether images have changed or gone; return its id."""
+        async with self._database.begin() as connection:
+            job_id = await self._items.create(connection, "Refresh")
+            chunks = await self._items.append_refresh(connection, job_id, selection)
+            await self._defer(connection, job_id, chunks)
+        return job_id
 
     async def retry(self, job_id: int) -> None:
         """Try the failed and the cancelled items of a job again."""

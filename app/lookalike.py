@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from app.catalog import Catalog, indexed_encoders, record_encoder
+from app.catalog import Catalog
 from app.clip import ClipModel
 from app.database import Database, open_database
 from app.download import Fetcher
+from app.duplicates import DuplicateFinder
 from app.encoder import Encoder
+from app.encoders import indexed_encoders, record_encoder
 from app.indexing import Indexer
 from app.job_items import JobItems
 from app.jobs import Jobs
@@ -43,6 +45,7 @@ class Lookalike:
     job_items: JobItems
     jobs: Jobs
     searcher: Searcher
+    duplicates: DuplicateFinder
 
 
 @asynccontextmanager
@@ -101,6 +104,7 @@ async def open_lookalike(
                 worker_timeout_s=settings.worker_timeout_s,
             ),
             searcher=Searcher(catalog=catalog, store=store, encoder=encoder, decoder=decoder),
+            duplicates=DuplicateFinder(catalog=catalog, store=store),
         )
         missing = await catalog.count() - await store.count()
         if missing > 0:

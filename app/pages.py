@@ -1,6 +1,7 @@
 """The HTML endpoints; each works as a plain form or link, without JavaScript."""
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,16 +15,18 @@ from starlette.templating import Jinja2Templates
 from app import schemas
 from app.api import (
     Request,
+    find_duplicates,
     find_image,
     original_url,
     page_of_images,
     parse,
     parts,
     run_search,
+    selection_of,
     uploaded,
     without_empty,
 )
-from app.catalog import Entry, Image
+from app.catalog import Entry, Image, Selection
 from app.index_api import event_stream, find_job, keep_uploads, urls_title
 from app.job_items import Item, NewItem, Progress
 from app.pictures import MEDIA_TYPES, SUFFIXES
@@ -114,10 +117,11 @@ async def picture_page(request: Request) -> Response:
 
 
 async def index_page(request: Request, *, problem: Problem | None = None) -> Response:
-    """Show the form that adds pictures, the jobs, and what is indexed."""
+    """Show the form that adds pictures, the jobs, and what is indexed or a selection of it."""
     lookalike = parts(request)
+    wanted, selection = _selection(request.query_params)
     images, following = await page_of_images(
-        request, limit=IMAGES_PER_PAGE, cursor=request.query_params.get("cursor")
+        request, selection, limit=IMAGES_PER_PAGE, cursor=request.query_params.get("cursor")
     )
     jobs = await lookalike.job_items.newest(limit=JOBS, recent=RECENT)
     return _page(
@@ -128,10 +132,37 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
         next=following,
         jobs=[(job, await _failures(request, job)) for job in jobs],
         problem=problem,
-        total=await lookalike.catalog.count(),
+        total=await lookalike.catalog.count(selection),
+        wanted=wanted,
+        selected=bool(selection),
         accept=_accept(),
         lists=",".join(KINDS),
     )
+
+
+async def delete_selection(request: Request) -> Response:
+    """Take out of the index what the list shows."""
+    async with request.form() as form:
+        _, selection = _selection({k: v for k, v in form.items() if isinstance(v, str)})
+    if not selection:
+        raise InvalidRequest("Say which pictures first.")
+    await parts(request).indexer.delete_all(selection)
+    return RedirectResponse("/index", 303)
+
+
+async def change_picture(request: Request) -> Response:
+    """Change what is said of a picture, or take it out of the index."""
+    image = await find_image(request)
+    indexer = parts(request).indexer
+    async with request.form() as form:
+        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+    if fields.pop("delete", None):
+        await indexer.delete([image])
+        return RedirectResponse("/index", 303)
+    tags = [tag.strip() for tag in fields.pop("tags", "").split(",")]
+    said = parse(schemas.DescribeRequest, {**fields, "tags": [tag for tag in tags if tag]})
+    await indexer.describe(image, Entry(image.url, said.title, said.description, said.tags))
+    return RedirectResponse(f"/images/{image.id}", 303)
 
 
 async def index_form(request: Request) -> Response:
@@ -171,6 +202,25 @@ async def change_job(request: Request) -> Response:
     return RedirectResponse(f"/index#job-{job.id}", 303)
 
 
+async def duplicates_page(request: Request) -> Response:
+    """Show groups of copies."""
+    fields = {name: value for name, value in request.query_params.items() if value}
+    wanted, found, problem = schemas.DuplicatesRequest.model_validate({}), None, None
+    try:
+        wanted = parse(schemas.DuplicatesRequest, fields)
+        found = await find_duplicates(request, wanted)
+    except InvalidRequest as exc:
+        problem = exc
+    return _page(
+        request,
+        "duplicates.html",
+        status_code=problem.status if problem else 200,
+        wanted=wanted,
+        found=found,
+        problem=problem,
+    )
+
+
 async def docs_page(request: Request) -> Response:
     """Show the API's operations and problems for reading."""
     return _page(request, "docs.html", document=request.app.state.openapi, problems=_all_problems())
@@ -202,6 +252,14 @@ async def _search_page(
         preview=_preview(results),
         accept=_accept(),
     )
+
+
+def _selection(
+    fields: Mapping[str, str],
+) -> tuple[schemas.SelectionRequest, Selection]:
+    known = {name: fields[name] for name in ("q", "gone") if fields.get(name)}
+    wanted = parse(schemas.SelectionRequest, known)
+    return wanted, selection_of(wanted)
 
 
 async def _job_of(request: Request, form: FormData) -> int:

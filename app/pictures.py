@@ -52,16 +52,13 @@ SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A decoded picture.
+class Facts:
+    """What is kept of a picture.
 
-    `image` is RGB and upright, shrunk so that its short side is twice what the model looks at, or
-    more, unless it was less; `width` and `height` are the upright picture's own. `dhash` is a
-    signed 64-bit integer. `thumbnail` is a JPEG of 256 px on the short side, or of the picture's
-    own size if smaller.
+    `width` and `height` are the upright picture's own. `dhash` is a signed 64-bit integer.
+    `thumbnail` is a JPEG of 256 px on the short side, or of the picture's own size if smaller.
     """
 
-    image: Image.Image
     width: int
     height: int
     format: str
@@ -70,6 +67,17 @@ class Picture:
     dhash: int
     exif: dict[str, str | int | float]
     thumbnail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Picture(Facts):
+    """A decoded picture.
+
+    `image` is RGB and upright, shrunk so that its short side is twice what the model looks at, or
+    more, unless it was less.
+    """
+
+    image: Image.Image
 
 
 class Decoder:

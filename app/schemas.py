@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 MOST_IMAGES_PER_REQUEST = 1000
 
@@ -52,11 +52,63 @@ class SearchRequest(Request):
     )
 
 
-class ListRequest(Request):
+class SelectionRequest(Request):
+    """Which images are meant: those that fulfil every condition given."""
+
+    q: str = Field(
+        "", max_length=1000, description="Part of the URL, the title, the description or a tag."
+    )
+    gone: bool | None = Field(
+        None, description="Whether the URL's server said that there is nothing any more."
+    )
+    checked_before: datetime | None = Field(
+        None, description="Whose server was last asked before this moment."
+    )
+
+
+class ListRequest(SelectionRequest):
     """A page of the list of images."""
 
     limit: int = Field(50, ge=1, le=500)
     cursor: str | None = None
+
+
+class DeleteRequest(SelectionRequest):
+    """Images to take out of the index; at least one condition must be given."""
+
+    ids: list[UUID] = Field([], max_length=1000, description="Their ids, separated by commas.")
+
+    @field_validator("ids", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return value.split(",") if isinstance(value, str) else value
+
+
+class DeleteResponse(BaseModel):
+    """What was done."""
+
+    deleted: int
+
+
+class DescribeRequest(Request):
+    """What to say of an image from now on; what is left out stays."""
+
+    title: str | None = Field(None, max_length=1000)
+    description: str | None = Field(None, max_length=10_000)
+    tags: list[Tag] | None = Field(None, max_length=100)
+
+
+class DuplicatesRequest(Request):
+    """Which images count as copies of each other."""
+
+    min_similarity: float = Field(
+        0.95, ge=0, le=1, description="The lowest cosine similarity of altered copies."
+    )
+    max_bits: int = Field(
+        10, ge=0, le=64, description="The most bits in which their difference hashes differ."
+    )
+    limit: int = Field(20, ge=1, le=100)
+    cursor: UUID | None = Field(None, description="`next` of the answer before.")
 
 
 class OutcomeDocument(BaseModel):
@@ -154,6 +206,8 @@ class ImageDetails(ImageDocument):
     exif: dict[str, str | int | float]
     indexed_at: datetime
     updated_at: datetime
+    checked_at: datetime = Field(description="When its URL was last looked at.")
+    gone_at: datetime | None = Field(description="Since when there is nothing at its URL.")
 
 
 class ListResponse(BaseModel):
@@ -164,6 +218,13 @@ class ListResponse(BaseModel):
     next: str | None = Field(description="The cursor of the next page.")
 
 
+class PlaceDocument(BaseModel):
+    """Another image of the same bytes."""
+
+    id: UUID
+    url: str = Field(description="The URL it was indexed by.")
+
+
 class HitDocument(ImageDocument):
     """A result."""
 
@@ -171,6 +232,14 @@ class HitDocument(ImageDocument):
     match: Literal["exact", "copy", "similar"] | None = Field(
         description="`exact`: the same bytes; `copy`: the same picture, altered; null for a text."
     )
+    places: list[PlaceDocument] = Field(description="Where else the same file is.")
+
+
+class DuplicatesResponse(BaseModel):
+    """Groups of images of the same picture; similarities are to the first of each."""
+
+    groups: list[list[HitDocument]]
+    next: UUID | None = Field(description="The cursor to go on with; null at the end.")
 
 
 class Timings(BaseModel):

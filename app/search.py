@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Literal, TypedDict
 from uuid import UUID
@@ -21,6 +21,8 @@ COPY_DHASH_BITS = 10
 
 # Searches that may wait for the encoder and the database before the next one is turned away.
 MOST_SEARCHES = 64
+# The most rows that one search looks at: pgvector's largest hnsw.ef_search.
+MOST_NEAREST = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,14 @@ class Hit:
     """An image of the index with its cosine similarity, -1 to 1, to the query.
 
     `match` is `exact` for the same bytes, `copy` for the same picture, altered, and `similar`
-    otherwise; it is None for a query that is not a picture.
+    otherwise; it is None for a query that is not a picture. `places` are further images of the same
+    bytes.
     """
 
     image: Image
     similarity: float
     match: Match | None
+    places: list[Image] = field(default_factory=list[Image])
 
 
 class Timings(TypedDict):
@@ -130,11 +134,19 @@ class Searcher:
         min_similarity: float,
         leave_out: UUID | None = None,
     ) -> Results:
-        # One more than asked for, in place of the one that is left out.
-        nearest = await self._store.nearest(query.vector, limit=limit + (leave_out is not None))
-        found = [pair for pair in nearest if pair[0] != leave_out][:limit]
-        images = await self._catalog.find_all([image_id for image_id, _ in found])
-        hits = [_hit(images[i], similarity, query) for i, similarity in found if i in images]
+        hits: list[Hit] = []
+        # One more than asked for, in place of the one that is left out; and more again if so many
+        # of them are the same bytes that too few different ones are left.
+        wanted = limit + (leave_out is not None)
+        while True:
+            nearest = await self._store.nearest(query.vector, limit=wanted)
+            found = [pair for pair in nearest if pair[0] != leave_out]
+            images = await self._catalog.find_all([image_id for image_id, _ in found])
+            rows = [_hit(images[i], similarity, query) for i, similarity in found if i in images]
+            hits = _one_per_file(rows)[:limit]
+            if len(hits) >= limit or len(nearest) < wanted or wanted >= MOST_NEAREST:
+                break
+            wanted = min(4 * wanted, MOST_NEAREST)
         clock.lap("search")
         passing = sum(hit.similarity >= min_similarity for hit in hits)
         return Results(hits[:passing], hits[passing:], clock.timings(), query.picture)
@@ -156,6 +168,16 @@ def _hit(image: Image, similarity: float, query: _Query) -> Hit:
     if image.sha256 == query.sha256:
         return Hit(image, similarity, "exact")
     return Hit(image, similarity, "copy" if _is_copy(image, similarity, query.dhash) else "similar")
+
+
+def _one_per_file(hits: list[Hit]) -> list[Hit]:
+    """Return the hits with those of the same bytes gathered in the first of them."""
+    firsts: dict[str, Hit] = {}
+    for hit in hits:
+        first = firsts.setdefault(hit.image.sha256, hit)
+        if first is not hit:
+            first.places.append(hit.image)
+    return list(firsts.values())
 
 
 def _is_copy(image: Image, similarity: float, dhash: int) -> bool:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from app import api, index_api, pages
+from app import api, health, index_api, pages
 from app.lookalike import Lookalike
 from app.openapi import openapi_document
 from app.problems import InvalidRequest, KeyRequired, MethodNotAllowed, NotFound, Problem
@@ -62,10 +62,13 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/", pages.search_page, methods=["POST"], middleware=one),
         Route("/index", pages.index_page),
         Route("/index", pages.index_form, methods=["POST"], middleware=many),
+        Route("/index/delete", pages.delete_selection, methods=["POST"], middleware=urls),
         Route("/index/jobs/{id:int}/events", pages.job_events),
         Route("/index/jobs/{id:int}/{action}", pages.change_job, methods=["POST"], middleware=urls),
+        Route("/duplicates", pages.duplicates_page),
         Route("/docs", pages.docs_page),
         Route("/images/{id:uuid}", pages.picture_page),
+        Route("/images/{id:uuid}", pages.change_picture, methods=["POST"], middleware=urls),
         Route("/images/{id:uuid}/thumbnail", api.thumbnail),
         Route("/images/{id:uuid}/original", api.original, name="original"),
         Route("/api/upsert", index_api.upsert, methods=["POST"], middleware=urls),
@@ -73,8 +76,11 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/api/search", api.search, methods=["POST"], middleware=one),
         Route("/api/images", api.list_images),
         Route("/api/images", index_api.upload_images, methods=["POST"], middleware=many),
+        Route("/api/images", api.delete_images, methods=["DELETE"], middleware=writes),
         Route("/api/images/{id:uuid}", api.show_image),
+        Route("/api/images/{id:uuid}", api.describe_image, methods=["PATCH"], middleware=writes),
         Route("/api/images/{id:uuid}", api.delete_image, methods=["DELETE"], middleware=writes),
+        Route("/api/refresh", index_api.refresh, methods=["POST"], middleware=writes),
         Route("/api/jobs", index_api.list_jobs),
         Route("/api/jobs/{id:int}", index_api.show_job),
         Route("/api/jobs/{id:int}", index_api.delete_job, methods=["DELETE"], middleware=writes),
@@ -84,9 +90,10 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route(
             "/api/jobs/{id:int}/cancel", index_api.cancel_job, methods=["POST"], middleware=writes
         ),
-        Route("/api/stats", api.stats),
-        Route("/healthz", api.healthz),
-        Route("/readyz", api.readyz),
+        Route("/api/duplicates", api.duplicates),
+        Route("/api/stats", health.stats),
+        Route("/healthz", health.healthz),
+        Route("/readyz", health.readyz),
         Route("/openapi.json", _openapi),
         Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
     ]

@@ -7,24 +7,17 @@ LlamaIndex does with a PGVectorStore works on it.
 # LlamaIndex leaves the types of PGVectorStore's constructor, sessions, tables and rows open.
 # pyright: reportCallIssue=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from io import BytesIO
-from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
-from llama_index.core.base.embeddings.base import Embedding
-from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.embeddings import MultiModalEmbedding
-from llama_index.core.schema import BaseNode, ImageDocument, ImageType
+from llama_index.core.schema import BaseNode, ImageDocument
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter
 from llama_index.vector_stores.postgres import PGVectorStore
 from llama_index.vector_stores.postgres.base import DBEmbeddingRow
-from PIL import Image
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
     Float,
@@ -47,7 +40,6 @@ from sqlalchemy.sql.elements import ColumnElement
 from app.catalog import Entry
 from app.database import Database, driver_errors, stage_rows
 from app.encoder import Encoder, Vector
-from app.pictures import decode
 
 Untyped: TypeAlias = Any
 
@@ -107,7 +99,33 @@ class ImageVectorStore(PGVectorStore):
         async with self._transaction() as session:
             await session.execute(*_local_settings(limit))
             rows = (await session.execute(query)).all()
-        return [(UUID(row.node_id), max(-1.0, min(1.0, 1 - row.distance))) for row in rows]
+        return [(UUID(row.node_id), _similarity(row.distance)) for row in rows]
+
+    async def neighbours(
+        self, ids: Sequence[UUID], *, limit: int
+    ) -> dict[UUID, list[tuple[UUID, float]]]:
+        """Return what `nearest` would for each of these images, itself included."""
+        mine, others = self.table.alias("mine"), self.table.alias("others")
+        distance = others.c.embedding.cosine_distance(mine.c.embedding).label("distance")
+        nearest = (
+            select(others.c.node_id.label("other"), distance)
+            .order_by(distance)
+            .limit(limit)
+            .lateral()
+        )
+        query = (
+            select(mine.c.node_id, nearest.c.other, nearest.c.distance)
+            .select_from(mine.join(nearest, literal(True)))
+            .where(mine.c.node_id.in_([str(image_id) for image_id in ids]))
+            .order_by(nearest.c.distance)
+        )
+        found: dict[UUID, list[tuple[UUID, float]]] = {}
+        async with self._transaction() as session:
+            await session.execute(*_local_settings(limit))
+            for row in await session.execute(query):
+                pair = (UUID(row.other), _similarity(row.distance))
+                found.setdefault(UUID(row.node_id), []).append(pair)
+        return found
 
     async def vector(self, image_id: UUID) -> Vector | None:
         """Return the vector of an image."""
@@ -258,6 +276,10 @@ class ImageVectorStore(PGVectorStore):
         return _filter_clause(field, filter_.operator, filter_.value)
 
 
+def _similarity(distance: float) -> float:
+    return max(-1.0, min(1.0, 1 - distance))
+
+
 def _replacing(statement: Untyped) -> Untyped:
     return statement.on_conflict_do_update(
         index_elements=["node_id"],
@@ -350,40 +372,3 @@ def image_node(entry: Entry, *, sha256: str, vector: Vector) -> ImageDocument:
         metadata["tags"] = list(entry.tags)
     # Never as `image_url`: ImageDocument's constructor would fetch it.
     return ImageDocument(id_=str(entry.id), metadata=metadata, embedding=vector.tolist())
-
-
-class EncoderEmbedding(MultiModalEmbedding):
-    """Our encoder as LlamaIndex's multi-modal embedding, for use in any LlamaIndex pipeline."""
-
-    _encoder: Encoder = PrivateAttr()
-    _max_pixels: int = PrivateAttr()
-
-    def __init__(self, encoder: Encoder, *, max_pixels: int) -> None:
-        super().__init__(model_name=encoder.model.name)
-        self._encoder = encoder
-        self._max_pixels = max_pixels
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Return the name that LlamaIndex serialises."""
-        return "EncoderEmbedding"
-
-    def _get_text_embedding(self, text: str) -> Embedding:
-        return self._encoder.submit_text(text).result().tolist()
-
-    def _get_query_embedding(self, query: str) -> Embedding:
-        return self._get_text_embedding(query)
-
-    async def _aget_query_embedding(self, query: str) -> Embedding:
-        return (await self._encoder.embed_text(query)).tolist()
-
-    def _get_image_embedding(self, img_file_path: ImageType) -> Embedding:
-        return self._encoder.submit_image(self._open(img_file_path)).result().tolist()
-
-    async def _aget_image_embedding(self, img_file_path: ImageType) -> Embedding:
-        image = await asyncio.to_thread(self._open, img_file_path)
-        return (await self._encoder.embed_image(image)).tolist()
-
-    def _open(self, source: ImageType) -> Image.Image:
-        data = source.getvalue() if isinstance(source, BytesIO) else Path(source).read_bytes()
-        return decode(data, max_pixels=self._max_pixels).image

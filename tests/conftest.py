@@ -3,6 +3,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -121,8 +122,10 @@ class Server:
 
     def done(self, job_id: int) -> dict[str, Any]:
         """Follow a job to its end."""
+        deadline = monotonic() + 60
         with self.client.stream("GET", f"/api/jobs/{job_id}/events") as answer:
             for line in answer.iter_lines():
+                assert monotonic() < deadline, f"job {job_id} does not end"
                 if line == "event: end":
                     break
         return self.client.get(f"/api/jobs/{job_id}").json()
@@ -166,6 +169,7 @@ def host(_host_server: ImageHost) -> ImageHost:
     """The image host, forgetful of other tests."""
     _host_server.pictures.clear()
     _host_server.asked.clear()
+    _host_server.sent.clear()
     _host_server.most_at_once = 0
     _host_server.troubles.clear()
     _host_server.open.set()

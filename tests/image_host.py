@@ -1,6 +1,7 @@
 """The outside world: a host of pictures that does everything a host may do wrong."""
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import AsyncGenerator
 
@@ -19,6 +20,7 @@ class ImageHost:
         self.address = ""
         self.pictures: dict[str, bytes] = {}
         self.asked: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
         self.now = 0
         self.most_at_once = 0
         self.troubles: dict[str, list[tuple[int, dict[str, str]]]] = {}
@@ -66,7 +68,13 @@ class ImageHost:
             self.waiting += 1
             await self.open.wait()
             self.waiting -= 1
-        return Response(self.pictures[name])
+        data = self.pictures[name]
+        etag = f'"{hashlib.sha256(data).hexdigest()}"'
+        headers = {"etag": etag} if "etag" in request.query_params else {}
+        if headers and request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers=headers)
+        self.sent[name] += 1
+        return Response(data, headers=headers)
 
     async def troubled(self, request: Request) -> Response:
         """Answer with the troubles that stand against the name, and then with the picture."""

@@ -1,6 +1,7 @@
 import asyncio
 import threading
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_nothing_is_waited_for_when_someone_is_in_a_hurry(
         batcher.submit(2).result(10)
         calm.result(10)
     # And what was expected but failed keeps no one.
-    with pytest.raises(ZeroDivisionError), batcher.expected():
+    with suppress(ZeroDivisionError), batcher.expected():
         calm = batcher.submit(3, hurried=False)
         raise ZeroDivisionError
     calm.result(10)

@@ -23,11 +23,12 @@ from sqlalchemy import text
 
 from app.catalog import Entry
 from app.database import Database, open_database
+from app.embedding import EncoderEmbedding
 from app.encoder import Encoder
 from app.lookalike import open_store
 from app.onnx_model import OnnxModel
 from app.settings import Settings
-from app.store import EncoderEmbedding, ImageVectorStore, image_node
+from app.store import ImageVectorStore, image_node
 from app.weights import BUILTIN_DIRECTORY
 from tests.onnx_models import write_clip
 from tests.samples import altered, cosine, encode, photo, png

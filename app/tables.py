@@ -1,0 +1,86 @@
+"""The tables as SQLAlchemy sees them; the migrations make them."""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+_metadata = MetaData()
+
+IMAGES = Table(
+    "images",
+    _metadata,
+    Column("id", Uuid(), primary_key=True),
+    Column("url", Text),
+    Column("sha256", Text),
+    Column("dhash", BigInteger),
+    Column("bytes", BigInteger),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("format", Text),
+    Column("exif", JSONB),
+    Column("title", Text),
+    Column("description", Text),
+    Column("tags", ARRAY(Text)),
+    Column("thumbnail", LargeBinary),
+    Column("indexed_at", DateTime(timezone=True)),
+    Column("updated_at", DateTime(timezone=True)),
+    Column("etag", Text),
+    Column("last_modified", Text),
+    Column("checked_at", DateTime(timezone=True)),
+    Column("gone_at", DateTime(timezone=True)),
+)
+
+ENCODERS = Table(
+    "encoders",
+    _metadata,
+    Column("name", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("source", Text),
+    Column("dimensions", Integer),
+    Column("vector_table", Text),
+    Column("used_at", DateTime(timezone=True)),
+)
+
+JOBS = Table(
+    "jobs",
+    _metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("title", Text),
+    Column("created_at", DateTime(timezone=True)),
+    Column("cancelled_at", DateTime(timezone=True)),
+)
+
+ITEMS = Table(
+    "job_items",
+    _metadata,
+    Column("job_id", BigInteger, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    Column("source", Text),
+    Column("url", Text),
+    Column("title", Text),
+    Column("description", Text),
+    Column("tags", ARRAY(Text)),
+    Column("state", Text),
+    Column("reason", Text),
+    Column("tries", Integer),
+    Column("not_before", DateTime(timezone=True)),
+    Column("ended_at", DateTime(timezone=True)),
+)
+
+COUNTS = Table(
+    "job_counts",
+    _metadata,
+    Column("job_id", BigInteger, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("number", BigInteger),
+)

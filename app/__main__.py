@@ -5,13 +5,10 @@ but some pictures failed or nothing was found; 130 stopped with Ctrl-C.
 """
 
 import asyncio
-import functools
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
-from itertools import chain, islice
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +16,41 @@ import click
 from pydantic import BaseModel
 
 from app.api import hit_document
-from app.download import Fetcher
-from app.files import exists
+from app.catalog import Selection
+from app.commands import (
+    change_or_follow,
+    import_file,
+    index_sources,
+    list_jobs,
+    make_job,
+    opened,
+    search_for,
+    show_new_job,
+)
 from app.health import stats_document
 from app.index_api import job_document
-from app.job_items import NewItem, Progress
-from app.lookalike import Lookalike, load_encoder, open_lookalike
+from app.job_items import Progress
+from app.lookalike import load_encoder, open_lookalike, use_encoder
 from app.pictures import SUFFIXES
-from app.problems import NotFound, Problem
-from app.search import Results
+from app.problems import Problem
 from app.serving import serve as serve_until_stopped
 from app.serving import work as work_until_stopped
 from app.settings import read_settings
-from app.sources import is_web, items_of
+from app.sources import is_web
 from app.terminal import (
     bar,
     encoder_facts,
     err,
     say,
-    show_counts,
     show_facts,
     show_job,
     show_json,
-    show_outcome,
     show_results,
 )
 from app.version import VERSION
 
 INCOMPLETE = 3
 STOPPED = 130
-
-# Enough that the encoder's batches fill while other pictures are fetched and decoded.
-PICTURES_AT_ONCE = 64
-# The limit of sitemaps.org, doubled.
-LIST_BYTES = 100_000_000
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
@@ -127,9 +125,9 @@ def index(sources: tuple[str, ...], as_job: bool, prune: bool, as_json: bool) ->
         if "://" not in source and not Path(source).exists():
             raise click.UsageError(f"{source} is neither a URL nor a file or folder that exists.")
     if as_job:
-        asyncio.run(_make_job(sources, as_json=as_json))
+        show_new_job(asyncio.run(make_job(sources)), as_json=as_json)
         return
-    counts = asyncio.run(_index(sources, prune=prune, as_json=as_json))
+    counts = asyncio.run(index_sources(sources, prune=prune, as_json=as_json))
     if counts["failed"]:
         sys.exit(INCOMPLETE)
 
@@ -148,9 +146,9 @@ def jobs(job: int | None, action: str | None, as_json: bool) -> None:
     if job is None:
         if action:
             raise click.UsageError(f"--{action} needs the number of a job.")
-        asyncio.run(_list_jobs(as_json=as_json))
+        asyncio.run(list_jobs(as_json=as_json))
         return
-    progress = asyncio.run(_change_or_follow(job, action))
+    progress = asyncio.run(change_or_follow(job, action))
     if progress is None:
         return
     if as_json:
@@ -172,7 +170,7 @@ def search(query: str, limit: int, min_similarity: float | None, as_json: bool) 
     if path.suffix.lower() in SUFFIXES and not is_web(query) and not path.is_file():
         raise click.UsageError(f"There is no file {query}.")
     wanted = path if path.is_file() else query
-    results = asyncio.run(_search(wanted, limit, min_similarity))
+    results = asyncio.run(search_for(wanted, limit, min_similarity))
     if as_json:
         hits = [hit_document(hit, hit.image.url) for hit in results.hits]
         show_json([hit.model_dump(mode="json") for hit in hits])
@@ -188,7 +186,7 @@ def stats(as_json: bool) -> None:
     """Tell how much is indexed, and with what."""
 
     async def read() -> BaseModel:
-        async with _opened() as lookalike:
+        async with opened() as lookalike:
             return await stats_document(lookalike)
 
     facts = asyncio.run(read()).model_dump(mode="json")
@@ -198,16 +196,69 @@ def stats(as_json: bool) -> None:
 
 
 @cli.command()
-def reindex() -> None:
-    """Embed, from the stored thumbnails, what the encoder in use has not embedded yet."""
+@click.option("--encoder", help="The encoder to change to: builtin, clip, a hub id or a folder.")
+def reindex(encoder: str | None) -> None:
+    """Embed, from the stored thumbnails, what an encoder has not embedded yet.
+
+    Servers go on with the encoder they have. When all is embedded, the new one is what
+    ENCODER=auto means: restart them to change over.
+    """
 
     async def run() -> None:
-        async with _opened() as lookalike:
+        settings = read_settings(**({"encoder": encoder} if encoder else {}))
+        async with open_lookalike(settings, announce=say, in_use=False) as lookalike:
             with bar("Embedding", await lookalike.catalog.count()) as show:
                 async for looked_at in lookalike.indexer.reindex():
                     show(looked_at)
+            use_encoder(lookalike.database, lookalike.encoder, lookalike.store)
 
     asyncio.run(run())
+
+
+@cli.command()
+@click.option(
+    "--older-than", type=click.FloatRange(0), help="Only those not asked for so many days."
+)
+@json_option
+def refresh(older_than: float | None, as_json: bool) -> None:
+    """Make a job that asks the web which pictures have changed or gone.
+
+    Where a server tells versions (ETag, Last-Modified), only what has changed is sent again. What
+    is gone is marked, and stays until it is deleted.
+    """
+
+    async def run() -> Progress | None:
+        before = None if older_than is None else datetime.now(UTC) - timedelta(days=older_than)
+        async with opened() as lookalike:
+            job_id = await lookalike.jobs.refresh(Selection(checked_before=before))
+            return await lookalike.job_items.progress(job_id)
+
+    show_new_job(asyncio.run(run()), as_json=as_json)
+
+
+@cli.command("export")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def export_index(file: Path) -> None:
+    """Write the index with its vectors to a Parquet file."""
+
+    async def run() -> None:
+        async with opened() as lookalike:
+            with bar("Writing", await lookalike.catalog.count()) as show:
+                async for written in lookalike.archive.write(file):
+                    show(written)
+
+    asyncio.run(run())
+
+
+@cli.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def import_index(file: Path) -> None:
+    """Read a Parquet file that `export` wrote into the index.
+
+    What another encoder embedded is embedded again, from the thumbnails. Uploaded originals are not
+    in the file.
+    """
+    asyncio.run(import_file(file))
 
 
 @cli.group()
@@ -221,7 +272,7 @@ def model_info(as_json: bool) -> None:
     """Tell which encoder this machine and its index use."""
 
     async def read() -> dict[str, Any]:
-        async with _opened() as lookalike:
+        async with opened() as lookalike:
             return encoder_facts(lookalike.encoder)
 
     show_facts(asyncio.run(read()), as_json=as_json)
@@ -234,149 +285,6 @@ def model_fetch(encoder: str) -> None:
     fetched = load_encoder(read_settings(encoder=encoder), indexed=(), announce=say)
     show_facts(encoder_facts(fetched), as_json=False)
     fetched.close()
-
-
-def _opened() -> AbstractAsyncContextManager[Lookalike]:
-    return open_lookalike(read_settings(), announce=say)
-
-
-def _items(sources: tuple[str, ...], fetch: Callable[[str], bytes]) -> Iterator[NewItem]:
-    return chain.from_iterable(items_of(source, fetch=fetch) for source in sources)
-
-
-def _list_fetcher(lookalike: Lookalike) -> Callable[[str], bytes]:
-    """Return what fetches lists in a thread, each once."""
-    settings, loop = lookalike.settings, asyncio.get_running_loop()
-
-    async def fetch(url: str) -> bytes:
-        fetcher = Fetcher(
-            allow=settings.fetch_allow, timeout_s=settings.fetch_timeout_s, max_bytes=LIST_BYTES
-        )
-        try:
-            return await fetcher.fetch(url)
-        finally:
-            await fetcher.close()
-
-    @functools.cache
-    def fetch_in_thread(url: str) -> bytes:
-        return asyncio.run_coroutine_threadsafe(fetch(url), loop).result()
-
-    return fetch_in_thread
-
-
-async def _index(sources: tuple[str, ...], *, prune: bool, as_json: bool) -> dict[str, int]:
-    counts: dict[str, int] = dict.fromkeys(("indexed", "updated", "unchanged", "failed"), 0)
-    async with _opened() as lookalike:
-        fetch = _list_fetcher(lookalike)
-        total = await asyncio.to_thread(lambda: sum(1 for _ in _items(sources, fetch)))
-        if not total:
-            raise click.UsageError(f"There are no pictures under {', '.join(sources)}.")
-        queue = _items(sources, fetch)
-        reading = asyncio.Lock()
-        try:
-            with bar("Indexing", total) as show:
-
-                async def work() -> None:
-                    while True:
-                        async with reading:
-                            items = await asyncio.to_thread(lambda: list(islice(queue, 1)))
-                        for item in items:
-                            outcome = await lookalike.indexer.upsert(item.source, item.entry)
-                            counts[outcome.status] += 1
-                            show_outcome(outcome, as_json=as_json)
-                            show(sum(counts.values()))
-                        if not items:
-                            return
-
-                async with asyncio.TaskGroup() as workers:
-                    for _ in range(min(PICTURES_AT_ONCE, total)):
-                        workers.create_task(work())
-        finally:
-            if not as_json:
-                show_counts(counts)
-        await _prune(lookalike, sources, prune=prune)
-    return counts
-
-
-def _folder_urls(sources: tuple[str, ...]) -> Iterator[str]:
-    """Yield what the URLs of the folders' files begin with."""
-    for source in sources:
-        if "://" in source and not is_web(source):
-            yield source.rstrip("/") + "/"
-        elif Path(source).is_dir():
-            yield Path(source).resolve().as_uri().rstrip("/") + "/"
-
-
-async def _prune(lookalike: Lookalike, sources: tuple[str, ...], *, prune: bool) -> None:
-    """Tell which files of the folders are gone, and take them out of the index if asked to."""
-    gone = 0
-    for prefix in _folder_urls(sources):
-        async for image in lookalike.catalog.under(prefix):
-            if not await asyncio.to_thread(exists, image.url):
-                gone += 1
-                say(f"{'removed' if prune else 'gone'}: {image.url}")
-                if prune:
-                    await lookalike.indexer.delete([image])
-    if gone and not prune:
-        say(f"{gone} files are gone; --prune takes them out of the index.")
-
-
-async def _make_job(sources: tuple[str, ...], *, as_json: bool) -> None:
-    async with _opened() as lookalike:
-        items = _items(sources, _list_fetcher(lookalike))
-        job_id = await lookalike.jobs.create(", ".join(sources)[:200], items)
-        job = await lookalike.job_items.progress(job_id)
-        assert job is not None  # noqa: S101 - it was made just now
-    if as_json:
-        show_json(job_document(job).model_dump(mode="json"))
-    else:
-        show_job(job)
-        say(f"A server or `lookalike worker` does it; `lookalike jobs {job_id}` follows it.")
-
-
-async def _list_jobs(*, as_json: bool) -> None:
-    async with _opened() as lookalike:
-        found = await lookalike.job_items.newest(limit=100)
-    if as_json:
-        show_json([job_document(job).model_dump(mode="json") for job in found])
-        return
-    for job in found:
-        show_job(job)
-    if not found:
-        say("There are no jobs.")
-
-
-async def _change_or_follow(job_id: int, action: str | None) -> Progress | None:
-    async with _opened() as lookalike:
-        job = await lookalike.job_items.progress(job_id)
-        if job is None:
-            raise NotFound("There is no such job.")
-        if action == "delete":
-            await lookalike.job_items.delete(job_id)
-            return None
-        if action == "retry":
-            await lookalike.jobs.retry(job_id)
-        elif action == "cancel":
-            await lookalike.job_items.cancel(job_id)
-        else:
-            with bar(job.title, job.total) as show:
-                async for progress in lookalike.jobs.watch(job_id):
-                    show(progress.ended)
-        return await lookalike.job_items.progress(job_id)
-
-
-async def _search(query: str | Path, limit: int, min_similarity: float | None) -> Results:
-    async with _opened() as lookalike:
-        if isinstance(query, Path):
-            data = await asyncio.to_thread(query.read_bytes)
-        elif is_web(query):
-            data = await lookalike.fetcher.fetch(query)
-        else:
-            return await lookalike.searcher.by_text(
-                query, limit=limit, min_similarity=min_similarity
-            )
-        lowest = lookalike.settings.min_similarity if min_similarity is None else min_similarity
-        return await lookalike.searcher.by_picture(data, limit=limit, min_similarity=lowest)
 
 
 if __name__ == "__main__":

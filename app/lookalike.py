@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from app.archive import Archive
 from app.catalog import Catalog
 from app.clip import ClipModel
 from app.database import Database, open_database
@@ -46,13 +47,16 @@ class Lookalike:
     jobs: Jobs
     searcher: Searcher
     duplicates: DuplicateFinder
+    archive: Archive
 
 
 @asynccontextmanager
 async def open_lookalike(
-    settings: Settings, *, announce: Callable[[str], None]
+    settings: Settings, *, announce: Callable[[str], None], in_use: bool = True
 ) -> AsyncGenerator[Lookalike]:
     """Open the database and the encoder; `announce` is told what takes time or was decided.
+
+    Unless it is `in_use`, the encoder is not the one that ENCODER=auto chooses from now on.
 
     Opening blocks the event loop, on which nothing else runs yet, so that Ctrl-C ends a download.
 
@@ -72,6 +76,8 @@ async def open_lookalike(
         )
         stack.push_async_callback(fetcher.close)
         store = open_store(database, encoder)
+        if in_use:
+            use_encoder(database, encoder, store)
         catalog = Catalog(database)
         decoder = Decoder(threads, max_pixels=settings.max_pixels, model_side=encoder.model.side)
         job_items = JobItems(database)
@@ -105,9 +111,10 @@ async def open_lookalike(
             ),
             searcher=Searcher(catalog=catalog, store=store, encoder=encoder, decoder=decoder),
             duplicates=DuplicateFinder(catalog=catalog, store=store),
+            archive=Archive(database=database, catalog=catalog, store=store, encoder=encoder),
         )
         missing = await catalog.count() - await store.count()
-        if missing > 0:
+        if missing > 0 and in_use:
             announce(
                 f"{missing} pictures were embedded with another encoder and are not found by this "
                 "one: run `lookalike reindex`"
@@ -147,11 +154,17 @@ def load_encoder(
 
 
 def open_store(database: Database, encoder: Encoder) -> ImageVectorStore:
-    """Set up the encoder's vector table, and write down that it is in use."""
+    """Set up the encoder's vector table."""
     store = ImageVectorStore.for_encoder(database, encoder)
     # The store sets up on connections of its own; the lock keeps other servers out meanwhile.
-    with database.set_up() as connection:
+    with database.set_up():
         store.set_up()
+    return store
+
+
+def use_encoder(database: Database, encoder: Encoder, store: ImageVectorStore) -> None:
+    """Write down that the encoder is in use from now on."""
+    with database.set_up() as connection:
         record_encoder(
             connection,
             source=encoder.source,
@@ -160,4 +173,3 @@ def open_store(database: Database, encoder: Encoder) -> ImageVectorStore:
             dimensions=encoder.dimensions,
             vector_table=store.table.name,
         )
-    return store

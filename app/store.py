@@ -22,6 +22,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import (
     Float,
     Index,
+    MetaData,
     case,
     cast,
     column,
@@ -40,6 +41,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from app.catalog import Entry
 from app.database import Database, driver_errors, stage_rows
 from app.encoder import Encoder, Vector
+from app.hnsw import hnsw_index, make_only
 
 Untyped: TypeAlias = Any
 
@@ -87,6 +89,18 @@ class ImageVectorStore(PGVectorStore):
     def table(self) -> Untyped:
         """The SQLAlchemy table."""
         return self._table_class.__table__
+
+    @property
+    def index(self) -> Index:
+        """The HNSW index that the parameters describe."""
+        options = self.hnsw_kwargs or {}
+        return hnsw_index(
+            # A table of its own, so that asking twice does not give one table two indexes.
+            self.table.to_metadata(MetaData()),
+            operators=options["hnsw_dist_method"],
+            m=options["hnsw_m"],
+            ef_construction=options["hnsw_ef_construction"],
+        )
 
     def set_up(self) -> None:
         """Create the table and its indexes where they are missing."""
@@ -217,30 +231,9 @@ class ImageVectorStore(PGVectorStore):
             )
 
     def _create_hnsw_index(self) -> None:
-        """Make the index that the parameters describe, which its name repeats, the only one."""
-        options = self.hnsw_kwargs or {}
-        m, ef_construction = options["hnsw_m"], options["hnsw_ef_construction"]
-        operators = options["hnsw_dist_method"]
-        name = f"{self.table.name}_{operators.partition('_')[0]}_m{m}_ef{ef_construction}"
-        wanted = Index(
-            name,
-            self.table.c.embedding,
-            postgresql_using="hnsw",
-            postgresql_with={"m": m, "ef_construction": ef_construction},
-            postgresql_ops={"embedding": operators},
-        )
-        others = text(
-            "SELECT indexname FROM pg_indexes WHERE tablename = :table AND indexname <> :wanted "
-            "AND schemaname = current_schema() AND indexdef LIKE '% USING hnsw %'"
-        )
+        """Make the index that the parameters describe the only one."""
         with self._session() as session, session.begin():
-            connection = session.connection()
-            for other in connection.scalars(
-                others, {"table": self.table.name, "wanted": name}
-            ).all():
-                quoted = connection.dialect.identifier_preparer.quote(other)
-                connection.execute(text(f"DROP INDEX {quoted}"))
-            wanted.create(connection, checkfirst=True)
+            make_only(session.connection(), self.index)
 
     def _get_query_session_settings(self, **kwargs: Untyped) -> list[tuple[str, dict[str, Any]]]:
         statement, parameters = _local_settings(kwargs.get("hnsw_ef_search") or 0)

@@ -5,12 +5,13 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncGenerator
 
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.samples import png
+from tests.samples import encode, png
 
 
 class ImageHost:
@@ -45,6 +46,7 @@ class ImageHost:
             routes=[
                 Route("/pictures/{name}", self.picture),
                 Route("/seed/{seed:int}.png", self.seed),
+                Route("/tiny/{seed:int}.bmp", self.tiny),
                 Route("/troubled/{name}/{picture}", self.troubled),
                 Route("/status/{status:int}", self.status),
                 Route("/never", self.never),
@@ -89,6 +91,11 @@ class ImageHost:
         if "slow" in request.query_params:
             await asyncio.sleep(0.02)
         return Response(png(request.path_params["seed"]), media_type="image/png")
+
+    async def tiny(self, request: Request) -> Response:
+        """A picture of one colour, another for each seed."""
+        colour = request.path_params["seed"].to_bytes(3, "little")
+        return Response(encode(Image.new("RGB", (8, 8), tuple(colour)), "BMP"))
 
     async def status(self, request: Request) -> Response:
         return PlainTextResponse("as you wish", request.path_params["status"])

@@ -20,8 +20,8 @@ class Loop:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+    def run(self, work: Coroutine[Any, Any, T], *, timeout_s: float = 60) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
     @contextmanager
     def entered(self, manager: AbstractAsyncContextManager[T]) -> Generator[T]:

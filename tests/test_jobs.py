@@ -25,6 +25,7 @@ from app.settings import Settings
 from tests.conftest import Server
 from tests.image_host import ImageHost
 from tests.live import Loop
+from tests.onnx_models import write_clip
 from tests.samples import png
 
 
@@ -218,7 +219,7 @@ def test_the_same_bytes_are_embedded_once(server: Server, host: ImageHost) -> No
 class Worker:
     """`lookalike worker` as a process of its own."""
 
-    def __init__(self, settings: Settings, database_url: str) -> None:
+    def __init__(self, settings: Settings, database_url: str, **others: str) -> None:
         environment = {
             "DATABASE_URL": database_url,
             "DATA_DIR": str(settings.data_dir),
@@ -226,6 +227,7 @@ class Worker:
             "FETCH_ALLOW": "127.0.0.1",
             "WORKER_TIMEOUT_S": "0.6",
             "RETRY_S": "0.05",
+            **others,
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "app", "worker"],
@@ -240,11 +242,11 @@ class Worker:
 
 
 @pytest.fixture
-def new_worker(settings: Settings, database_url: str) -> Generator[Callable[[], Worker]]:
+def new_worker(settings: Settings, database_url: str) -> Generator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
-    def start() -> Worker:
-        workers.append(Worker(settings, database_url))
+    def start(**environment: str) -> Worker:
+        workers.append(Worker(settings, database_url, **environment))
         return workers[-1]
 
     yield start
@@ -274,7 +276,7 @@ def test_nothing_is_lost_or_double_when_workers_are_killed(
     loop: Loop,
     host: ImageHost,
     database_url: str,
-    new_worker: Callable[[], Worker],
+    new_worker: Callable[..., Worker],
 ) -> None:
     """Kill -9 at 20 random moments of a 300-picture job, each followed by a new worker."""
     urls = [host.url(f"seed/{seed}.png?slow=1") for seed in range(295)]
@@ -309,7 +311,7 @@ def test_two_workers_share_a_job_and_do_nothing_twice(
     loop: Loop,
     host: ImageHost,
     database_url: str,
-    new_worker: Callable[[], Worker],
+    new_worker: Callable[..., Worker],
 ) -> None:
     urls = [host.add(f"{i}.png", png(i)) for i in range(200)]
     with without_worker(settings, loop) as lookalike:
@@ -346,6 +348,35 @@ def test_a_job_outlives_an_outage_of_the_database(
         assert progress.counts == {"indexed": 60}
         assert loop.run(lookalike.catalog.count()) == loop.run(lookalike.store.count()) == 60
     server.cleanup()
+
+
+def test_memory_stays_flat_however_long_the_job(
+    settings: Settings,
+    loop: Loop,
+    host: ImageHost,
+    new_worker: Callable[..., Worker],
+    tmp_path: Path,
+) -> None:
+    """What 20,000 pictures take beyond the first 3,000 is no more than a cache fills."""
+    clip = str(write_clip(tmp_path / "clip"))
+    small = settings.model_copy(update={"encoder": clip})
+    with without_worker(small, loop) as lookalike:
+        items = (NewItem("web", Entry(host.url(f"tiny/{seed}.bmp"))) for seed in range(20_000))
+        job_id = loop.run(lookalike.jobs.create("20,000", items))
+        worker = new_worker(ENCODER=clip)
+        loop.run(progressed(lookalike, job_id, 3_000), timeout_s=120)
+        before = resident_bytes(worker.process.pid)
+        loop.run(progressed(lookalike, job_id, 20_000), timeout_s=400)
+        grown = resident_bytes(worker.process.pid) - before
+        progress = loop.run(lookalike.job_items.progress(job_id))
+        assert progress is not None
+        assert progress.counts == {"indexed": 20_000}
+    assert grown < 60_000_000
+
+
+def resident_bytes(process_id: int) -> int:
+    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_counts_are_those_of_the_items(server: Server, host: ImageHost) -> None:

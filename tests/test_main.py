@@ -1,7 +1,13 @@
 """The command line, as a subprocess against a real database."""
 
 import json
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -12,16 +18,40 @@ from tests.image_host import ImageHost
 from tests.onnx_models import write_clip
 from tests.samples import altered, png
 
-Run = Callable[..., CompletedProcess[str]]
+
+@dataclass
+class Run:
+    """Runs commands with these settings."""
+
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str, **environment: str) -> CompletedProcess[str]:
+        return lookalike(*arguments, **{**self.environment, **environment})
 
 
 @pytest.fixture
 def run(database_url: str, tmp_path: Path) -> Run:
-    def run(*arguments: str, **environment: str) -> CompletedProcess[str]:
-        given = {"DATABASE_URL": database_url, "ENCODER": "builtin", "FETCH_ALLOW": "127.0.0.1"}
-        return lookalike(*arguments, **{**given, "DATA_DIR": str(tmp_path / "data"), **environment})
+    return Run(
+        {
+            "DATABASE_URL": database_url,
+            "DATA_DIR": str(tmp_path / "data"),
+            "ENCODER": "builtin",
+            "FETCH_ALLOW": "127.0.0.1",
+        }
+    )
 
-    return run
+
+@contextmanager
+def working(environment: dict[str, str]) -> Generator[subprocess.Popen[str]]:
+    """`lookalike worker`, killed if it does not stop by itself."""
+    command = [sys.executable, "-m", "app", "worker"]
+    with subprocess.Popen(
+        command, env={**os.environ, **environment}, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -150,3 +180,81 @@ def test_help_tells_the_exit_codes(run: Run) -> None:
     assert "Exit codes: 0 done, 1 not done" in told
     for command in ("index", "search", "serve", "stats", "model", "reindex"):
         assert command in told
+
+
+def test_lists_and_incremental_folders(run: Run, photos: Path, host: ImageHost) -> None:
+    table = photos.parent / "list.csv"
+    table.write_text(f"url,title,tags\nphotos/a.png,From a table,x;y\n{host.url('seed/9.png')},,\n")
+    assert run("index", str(table)).stdout.startswith("2 indexed")
+    done = run("index", str(photos))
+    assert done.stdout == "2 indexed, 0 updated, 1 unchanged, 0 failed\n"
+    (photos / "a.png").write_bytes(png(50))
+    (photos / "b.png").unlink()
+    done = run("index", str(photos))
+    assert done.stdout == "0 indexed, 1 updated, 1 unchanged, 0 failed\n"
+    assert "gone: " in done.stderr
+    assert "--prune" in done.stderr
+    done = run("index", str(photos), "--prune")
+    assert "removed: " in done.stderr
+    assert "images: 3" in run("stats").stdout
+
+
+def test_a_job_is_left_to_a_worker_and_followed(run: Run, photos: Path, host: ImageHost) -> None:
+    made = json.loads(run("index", str(photos), host.url("status/404"), "--async", "--json").stdout)
+    assert (made["waiting"], made["state"]) == (4, "running")
+    number = str(made["id"])
+    assert "4 waiting" in run("jobs").stdout
+    cancelled = run("jobs", number, "--cancel")
+    assert "4 cancelled" in cancelled.stdout
+    assert "4 waiting" in run("jobs", number, "--retry").stdout
+    with working(run.environment) as worker:
+        followed = run("jobs", number)
+        assert followed.returncode == 3
+        assert "3 indexed" in followed.stdout
+        assert "1 failed" in followed.stdout
+        refreshed = json.loads(run("refresh", "--json").stdout)
+        assert refreshed["total"] == 0
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(30) == 0
+    assert run("jobs", number, "--delete").returncode == 0
+    gone = run("jobs", number)
+    assert (gone.returncode, "no such job" in gone.stderr) == (1, True)
+    assert run("jobs", "--retry").returncode == 2
+
+
+def test_ctrl_c_stops_and_the_same_command_goes_on(run: Run, host: ImageHost) -> None:
+    urls = [host.add(f"{i}.png", png(i)) for i in range(6)]
+    gated = [f"{url}?gate=1" for url in urls[3:]]
+    host.open.clear()
+    command = [sys.executable, "-m", "app", "index", *urls[:3], *gated]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **run.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while "images: 3" not in run("stats").stdout:
+        pass
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == "3 indexed, 0 updated, 0 unchanged, 0 failed\n"
+    assert "Stopped." in err
+    assert "Traceback" not in err
+    host.open.set()
+    assert run("index", *urls[:3], *gated).stdout.startswith("3 indexed, 0 updated, 3 unchanged")
+
+
+def test_an_index_is_exported_and_imported(
+    run: Run, photos: Path, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    run("index", str(photos))
+    file = tmp_path / "index.parquet"
+    assert run("export", str(file)).returncode == 0
+    other = {"DATABASE_URL": new_database()}
+    done = run("import", str(file), **other)
+    assert (done.returncode, "3 of them with their vectors" in done.stderr) == (0, True)
+    assert "vectors: 3" in run("stats", **other).stdout
+    (tmp_path / "no.parquet").write_text("no")
+    assert run("import", str(tmp_path / "no.parquet")).returncode == 1

@@ -1,0 +1,197 @@
+"""What the commands do between their arguments and what they print."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from itertools import chain, islice
+from pathlib import Path
+
+import click
+
+from app.archive import Imported, count_images
+from app.download import Fetcher
+from app.files import exists
+from app.index_api import job_document
+from app.job_items import NewItem, Progress
+from app.lookalike import Lookalike, open_lookalike
+from app.problems import NotFound
+from app.search import Results
+from app.settings import read_settings
+from app.sources import is_web, items_of
+from app.terminal import bar, say, show_counts, show_job, show_json, show_outcome
+
+# Enough that the encoder's batches fill while other pictures are fetched and decoded.
+PICTURES_AT_ONCE = 64
+# The limit of sitemaps.org, doubled.
+LIST_BYTES = 100_000_000
+
+
+def opened() -> AbstractAsyncContextManager[Lookalike]:
+    """Open the program's parts as the environment says."""
+    return open_lookalike(read_settings(), announce=say)
+
+
+def _items(sources: tuple[str, ...], fetch: Callable[[str], bytes]) -> Iterator[NewItem]:
+    return chain.from_iterable(items_of(source, fetch=fetch) for source in sources)
+
+
+def _list_fetcher(lookalike: Lookalike) -> Callable[[str], bytes]:
+    """Return what fetches lists in a thread, each once."""
+    settings, loop = lookalike.settings, asyncio.get_running_loop()
+
+    async def fetch(url: str) -> bytes:
+        fetcher = Fetcher(
+            allow=settings.fetch_allow, timeout_s=settings.fetch_timeout_s, max_bytes=LIST_BYTES
+        )
+        try:
+            return await fetcher.fetch(url)
+        finally:
+            await fetcher.close()
+
+    @functools.cache
+    def fetch_in_thread(url: str) -> bytes:
+        return asyncio.run_coroutine_threadsafe(fetch(url), loop).result()
+
+    return fetch_in_thread
+
+
+async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool) -> dict[str, int]:
+    """Index everything that the sources name; return how many pictures ended which way."""
+    counts: dict[str, int] = dict.fromkeys(("indexed", "updated", "unchanged", "failed"), 0)
+    async with opened() as lookalike:
+        fetch = _list_fetcher(lookalike)
+        total = await asyncio.to_thread(lambda: sum(1 for _ in _items(sources, fetch)))
+        if not total:
+            raise click.UsageError(f"There are no pictures under {', '.join(sources)}.")
+        queue = _items(sources, fetch)
+        reading = asyncio.Lock()
+        try:
+            with bar("Indexing", total) as show:
+
+                async def work() -> None:
+                    while True:
+                        async with reading:
+                            items = await asyncio.to_thread(lambda: list(islice(queue, 1)))
+                        for item in items:
+                            outcome = await lookalike.indexer.upsert(item.source, item.entry)
+                            counts[outcome.status] += 1
+                            show_outcome(outcome, as_json=as_json)
+                            show(sum(counts.values()))
+                        if not items:
+                            return
+
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(min(PICTURES_AT_ONCE, total)):
+                        workers.create_task(work())
+        finally:
+            if not as_json:
+                show_counts(counts)
+        await _prune(lookalike, sources, prune=prune)
+    return counts
+
+
+def _folder_urls(sources: tuple[str, ...]) -> Iterator[str]:
+    """Yield what the URLs of the folders' files begin with."""
+    for source in sources:
+        if "://" in source and not is_web(source):
+            yield source.rstrip("/") + "/"
+        elif Path(source).is_dir():
+            yield Path(source).resolve().as_uri().rstrip("/") + "/"
+
+
+async def _prune(lookalike: Lookalike, sources: tuple[str, ...], *, prune: bool) -> None:
+    """Tell which files of the folders are gone, and take them out of the index if asked to."""
+    gone = 0
+    for prefix in _folder_urls(sources):
+        async for image in lookalike.catalog.under(prefix):
+            if not await asyncio.to_thread(exists, image.url):
+                gone += 1
+                say(f"{'removed' if prune else 'gone'}: {image.url}")
+                if prune:
+                    await lookalike.indexer.delete([image])
+    if gone and not prune:
+        say(f"{gone} files are gone; --prune takes them out of the index.")
+
+
+async def import_file(file: Path) -> None:
+    """Read an export into the index, and embed what came without a vector."""
+    async with opened() as lookalike:
+        read = Imported(0, 0)
+        with bar("Reading", count_images(file)) as show:
+            async for read in lookalike.archive.read(file):
+                show(read.images)
+        with bar("Indexing the vectors", 100) as show:
+            async for share in lookalike.archive.build_index():
+                show(round(100 * share))
+        if read.vectors < read.images:
+            with bar("Embedding", await lookalike.catalog.count()) as show:
+                async for looked_at in lookalike.indexer.reindex():
+                    show(looked_at)
+    say(f"{read.images} pictures were read, {read.vectors} of them with their vectors.")
+
+
+def show_new_job(job: Progress | None, *, as_json: bool) -> None:
+    """Print a job that was made just now."""
+    assert job is not None  # noqa: S101 - it was made just now
+    if as_json:
+        show_json(job_document(job).model_dump(mode="json"))
+    else:
+        show_job(job)
+        say(f"A server or `lookalike worker` does it; `lookalike jobs {job.id}` follows it.")
+
+
+async def make_job(sources: tuple[str, ...]) -> Progress | None:
+    """Make a job of everything that the sources name."""
+    async with opened() as lookalike:
+        items = _items(sources, _list_fetcher(lookalike))
+        job_id = await lookalike.jobs.create(", ".join(sources)[:200], items)
+        return await lookalike.job_items.progress(job_id)
+
+
+async def list_jobs(*, as_json: bool) -> None:
+    """Print the jobs, the last made first."""
+    async with opened() as lookalike:
+        found = await lookalike.job_items.newest(limit=100)
+    if as_json:
+        show_json([job_document(job).model_dump(mode="json") for job in found])
+        return
+    for job in found:
+        show_job(job)
+    if not found:
+        say("There are no jobs.")
+
+
+async def change_or_follow(job_id: int, action: str | None) -> Progress | None:
+    """Do something to a job, or follow it to its end; None if it was deleted."""
+    async with opened() as lookalike:
+        job = await lookalike.job_items.progress(job_id)
+        if job is None:
+            raise NotFound("There is no such job.")
+        if action == "delete":
+            await lookalike.job_items.delete(job_id)
+            return None
+        if action == "retry":
+            await lookalike.jobs.retry(job_id)
+        elif action == "cancel":
+            await lookalike.job_items.cancel(job_id)
+        else:
+            with bar(job.title, job.total) as show:
+                async for progress in lookalike.jobs.watch(job_id):
+                    show(progress.ended)
+        return await lookalike.job_items.progress(job_id)
+
+
+async def search_for(query: str | Path, limit: int, min_similarity: float | None) -> Results:
+    """Find the pictures that look like a file or URL, or that a text describes."""
+    async with opened() as lookalike:
+        if isinstance(query, Path):
+            data = await asyncio.to_thread(query.read_bytes)
+        elif is_web(query):
+            data = await lookalike.fetcher.fetch(query)
+        else:
+            return await lookalike.searcher.by_text(
+                query, limit=limit, min_similarity=min_similarity
+            )
+        lowest = lookalike.settings.min_similarity if min_similarity is None else min_similarity
+        return await lookalike.searcher.by_picture(data, limit=limit, min_similarity=lowest)

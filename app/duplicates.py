@@ -80,7 +80,7 @@ class DuplicateFinder:
             ]
             # The group is told once, where its first image is.
             if copies and all(image.id < copy.image.id for copy in copies):
-                groups.append([Hit(image, 1.0, "exact"), *copies])
+                groups.append([Hit(image, 1.0, None), *copies])
         return groups
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Index, Table, text
 
 from app.database import Database
 
-# Inserting a row into the index costs about five times what a row of a build costs (`python -m
+# Inserting a row into the index costs five to eight times what a row of a build costs (`python -m
 # bench.hnsw`), so that a build of everything is cheaper from this share of new rows on.
 REBUILD_SHARE = 0.2
 FEWEST_ROWS = 5_000

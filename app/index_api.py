@@ -184,6 +184,7 @@ def job_document(job: Progress) -> schemas.JobDocument:
         created_at=job.created_at,
         total=job.total,
         **counts,
+        postponed=job.postponed,
         rate=round(job.rate, 2),
         eta_s=None if job.eta_s is None else round(job.eta_s, 1),
         recent=[item_document(item) for item in job.recent],

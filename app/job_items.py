@@ -97,7 +97,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A job in numbers; `rate` is pictures per second over the last seconds."""
+    """A job in numbers; `rate` is pictures per second over the last seconds.
+
+    Of the items that wait, `postponed` have failed and wait for their next try.
+    """
 
     id: int
     title: str
@@ -105,6 +108,7 @@ class Progress:
     cancelled_at: datetime | None
     counts: dict[State, int]
     rate: float
+    postponed: int
     recent: list[Item]
 
     @property
@@ -131,8 +135,9 @@ class Progress:
 
     @property
     def eta_s(self) -> float | None:
-        """The seconds until the end at the present rate, if it moves."""
-        return self.waiting / self.rate if self.rate and self.waiting else None
+        """The seconds until all have been tried, at the present rate, if it moves."""
+        untried = self.waiting - self.postponed
+        return untried / self.rate if self.rate and untried > 0 else None
 
 
 class JobItems:
@@ -310,7 +315,9 @@ class JobItems:
             ids = [row.id for row in rows]
             counts: dict[int, dict[State, int]] = {job_id: {} for job_id in ids}
             for row in await connection.execute(
-                select(COUNTS).where(COUNTS.c.job_id.in_(ids), COUNTS.c.number > 0)
+                select(COUNTS)
+                .where(COUNTS.c.job_id.in_(ids), COUNTS.c.number > 0)
+                .order_by(COUNTS.c.state)
             ):
                 counts[row.job_id][row.state] = row.number
             return [
@@ -321,6 +328,7 @@ class JobItems:
                     row.cancelled_at,
                     counts[row.id],
                     await self._rate(connection, row.id) if "waiting" in counts[row.id] else 0,
+                    await self._postponed(connection, row.id),
                     await self._recent(connection, row.id, recent),
                 )
                 for row in rows
@@ -333,6 +341,12 @@ class JobItems:
             ITEMS.c.ended_at > func.now() - text(f"interval '{RATE_WINDOW_S} seconds'"),
         )
         return float(await connection.scalar(query) or 0)
+
+    async def _postponed(self, connection: AsyncConnection, job_id: int) -> int:
+        query = select(func.count()).where(
+            ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting", ITEMS.c.not_before.is_not(None)
+        )
+        return await connection.scalar(query) or 0
 
     async def _recent(self, connection: AsyncConnection, job_id: int, limit: int) -> list[Item]:
         if not limit:

@@ -151,8 +151,9 @@ class JobDocument(BaseModel):
     unchanged: int
     failed: int
     cancelled: int
+    postponed: int = Field(description="Of those that wait, how many failed and are tried again.")
     rate: float = Field(description="Pictures per second over the last seconds.")
-    eta_s: float | None = Field(description="Seconds to the end at this rate.")
+    eta_s: float | None = Field(description="Seconds until all have been tried, at this rate.")
     recent: list[JobItemDocument] = Field(description="The items that ended last.")
 
 
@@ -230,7 +231,8 @@ class HitDocument(ImageDocument):
 
     similarity: float = Field(description="Cosine similarity, -1 to 1.")
     match: Literal["exact", "copy", "similar"] | None = Field(
-        description="`exact`: the same bytes; `copy`: the same picture, altered; null for a text."
+        description="`exact`: the same bytes; `copy`: the same picture, altered; null for a text, "
+        "and for the first of a group."
     )
     places: list[PlaceDocument] = Field(description="Where else the same file is.")
 

@@ -8,6 +8,7 @@ const lists = form.dataset.lists.split(",");
 
 // Small enough that the bar moves and that one failed request costs little.
 const FILES_AT_ONCE = 8;
+const LIST_EVERY_MS = 5000;
 
 const endsLike = (file, known) => known.some((ending) => file.name.toLowerCase().endsWith(ending));
 const isHidden = (file) => file.webkitRelativePath.split("/").some((part) => part.startsWith("."));
@@ -28,7 +29,13 @@ function update(article, html) {
 
 function follow(article) {
   const events = new EventSource(article.dataset.events);
-  events.addEventListener("progress", (event) => update(article, event.data));
+  let shown = Date.now();
+  events.addEventListener("progress", (event) => {
+    update(article, event.data);
+    if (Date.now() - shown < LIST_EVERY_MS) return;
+    shown = Date.now();
+    showIndexed();
+  });
   events.addEventListener("end", async () => {
     events.close();
     article.dataset.state = "ended";
@@ -38,7 +45,7 @@ function follow(article) {
 
 // The list of what is indexed, as the server has it now.
 async function showIndexed() {
-  const page = await fetch("/index");
+  const page = await fetch(location.pathname + location.search);
   const html = new DOMParser().parseFromString(await page.text(), "text/html");
   document.querySelector("#indexed").replaceWith(html.querySelector("#indexed"));
 }

@@ -54,6 +54,10 @@ def upgrade() -> None:
         CREATE INDEX job_items_ended ON job_items (job_id, ended_at DESC)
         WHERE ended_at IS NOT NULL
     """)
+    op.execute("""
+        CREATE INDEX job_items_postponed ON job_items (job_id)
+        WHERE state = 'waiting' AND not_before IS NOT NULL
+    """)
     op.execute("CREATE INDEX job_items_state ON job_items (job_id, state, position)")
     _count_items()
     # Several statements at once, which only the driver itself takes.

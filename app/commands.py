@@ -2,8 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing
 from itertools import chain, islice
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from app.archive import Imported, count_images
 from app.download import Fetcher
 from app.files import exists
 from app.index_api import job_document
+from app.indexing import Indexer, Outcome
 from app.job_items import NewItem, Progress
 from app.lookalike import Lookalike, open_lookalike
 from app.problems import NotFound
@@ -64,31 +65,38 @@ async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool)
         total = await asyncio.to_thread(lambda: sum(1 for _ in _items(sources, fetch)))
         if not total:
             raise click.UsageError(f"There are no pictures under {', '.join(sources)}.")
-        queue = _items(sources, fetch)
-        reading = asyncio.Lock()
+        outcomes = _outcomes(lookalike.indexer, _items(sources, fetch))
         try:
             with bar("Indexing", total) as show:
-
-                async def work() -> None:
-                    while True:
-                        async with reading:
-                            items = await asyncio.to_thread(lambda: list(islice(queue, 1)))
-                        for item in items:
-                            outcome = await lookalike.indexer.upsert(item.source, item.entry)
-                            counts[outcome.status] += 1
-                            show_outcome(outcome, as_json=as_json)
-                            show(sum(counts.values()))
-                        if not items:
-                            return
-
-                async with asyncio.TaskGroup() as workers:
-                    for _ in range(min(PICTURES_AT_ONCE, total)):
-                        workers.create_task(work())
+                async with aclosing(outcomes):
+                    async for outcome in outcomes:
+                        counts[outcome.status] += 1
+                        show_outcome(outcome, as_json=as_json)
+                        show(sum(counts.values()))
         finally:
             if not as_json:
                 show_counts(counts)
         await _prune(lookalike, sources, prune=prune)
     return counts
+
+
+async def _outcomes(indexer: Indexer, items: Iterator[NewItem]) -> AsyncGenerator[Outcome]:
+    """Index items, a bounded number at once, and yield what became of each as it is known."""
+    running: set[asyncio.Task[Outcome]] = set()
+    try:
+        while True:
+            room = PICTURES_AT_ONCE - len(running)
+            new = await asyncio.to_thread(list, islice(items, room))
+            running |= {asyncio.create_task(indexer.upsert(i.source, i.entry)) for i in new}
+            if not running:
+                return
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def _folder_urls(sources: tuple[str, ...]) -> Iterator[str]:

@@ -86,7 +86,7 @@ def _info(files: Any, path: str) -> dict[str, Any]:
     try:
         return files.info(path)
     except FileNotFoundError as exc:
-        raise NotFound("There is no such file.") from exc
+        raise NotFound(f"There is no file {path}.") from exc
     except OSError as exc:
         raise NotAPicture(f"The file cannot be read: {exc.strerror or exc}.") from exc
 

@@ -56,19 +56,22 @@ def _routes(settings: Settings) -> list[BaseRoute]:
     one = [Middleware(BodyLimit, max_bytes=picture)]
     writes = [Middleware(WriteAccess, keys=settings.api_keys)]
     urls = [*writes, Middleware(BodyLimit, max_bytes=LIST_BYTES)]
+    words = [*writes, Middleware(BodyLimit, max_bytes=FORM_OVERHEAD_BYTES)]
     many = [*writes, Middleware(BodyLimit, max_bytes=picture * PICTURES_PER_FORM)]
     return [
         Route("/", pages.search_page),
         Route("/", pages.search_page, methods=["POST"], middleware=one),
         Route("/index", pages.index_page),
         Route("/index", pages.index_form, methods=["POST"], middleware=many),
-        Route("/index/delete", pages.delete_selection, methods=["POST"], middleware=urls),
+        Route("/index/delete", pages.delete_selection, methods=["POST"], middleware=words),
         Route("/index/jobs/{id:int}/events", pages.job_events),
-        Route("/index/jobs/{id:int}/{action}", pages.change_job, methods=["POST"], middleware=urls),
+        Route(
+            "/index/jobs/{id:int}/{action}", pages.change_job, methods=["POST"], middleware=words
+        ),
         Route("/duplicates", pages.duplicates_page),
         Route("/docs", pages.docs_page),
         Route("/images/{id:uuid}", pages.picture_page),
-        Route("/images/{id:uuid}", pages.change_picture, methods=["POST"], middleware=urls),
+        Route("/images/{id:uuid}", pages.change_picture, methods=["POST"], middleware=words),
         Route("/images/{id:uuid}/thumbnail", api.thumbnail),
         Route("/images/{id:uuid}/original", api.original, name="original"),
         Route("/api/upsert", index_api.upsert, methods=["POST"], middleware=urls),

@@ -135,6 +135,37 @@ def test_what_may_pass_is_tried_again_and_what_will_not_is_not(
     assert failed["next"] == 2
 
 
+def test_a_flaky_origin_costs_only_what_it_breaks(
+    settings: Settings, loop: Loop, host: ImageHost
+) -> None:
+    ends = {
+        host.url("never"): ("failed", 5, "No complete answer"),
+        host.url("drip"): ("failed", 5, "No complete answer"),
+        host.url("declared/500"): ("failed", 5, "could not be reached, or is in trouble"),
+        host.url("cut"): ("failed", 1, "damaged"),
+        host.url("html"): ("failed", 1, "not a picture"),
+        host.add("changing.png", png(1)): ("indexed", 1, ""),
+    }
+    quick = settings.model_copy(update={"fetch_timeout_s": 0.2})
+    with without_worker(quick, loop) as lookalike, loop.entered(lookalike.jobs.working()):
+        items = [NewItem("web", Entry(url)) for url in ends]
+        job_id = loop.run(lookalike.jobs.create("flaky", items))
+        loop.run(progressed(lookalike, job_id, len(items)))
+        found = loop.run(lookalike.job_items.items(job_id, state=None, after=-1, limit=100))
+        for item in found:
+            state, tries, reason = ends[item.entry.url]
+            assert (item.state, item.tries) == (state, tries)
+            assert reason in (item.reason or "")
+        # Content that changes between two jobs is one row still.
+        host.add("changing.png", png(2))
+        again = loop.run(lookalike.jobs.create("again", items[-1:]))
+        loop.run(progressed(lookalike, again, 1))
+        progress = loop.run(lookalike.job_items.progress(again))
+        assert progress is not None
+        assert progress.counts == {"updated": 1}
+        assert loop.run(lookalike.catalog.count()) == loop.run(lookalike.store.count()) == 1
+
+
 def test_a_server_that_asks_for_time_gets_it(server: Server, host: ImageHost) -> None:
     host.troubles["busy"] = [(429, {"retry-after": "3000"})]
     job = server.start([host.url("troubled/busy/a.png"), host.url("seed/1.png")])

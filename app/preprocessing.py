@@ -58,12 +58,24 @@ class Preprocessing:
             image = image.resize(self._target(image.size), self.resample)
         if self.crop is not None:
             image = _centre_crop(image, *self.crop)
-        pixels = np.asarray(image, dtype=np.float32)
-        if self.scale is not None:
-            pixels = pixels * np.float32(self.scale)
+        factors, offsets = self._affine
+        channels = np.asarray(image).transpose(2, 0, 1)
+        pixels = np.multiply(channels, factors, dtype=np.float32, order="C")
+        pixels += offsets
+        return pixels
+
+    @property
+    def _affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What each channel is multiplied with, and what is added then: one pass for all steps."""
+        scale = 1.0 if self.scale is None else self.scale
+        std, mean = np.ones(3), np.zeros(3)
         if self.mean is not None and self.std is not None:
-            pixels = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+            std, mean = np.array(self.std), np.array(self.mean)
+        shape = (3, 1, 1)
+        return (
+            (scale / std).astype(np.float32).reshape(shape),
+            (-mean / std).astype(np.float32).reshape(shape),
+        )
 
     def _target(self, size: tuple[int, int]) -> tuple[int, int]:
         if isinstance(self.size, tuple):

@@ -19,6 +19,7 @@ from app.api import hit_document
 from app.catalog import Selection
 from app.commands import (
     change_or_follow,
+    embed_missing,
     import_file,
     index_sources,
     list_jobs,
@@ -28,7 +29,6 @@ from app.commands import (
     show_new_job,
 )
 from app.health import stats_document
-from app.index_api import job_document
 from app.job_items import Progress
 from app.lookalike import load_encoder, open_lookalike, use_encoder
 from app.pictures import SUFFIXES
@@ -151,10 +151,7 @@ def jobs(job: int | None, action: str | None, as_json: bool) -> None:
     progress = asyncio.run(change_or_follow(job, action))
     if progress is None:
         return
-    if as_json:
-        show_json(job_document(progress).model_dump(mode="json"))
-    else:
-        show_job(progress)
+    show_job(progress, as_json=as_json)
     if progress.counts.get("failed"):
         sys.exit(INCOMPLETE)
 
@@ -207,9 +204,7 @@ def reindex(encoder: str | None) -> None:
     async def run() -> None:
         settings = read_settings(**({"encoder": encoder} if encoder else {}))
         async with open_lookalike(settings, announce=say, in_use=False) as lookalike:
-            with bar("Embedding", await lookalike.catalog.count()) as show:
-                async for looked_at in lookalike.indexer.reindex():
-                    show(looked_at)
+            await embed_missing(lookalike)
             use_encoder(lookalike.database, lookalike.encoder, lookalike.store)
 
     asyncio.run(run())
@@ -227,11 +222,11 @@ def refresh(older_than: float | None, as_json: bool) -> None:
     is gone is marked, and stays until it is deleted.
     """
 
-    async def run() -> Progress | None:
+    async def run() -> Progress:
         before = None if older_than is None else datetime.now(UTC) - timedelta(days=older_than)
         async with opened() as lookalike:
             job_id = await lookalike.jobs.refresh(Selection(checked_before=before))
-            return await lookalike.job_items.progress(job_id)
+            return await lookalike.job_items.find(job_id)
 
     show_new_job(asyncio.run(run()), as_json=as_json)
 

@@ -61,8 +61,7 @@ async def search(request: Request) -> Response:
     """Find the pictures that look like a picture, or that a phrase describes."""
     if _is_form(request):
         async with request.form() as form:
-            fields = {name: value for name, value in form.items() if isinstance(value, str)}
-            wanted = parse(schemas.SearchRequest, without_empty(fields))
+            wanted = parse(schemas.SearchRequest, without_empty(text_fields(form)))
             refuse_unknown_files(form)
             data = await uploaded(request, form) if "file" in form else None
     else:
@@ -253,9 +252,9 @@ async def uploaded(request: Request, form: FormData) -> bytes:
     file = form.get("file")
     if not isinstance(file, UploadFile):
         raise NoPicture
-    settings = parts(request).settings
-    if (file.size or 0) > settings.max_upload_bytes:
-        raise PictureTooLarge(f"The file is larger than {settings.max_upload_mb:g} MB.")
+    max_bytes = parts(request).settings.max_upload_bytes
+    if (file.size or 0) > max_bytes:
+        raise PictureTooLarge.over(max_bytes)
     data = await file.read()
     if not data and not file.filename:
         raise NoPicture
@@ -277,6 +276,16 @@ def parse(model: type[MODEL], values: Any) -> MODEL:
         return model.model_validate(values)
     except ValidationError as exc:
         raise InvalidRequest("; ".join(dict.fromkeys(_complaints(exc)))) from exc
+
+
+def text_fields(form: FormData) -> dict[str, str]:
+    """Return a form's fields that are not files."""
+    return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+def chosen_files(form: FormData) -> list[UploadFile]:
+    """Return the files chosen in the form's `file`s, of which browsers also send empty ones."""
+    return [f for f in form.getlist("file") if isinstance(f, UploadFile) and f.filename]
 
 
 def without_empty(fields: dict[str, str]) -> dict[str, str]:

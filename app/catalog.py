@@ -224,9 +224,11 @@ class Catalog:
         async with self._database.begin() as connection:
             return [(_image(row), bytes(row.thumbnail)) for row in await connection.execute(query)]
 
-    async def walk(self, *, after: UUID | None, limit: int) -> list[Image]:
-        """Return images in the order of their ids, from behind `after`."""
+    async def walk(self, *, after: UUID | None, limit: int, prefix: str = "") -> list[Image]:
+        """Return images whose URL begins so, in the order of their ids, from behind `after`."""
         query = select(*_DETAILS).order_by(IMAGES.c.id).limit(limit)
+        if prefix:
+            query = query.where(IMAGES.c.url.startswith(prefix, autoescape=True))
         if after is not None:
             query = query.where(IMAGES.c.id > after)
         async with self._database.begin() as connection:
@@ -235,21 +237,10 @@ class Catalog:
     async def under(self, prefix: str) -> AsyncGenerator[Image]:
         """Yield the images whose URL begins so."""
         after: UUID | None = None
-        query = (
-            select(*_DETAILS)
-            .where(IMAGES.c.url.startswith(prefix, autoescape=True))
-            .order_by(IMAGES.c.id)
-            .limit(ROWS_AT_ONCE)
-        )
-        while True:
-            page = query if after is None else query.where(IMAGES.c.id > after)
-            async with self._database.begin() as connection:
-                rows = (await connection.execute(page)).all()
-            for row in rows:
-                yield _image(row)
-            if len(rows) < ROWS_AT_ONCE:
-                return
-            after = rows[-1].id
+        while images := await self.walk(after=after, limit=ROWS_AT_ONCE, prefix=prefix):
+            for image in images:
+                yield image
+            after = images[-1].id
 
     async def count(self, selection: Selection = EVERYTHING) -> int:
         """Return the number of images."""

@@ -16,7 +16,6 @@ from app.index_api import job_document
 from app.indexing import Indexer, Outcome
 from app.job_items import NewItem, Progress
 from app.lookalike import Lookalike, open_lookalike
-from app.problems import NotFound
 from app.search import Results
 from app.settings import read_settings
 from app.sources import is_web, items_of
@@ -122,6 +121,13 @@ async def _prune(lookalike: Lookalike, sources: tuple[str, ...], *, prune: bool)
         say(f"{gone} files are gone; --prune takes them out of the index.")
 
 
+async def embed_missing(lookalike: Lookalike) -> None:
+    """Embed, from the thumbnails, what the encoder has not embedded yet."""
+    with bar("Embedding", await lookalike.catalog.count()) as show:
+        async for looked_at in lookalike.indexer.reindex():
+            show(looked_at)
+
+
 async def import_file(file: Path) -> None:
     """Read an export into the index, and embed what came without a vector."""
     async with opened() as lookalike:
@@ -133,28 +139,23 @@ async def import_file(file: Path) -> None:
             async for share in lookalike.archive.build_index():
                 show(round(100 * share))
         if read.vectors < read.images:
-            with bar("Embedding", await lookalike.catalog.count()) as show:
-                async for looked_at in lookalike.indexer.reindex():
-                    show(looked_at)
+            await embed_missing(lookalike)
     say(f"{read.images} pictures were read, {read.vectors} of them with their vectors.")
 
 
-def show_new_job(job: Progress | None, *, as_json: bool) -> None:
+def show_new_job(job: Progress, *, as_json: bool) -> None:
     """Print a job that was made just now."""
-    assert job is not None  # noqa: S101 - it was made just now
-    if as_json:
-        show_json(job_document(job).model_dump(mode="json"))
-    else:
-        show_job(job)
+    show_job(job, as_json=as_json)
+    if not as_json:
         say(f"A server or `lookalike worker` does it; `lookalike jobs {job.id}` follows it.")
 
 
-async def make_job(sources: tuple[str, ...]) -> Progress | None:
+async def make_job(sources: tuple[str, ...]) -> Progress:
     """Make a job of everything that the sources name."""
     async with opened() as lookalike:
         items = _items(sources, _list_fetcher(lookalike))
         job_id = await lookalike.jobs.create(", ".join(sources)[:200], items)
-        return await lookalike.job_items.progress(job_id)
+        return await lookalike.job_items.find(job_id)
 
 
 async def list_jobs(*, as_json: bool) -> None:
@@ -165,7 +166,7 @@ async def list_jobs(*, as_json: bool) -> None:
         show_json([job_document(job).model_dump(mode="json") for job in found])
         return
     for job in found:
-        show_job(job)
+        show_job(job, as_json=False)
     if not found:
         say("There are no jobs.")
 
@@ -173,9 +174,7 @@ async def list_jobs(*, as_json: bool) -> None:
 async def change_or_follow(job_id: int, action: str | None) -> Progress | None:
     """Do something to a job, or follow it to its end; None if it was deleted."""
     async with opened() as lookalike:
-        job = await lookalike.job_items.progress(job_id)
-        if job is None:
-            raise NotFound("There is no such job.")
+        job = await lookalike.job_items.find(job_id)
         if action == "delete":
             await lookalike.job_items.delete(job_id)
             return None

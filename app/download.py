@@ -163,16 +163,13 @@ class Fetcher:
             raise _answered(response)
         length = response.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) > self._max_bytes:
-            raise self._too_large()
+            raise PictureTooLarge.over(self._max_bytes)
         data = bytearray()
         async for chunk in response.aiter_bytes():
             data += chunk
             if len(data) > self._max_bytes:
-                raise self._too_large()
+                raise PictureTooLarge.over(self._max_bytes)
         return bytes(data)
-
-    def _too_large(self) -> PictureTooLarge:
-        return PictureTooLarge(f"The file is larger than {self._max_bytes / 1e6:g} MB.")
 
 
 def _answered(response: httpx.Response) -> FetchProblem:

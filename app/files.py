@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
@@ -13,35 +12,27 @@ from app.pictures import SUFFIXES
 from app.problems import NotAPicture, NotFound, PictureTooLarge, WrongSetting
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file's URL (`file:///…`, `s3://…`), and what changes when its content does."""
-
-    url: str
-    etag: str
-
-
 def file_title(url: str) -> str:
     """Return a file's name without its ending."""
     return Path(unquote(url)).stem
 
 
-def find_files(place: str) -> Iterator[File]:
-    """Yield the picture files under a folder, or the one that `place` itself names.
+def find_files(place: str) -> Iterator[str]:
+    """Yield the URLs of the picture files under a folder, or of the one that `place` names.
 
     Folders are read one at a time, in order; what is hidden is left out. Raises `NotFound`.
     """
     files, root = _opened(place)
     info = _info(files, root)
     if info["type"] != "directory":
-        yield File(_url(files, root), _etag(info))
+        yield _url(files, root)
         return
     for folder, folders, found in files.walk(root, detail=True):
         for name in [n for n, f in folders.items() if n.startswith(".") or f.get("islink")]:
             del folders[name]
-        for name, details in sorted(found.items()):
+        for name in sorted(found):
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield File(_url(files, f"{folder.rstrip('/')}/{name}"), _etag(details))
+                yield _url(files, f"{folder.rstrip('/')}/{name}")
 
 
 def exists(url: str) -> bool:
@@ -63,7 +54,7 @@ def read_file(
     if etag == unless_etag:
         return None, etag
     if (info.get("size") or 0) > max_bytes:
-        raise PictureTooLarge(f"The file is larger than {max_bytes / 1e6:g} MB.")
+        raise PictureTooLarge.over(max_bytes)
     try:
         data: bytes = files.cat_file(path)
     except OSError as exc:

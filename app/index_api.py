@@ -3,17 +3,26 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast, get_args
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response, StreamingResponse
 
 from app import schemas
-from app.api import Request, json_body, parse, parts, refuse_unknown_files, respond, selection_of
+from app.api import (
+    Request,
+    chosen_files,
+    json_body,
+    parse,
+    parts,
+    refuse_unknown_files,
+    respond,
+    selection_of,
+)
 from app.catalog import Entry
 from app.indexing import Outcome, gather
-from app.job_items import Item, NewItem, Progress
-from app.problems import NoPicture, NotFound
+from app.job_items import Item, NewItem, Progress, State
+from app.problems import NoPicture
 from app.sources import MEDIA_TYPES, Kind, read_list
 
 # What of a list is kept in memory before it goes to a temporary file.
@@ -113,12 +122,12 @@ async def delete_job(request: Request) -> Response:
 
 async def find_job(request: Request) -> Progress:
     """Return the job that the path names; raises `NotFound`."""
-    return await _find_job(request, request.path_params["id"])
+    return await parts(request).job_items.find(request.path_params["id"])
 
 
 async def accepted(request: Request, job_id: int) -> Response:
     """Answer a request whose work goes on as a job (RFC 7240, 4.1)."""
-    response = respond(job_document(await _find_job(request, job_id)), status_code=202)
+    response = respond(job_document(await parts(request).job_items.find(job_id)), status_code=202)
     response.headers["Location"] = f"/api/jobs/{job_id}"
     response.headers["Preference-Applied"] = "respond-async"
     return response
@@ -127,7 +136,7 @@ async def accepted(request: Request, job_id: int) -> Response:
 def picture_files(form: FormData) -> list[UploadFile]:
     """Return the form's `file`s; raises `NoPicture` if there are none."""
     refuse_unknown_files(form)
-    files = [f for f in form.getlist("file") if isinstance(f, UploadFile) and f.filename]
+    files = chosen_files(form)
     if not files:
         raise NoPicture("Send pictures as form fields named `file`.")
     return files
@@ -173,10 +182,7 @@ def outcome_document(outcome: Outcome) -> schemas.OutcomeDocument:
 
 def job_document(job: Progress) -> schemas.JobDocument:
     """Return a job as JSON shows it."""
-    counts: dict[str, Any] = {
-        state: job.counts.get(state, 0)
-        for state in ("waiting", "indexed", "updated", "unchanged", "failed", "cancelled")
-    }
+    counts: dict[str, Any] = {state: job.counts.get(state, 0) for state in get_args(State)}
     return schemas.JobDocument(
         id=job.id,
         title=job.title,
@@ -203,13 +209,6 @@ def item_document(item: Item) -> schemas.JobItemDocument:
     )
 
 
-async def _find_job(request: Request, job_id: int) -> Progress:
-    job = await parts(request).job_items.progress(job_id)
-    if job is None:
-        raise NotFound("There is no such job.")
-    return job
-
-
 async def _upsert_list(request: Request, kind: Kind) -> Response:
     """Make a job of a list of URLs, which is read as it comes and never held whole."""
     with SpooledTemporaryFile(SPOOLED_BYTES) as file:
@@ -228,7 +227,7 @@ async def _upload_to_job(request: Request, files: Sequence[UploadFile]) -> Respo
     if wanted.job is None:
         items = await keep_uploads(request, files)
         return await accepted(request, await parts(request).jobs.create("Uploads", items))
-    job = await _find_job(request, wanted.job)
+    job = await parts(request).job_items.find(wanted.job)
     await parts(request).jobs.add(job.id, await keep_uploads(request, files))
     return await accepted(request, job.id)
 

@@ -126,7 +126,7 @@ class Indexer:
         sha256 = hashlib.sha256(data).hexdigest()
         entry = Entry(UPLOAD_SCHEME + sha256, title=title)
         if len(data) > self._max_bytes:
-            return NewItem("upload", entry, _too_large(self._max_bytes))
+            return NewItem("upload", entry, PictureTooLarge.over(self._max_bytes).detail)
         await self._media.save(sha256, data)
         return NewItem("upload", entry)
 
@@ -354,10 +354,6 @@ class Indexer:
             if ended:
                 await self._job_items.end(connection, ended)
         return statuses
-
-
-def _too_large(max_bytes: int) -> str:
-    return f"The file is larger than {max_bytes / 1e6:g} MB."
 
 
 def _with_title(source: Source, entry: Entry, image: Image | None) -> Entry:

@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.catalog import Entry, Selection
 from app.database import Database, copy_rows
+from app.problems import NotFound
 from app.tables import COUNTS, IMAGES, ITEMS, JOBS
 
 Source = Literal["web", "refresh", "upload", "file"]
@@ -254,17 +255,16 @@ class JobItems:
         positions = await connection.scalars(statement)
         return sorted({position // CHUNK for position in positions})
 
-    async def cancel(self, job_id: int) -> bool:
-        """End every waiting item as cancelled; return whether there is such a job."""
+    async def cancel(self, job_id: int) -> None:
+        """End every waiting item as cancelled."""
         async with self._database.begin() as connection:
             job = update(JOBS).values(cancelled_at=func.now()).where(JOBS.c.id == job_id)
-            found = (await connection.execute(job)).rowcount
+            await connection.execute(job)
             await connection.execute(
                 update(ITEMS)
                 .values(state="cancelled", ended_at=func.clock_timestamp())
                 .where(ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting")
             )
-        return bool(found)
 
     async def is_cancelled(self, job_id: int) -> bool:
         """Return whether a job was cancelled, or deleted."""
@@ -273,12 +273,17 @@ class JobItems:
             row = (await connection.execute(query)).one_or_none()
         return row is None or row.cancelled_at is not None
 
-    async def delete(self, job_id: int) -> bool:
-        """Forget a job; return whether there was one."""
+    async def delete(self, job_id: int) -> None:
+        """Forget a job."""
         async with self._database.begin() as connection:
-            return bool(
-                (await connection.execute(delete(JOBS).where(JOBS.c.id == job_id))).rowcount
-            )
+            await connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
+
+    async def find(self, job_id: int) -> Progress:
+        """Return how far a job is; raises `NotFound`."""
+        progress = await self.progress(job_id)
+        if progress is None:
+            raise NotFound("There is no such job.")
+        return progress
 
     async def progress(self, job_id: int, *, recent: int = 12) -> Progress | None:
         """Return how far a job is, with its items that ended last."""
@@ -320,6 +325,7 @@ class JobItems:
                 .order_by(COUNTS.c.state)
             ):
                 counts[row.job_id][row.state] = row.number
+            running = {job_id for job_id in ids if "waiting" in counts[job_id]}
             return [
                 Progress(
                     row.id,
@@ -327,8 +333,8 @@ class JobItems:
                     row.created_at,
                     row.cancelled_at,
                     counts[row.id],
-                    await self._rate(connection, row.id) if "waiting" in counts[row.id] else 0,
-                    await self._postponed(connection, row.id),
+                    await self._rate(connection, row.id) if row.id in running else 0,
+                    await self._postponed(connection, row.id) if row.id in running else 0,
                     await self._recent(connection, row.id, recent),
                 )
                 for row in rows

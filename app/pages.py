@@ -15,6 +15,7 @@ from starlette.templating import Jinja2Templates
 from app import schemas
 from app.api import (
     Request,
+    chosen_files,
     find_duplicates,
     find_image,
     original_url,
@@ -23,6 +24,7 @@ from app.api import (
     parts,
     run_search,
     selection_of,
+    text_fields,
     uploaded,
     without_empty,
 )
@@ -75,7 +77,7 @@ async def search_page(request: Request) -> Response:
     """Show the search form and, when something is asked, its results."""
     if request.method == "POST":
         async with request.form() as form:
-            fields = {name: value for name, value in form.items() if isinstance(value, str)}
+            fields = text_fields(form)
             file = form.get("file")
             has_file = isinstance(file, UploadFile) and bool(file.filename or file.size)
             try:
@@ -143,7 +145,7 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
 async def delete_selection(request: Request) -> Response:
     """Take out of the index what the list shows."""
     async with request.form() as form:
-        _, selection = _selection({k: v for k, v in form.items() if isinstance(v, str)})
+        _, selection = _selection(text_fields(form))
     if not selection:
         raise InvalidRequest("Say which pictures first.")
     await parts(request).indexer.delete_all(selection)
@@ -155,7 +157,7 @@ async def change_picture(request: Request) -> Response:
     image = await find_image(request)
     indexer = parts(request).indexer
     async with request.form() as form:
-        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        fields = text_fields(form)
     if fields.pop("delete", None):
         await indexer.delete([image])
         return RedirectResponse("/index", 303)
@@ -266,7 +268,7 @@ async def _job_of(request: Request, form: FormData) -> int:
     lines = str(form.get("urls") or "").splitlines()
     items = [NewItem("web", Entry(line.strip())) for line in lines if line.strip()]
     title = urls_title(items) if items else ""
-    files = [f for f in form.getlist("file") if isinstance(f, UploadFile) and f.filename]
+    files = chosen_files(form)
     lists: list[tuple[UploadFile, Kind]] = [
         (f, kind) for f in files if (kind := list_kind(f.filename or "")) is not None
     ]

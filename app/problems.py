@@ -178,6 +178,11 @@ class PictureTooLarge(PictureProblem):
 
     status = 413
 
+    @classmethod
+    def over(cls, max_bytes: int) -> "PictureTooLarge":
+        """Return the problem of a file of more than `max_bytes`."""
+        return cls(f"The file is larger than {max_bytes / 1e6:g} MB.")
+
 
 class FetchProblem(Problem):
     """The URL could not be fetched."""

@@ -6,9 +6,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from app.job_items import State
+
 MOST_IMAGES_PER_REQUEST = 1000
 
-ItemState = Literal["waiting", "indexed", "updated", "unchanged", "failed", "cancelled"]
 Tag = Annotated[str, Field(max_length=200)]
 
 
@@ -131,7 +132,7 @@ class JobItemDocument(BaseModel):
 
     position: int
     url: str
-    state: ItemState
+    state: State
     reason: str | None = Field(description="Why it failed, or why it is tried again.")
     tries: int
     id: UUID | None = Field(description="The picture, once it is in the index.")
@@ -172,7 +173,7 @@ class UploadRequest(Request):
 class JobItemsRequest(Request):
     """A page of a job's items."""
 
-    state: ItemState | None = None
+    state: State | None = None
     after: int = Field(-1, ge=-1, description="The position after which the page begins.")
     limit: int = Field(100, ge=1, le=1000)
 

@@ -80,8 +80,8 @@ def items_of(source: str, *, fetch: Callable[[str], bytes], depth: int = 0) -> I
     elif is_web(source):
         yield NewItem("web", Entry(source))
     else:
-        for file in find_files(source):
-            yield NewItem("file", Entry(file.url))
+        for url in find_files(source):
+            yield NewItem("file", Entry(url))
 
 
 def read_list(file: BinaryIO, kind: Kind) -> Iterator[Entry]:

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from app.encoder import Encoder
-from app.index_api import outcome_document
+from app.index_api import job_document, outcome_document
 from app.indexing import Outcome
 from app.job_items import Progress as JobProgress
 from app.search import Results
@@ -68,8 +68,11 @@ def show_counts(counts: Mapping[Any, int]) -> None:
     out.print(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
-def show_job(job: JobProgress) -> None:
-    """Print a job as one line."""
+def show_job(job: JobProgress, *, as_json: bool) -> None:
+    """Print a job as one line, or as JSON."""
+    if as_json:
+        show_json(job_document(job).model_dump(mode="json"))
+        return
     counts = ", ".join(f"{count} {state}" for state, count in job.counts.items())
     out.print(f"{job.id:>6}  {job.state:9}  {counts or 'empty'}  {job.title}", markup=False)
 

@@ -89,7 +89,7 @@ def test_folders_are_searched_for_pictures(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    found = [file.url.removeprefix(tmp_path.as_uri() + "/") for file in find_files(str(tmp_path))]
+    found = [url.removeprefix(tmp_path.as_uri() + "/") for url in find_files(str(tmp_path))]
     assert found == ["a.jpg", "b/c.PNG", "b/d/e.heic"]
 
 

@@ -8,14 +8,15 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import click
 from pydantic import BaseModel
 
-from app.api import hit_document
+from app.api import hit_document, parse
 from app.catalog import Selection
 from app.commands import (
     change_or_follow,
@@ -31,12 +32,11 @@ from app.commands import (
 from app.health import stats_document
 from app.job_items import Progress
 from app.lookalike import load_encoder, open_lookalike, use_encoder
-from app.pictures import SUFFIXES
-from app.problems import Problem
+from app.problems import InvalidRequest, Problem
+from app.search_schemas import FilterRequest, SearchRequest
 from app.serving import serve as serve_until_stopped
 from app.serving import work as work_until_stopped
 from app.settings import read_settings
-from app.sources import is_web
 from app.terminal import (
     bar,
     encoder_facts,
@@ -156,18 +156,42 @@ def jobs(job: int | None, action: str | None, as_json: bool) -> None:
         sys.exit(INCOMPLETE)
 
 
+def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for every filter; those that take several values may be given again."""
+    for name, field in reversed(FilterRequest.model_fields.items()):
+        several = get_origin(field.annotation) in (list, dict)
+        flag = f"--{name.replace('_', '-')}"
+        said = field.description or ""
+        if field.annotation == bool | None:
+            command = click.option(flag, type=bool, help=said)(command)
+        else:
+            command = click.option(flag, multiple=several, help=said)(command)
+    return command
+
+
 @cli.command()
-@click.argument("query", metavar="PICTURE_OR_TEXT")
+@click.argument("query", default="", metavar="QUERY")
 @click.option("--limit", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Instead of MIN_SIMILARITY.")
+@click.option("--min-similarity", type=float, help="Instead of MIN_SIMILARITY.")
+@click.option("--crop", metavar="X,Y,WIDTH,HEIGHT", help="The region of a picture that counts.")
+@click.option("--like", multiple=True, metavar="ID", help="More like this result.")
+@click.option("--unlike", multiple=True, metavar="ID", help="Less like this result.")
+@click.option("--diversity", type=float, help="0 to 1: how much results should differ.")
+@_filter_options
 @json_option
-def search(query: str, limit: int, min_similarity: float | None, as_json: bool) -> None:
-    """Find the pictures that look like a file or URL, or that a text describes."""
-    path = Path(query)
-    if path.suffix.lower() in SUFFIXES and not is_web(query) and not path.is_file():
-        raise click.UsageError(f"There is no file {query}.")
-    wanted = path if path.is_file() else query
-    results = asyncio.run(search_for(wanted, limit, min_similarity))
+def search(query: str, limit: int, as_json: bool, **options: Any) -> None:
+    """Find pictures: by a file, a URL, the id of an indexed one, a text, or a sum of these.
+
+    Terms are added and subtracted, with weights: '2:golden retriever + ./pool.jpg - fruit'. What
+    is in double quotes is text. Filters that take several values may be given several times.
+    """
+    region = {"crop": options.pop("crop")}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    try:
+        wanted, crop = parse(SearchRequest, given), parse(SearchRequest, region).crop
+    except InvalidRequest as problem:
+        raise click.UsageError(problem.detail) from problem
+    results = asyncio.run(search_for(query, wanted, crop, limit=limit))
     if as_json:
         hits = [hit_document(hit, hit.image.url) for hit in results.hits]
         show_json([hit.model_dump(mode="json") for hit in hits])

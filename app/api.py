@@ -3,19 +3,22 @@
 import base64
 import binascii
 import json
+import re
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from app import schemas
 from app.catalog import Entry, Image, Selection
 from app.duplicates import Groups
+from app.exif import camera, location, taken_at
+from app.hits import Hit
 from app.lookalike import Lookalike
 from app.pictures import MEDIA_TYPES
 from app.problems import (
@@ -26,13 +29,10 @@ from app.problems import (
     NotFound,
     PictureTooLarge,
 )
-from app.search import Hit, Results
-
-# The guide's threshold and size (design.md: "The HTTP contract"), which settings do not move.
-QUERY_SIMILARITY = 0.90
-QUERY_LIMIT = 100
 
 JSON_BYTES = 4_000_000
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 MODEL = TypeVar("MODEL", bound=BaseModel)
 
@@ -44,36 +44,6 @@ class State(TypedDict):
 
 
 Request = HttpRequest[State]
-
-
-async def query(request: Request) -> Response:
-    """Find the URLs of pictures whose similarity to `file` is above 0.90."""
-    async with request.form() as form:
-        data = await uploaded(request, form)
-    results = await parts(request).searcher.by_picture(
-        data, limit=QUERY_LIMIT, min_similarity=QUERY_SIMILARITY
-    )
-    images = [image for hit in results.hits for image in (hit.image, *hit.places)]
-    return JSONResponse([original_url(request, image) for image in images[:QUERY_LIMIT]])
-
-
-async def search(request: Request) -> Response:
-    """Find the pictures that look like a picture, or that a phrase describes."""
-    if _is_form(request):
-        async with request.form() as form:
-            wanted = parse(schemas.SearchRequest, without_empty(text_fields(form)))
-            refuse_unknown_files(form)
-            data = await uploaded(request, form) if "file" in form else None
-    else:
-        wanted, data = await json_body(request, schemas.SearchRequest), None
-    results = await run_search(request, wanted, data)
-    return respond(
-        schemas.SearchResponse(
-            results=[hit_document(hit, original_url(request, hit.image)) for hit in results.hits],
-            encoder=parts(request).encoder.model.name,
-            took_ms=schemas.Timings(**results.took_ms),
-        )
-    )
 
 
 async def list_images(request: Request) -> Response:
@@ -113,9 +83,16 @@ async def duplicates(request: Request) -> Response:
 async def show_image(request: Request) -> Response:
     """Tell all that is known of one picture."""
     image = await find_image(request)
+    place = location(image.exif)
     return respond(
         schemas.ImageDetails(
             **_fields(image, original_url(request, image)),
+            colours=[schemas.ColourDocument(**colour) for colour in image.colours],
+            taken_at=taken_at(image.exif),
+            camera=camera(image.exif),
+            location=(
+                schemas.LocationDocument(latitude=place[0], longitude=place[1]) if place else None
+            ),
             sha256=image.sha256,
             dhash=image.dhash_hex,
             exif=image.exif,
@@ -144,10 +121,10 @@ async def delete_images(request: Request) -> Response:
 
 
 async def describe_image(request: Request) -> Response:
-    """Change the title, the description or the tags of a picture."""
+    """Change the title, the description, the tags or the metadata of a picture."""
     image = await find_image(request)
     said = await json_body(request, schemas.DescribeRequest)
-    entry = Entry(image.url, said.title, said.description, said.tags)
+    entry = Entry(image.url, said.title, said.description, said.tags, said.metadata)
     await parts(request).indexer.describe(image, entry)
     return await show_image(request)
 
@@ -180,38 +157,6 @@ async def original(request: Request) -> Response:
 def parts(request: Request) -> Lookalike:
     """Return the program's parts."""
     return request.state["lookalike"]
-
-
-async def run_search(
-    request: Request, wanted: schemas.SearchRequest, data: bytes | None
-) -> Results:
-    """Run the search that a form or a JSON body asks for.
-
-    Raises `NoPicture` if it asks for none, `InvalidRequest` if for several at once.
-    """
-    lookalike = parts(request)
-    settings = lookalike.settings
-    given = [
-        name
-        for name, value in (("file", data), ("url", wanted.url), ("text", wanted.text))
-        if value
-    ]
-    if not given:
-        raise NoPicture("Send a picture as `file` or by its `url`, or a phrase as `text`.")
-    if len(given) > 1:
-        raise InvalidRequest(
-            f"Send one of {' and '.join(f'`{name}`' for name in given)}, not both."
-        )
-    limit = wanted.limit or settings.top_k
-    if limit > settings.top_k:
-        raise InvalidRequest(f"limit: this server answers with at most {settings.top_k} results.")
-    if wanted.text:
-        return await lookalike.searcher.by_text(
-            wanted.text, limit=limit, min_similarity=wanted.min_similarity
-        )
-    lowest = settings.min_similarity if wanted.min_similarity is None else wanted.min_similarity
-    picture = data if data is not None else await lookalike.fetcher.fetch(wanted.url or "")
-    return await lookalike.searcher.by_picture(picture, limit=limit, min_similarity=lowest)
 
 
 async def find_duplicates(request: Request, wanted: schemas.DuplicatesRequest) -> Groups:
@@ -272,10 +217,24 @@ def original_url(request: Request, image: Image) -> str:
 
 def parse(model: type[MODEL], values: Any) -> MODEL:
     """Validate what a client sent; raises `InvalidRequest`, naming each wrong field."""
+    for name, value in cast(dict[str, Any], values if isinstance(values, dict) else {}).items():
+        if not _is_text(value):
+            raise InvalidRequest(f"{name}: it has characters that are no text.")
     try:
         return model.model_validate(values)
     except ValidationError as exc:
         raise InvalidRequest("; ".join(dict.fromkeys(_complaints(exc)))) from exc
+
+
+def _is_text(value: object) -> bool:
+    """Return whether Postgres can hold every string in a JSON value: no NUL, no lone surrogate."""
+    if isinstance(value, str):
+        return not _UNSTORABLE.search(value)
+    if isinstance(value, dict):
+        return all(
+            _is_text(part) for pair in cast(dict[str, object], value).items() for part in pair
+        )
+    return not isinstance(value, list) or all(map(_is_text, cast(list[object], value)))
 
 
 def text_fields(form: FormData) -> dict[str, str]:
@@ -288,18 +247,13 @@ def chosen_files(form: FormData) -> list[UploadFile]:
     return [f for f in form.getlist("file") if isinstance(f, UploadFile) and f.filename]
 
 
-def without_empty(fields: dict[str, str]) -> dict[str, str]:
-    """Return a search form's fields without those that were left empty."""
-    known = schemas.SearchRequest.model_fields
-    return {k: v.strip() for k, v in fields.items() if v.strip() or k not in known}
-
-
 def hit_document(hit: Hit, url: str) -> schemas.HitDocument:
     """Return a hit as JSON shows it; `url` is where the reader finds the original."""
     return schemas.HitDocument(
         **_fields(hit.image, url),
-        similarity=round(hit.similarity, 4),
+        similarity=None if hit.similarity is None else round(hit.similarity, 4),
         match=hit.match,
+        matched=list(hit.matched),
         places=[schemas.PlaceDocument(id=image.id, url=image.url) for image in hit.places],
     )
 
@@ -315,6 +269,7 @@ def _fields(image: Image, url: str) -> dict[str, Any]:
         "height": image.height,
         "format": image.format,
         "bytes": image.bytes,
+        "metadata": image.metadata,
         "thumbnail": f"/images/{image.id}/thumbnail",
     }
 
@@ -341,11 +296,6 @@ def _complaints(exc: ValidationError) -> list[str]:
         message = "unknown field" if error["type"] == "extra_forbidden" else error["msg"]
         complaints.append(f"{'.'.join(known) or 'body'}: {message}")
     return complaints
-
-
-def _is_form(request: Request) -> bool:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind in ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
 def refuse_unknown_files(form: FormData) -> None:

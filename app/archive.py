@@ -21,7 +21,7 @@ from app.encoder import Encoder, Vector
 from app.hnsw import build, drop, is_worth_building
 from app.pictures import Facts
 from app.problems import InvalidRequest
-from app.store import ImageVectorStore, image_node
+from app.store import ImageVectorStore, NewVector
 
 ROWS_AT_ONCE = 1000
 ENCODER = b"lookalike.encoder"
@@ -94,7 +94,7 @@ class Archive:
     async def _upsert(self, rows: Sequence[dict[str, Any]], *, with_vectors: bool) -> int:
         new = [_new_image(row) for row in rows]
         nodes = [
-            image_node(image.entry, sha256=image.picture.sha256, vector=np.array(row["vector"]))
+            NewVector(image.entry, image.picture, image.picture.sha256, np.array(row["vector"]))
             for image, row in zip(new, rows, strict=True)
             if with_vectors and row["vector"] is not None
         ]
@@ -127,6 +127,8 @@ def _schema(encoder: Encoder) -> Any:
     fields += [(name, pa.int64()) for name in _NUMBERS]
     fields += [
         ("exif", pa.string()),
+        ("colours", pa.string()),
+        ("metadata", pa.string()),
         ("tags", pa.list_(pa.string())),
         ("etag", pa.string()),
         ("last_modified", pa.string()),
@@ -146,6 +148,8 @@ def _table(rows: Sequence[tuple[Image, bytes]], vectors: dict[UUID, Vector], sch
         {
             **{name: getattr(image, name) for name in (*_TEXTS, *_NUMBERS)},
             "exif": json.dumps(image.exif),
+            "colours": json.dumps(image.colours),
+            "metadata": json.dumps(image.metadata),
             "tags": image.tags,
             "etag": image.etag,
             "last_modified": image.last_modified,
@@ -167,7 +171,10 @@ def _new_image(row: dict[str, Any]) -> NewImage:
         file_bytes=row["bytes"],
         dhash=row["dhash"],
         exif=json.loads(row["exif"]),
+        # An export of version 0.1 has neither these nor metadata.
+        colours=json.loads(row.get("colours") or "[]"),
         thumbnail=row["thumbnail"],
     )
-    entry = Entry(row["url"], row["title"], row["description"], row["tags"])
+    metadata = json.loads(row.get("metadata") or "{}")
+    entry = Entry(row["url"], row["title"], row["description"], row["tags"], metadata)
     return NewImage(entry, facts, Validators(row["etag"], row["last_modified"]))

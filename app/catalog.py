@@ -1,6 +1,6 @@
 """The images table, and the table of encoders that indexes were made with."""
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     ColumnClause,
     Row,
+    bindparam,
     column,
     delete,
     func,
@@ -24,7 +25,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
+from app.colours import Colour
 from app.database import Database, stage_rows
+from app.filters import Value
 from app.pictures import Facts
 from app.tables import IMAGES
 
@@ -44,13 +47,15 @@ _STAGED = {
     "title": "text",
     "description": "text",
     "tags": "text[]",
+    "colours": "jsonb",
+    "metadata": "jsonb",
     "thumbnail": "bytea",
     "etag": "text",
     "last_modified": "text",
 }
 
 # A thumbnail is the one large column; only `thumbnail()` and `thumbnails()` read it.
-_DETAILS = [column for column in IMAGES.c if column.name != "thumbnail"]
+_DETAILS = [column for column in IMAGES.c if column.name not in ("thumbnail", "words")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Image:
     last_modified: str | None
     checked_at: datetime
     gone_at: datetime | None
+    colours: list[Colour]
+    metadata: dict[str, Value]
 
     @property
     def dhash_hex(self) -> str:
@@ -93,6 +100,7 @@ class Entry:
     title: str | None = None
     description: str | None = None
     tags: Sequence[str] | None = None
+    metadata: Mapping[str, Value] | None = None
 
     @property
     def id(self) -> UUID:
@@ -101,20 +109,23 @@ class Entry:
 
     def over(self, image: Image | None) -> "Entry":
         """Return the entry with what the image says where it says nothing itself."""
-        title, description, tags = (
-            (image.title, image.description, image.tags) if image else ("", "", [])
+        title, description, tags, metadata = (
+            (image.title, image.description, image.tags, image.metadata)
+            if image
+            else ("", "", [], {})
         )
         return Entry(
             self.url,
             title if self.title is None else self.title,
             description if self.description is None else self.description,
             list(tags if self.tags is None else self.tags),
+            dict(metadata if self.metadata is None else self.metadata),
         )
 
     def describes(self, image: Image) -> bool:
-        """Return whether the image already has this title, description and tags."""
-        said = (self.title, self.description, self.tags)
-        return said == (image.title, image.description, image.tags)
+        """Return whether the image already has this title, description, tags and metadata."""
+        said = (self.title, self.description, self.tags, self.metadata)
+        return said == (image.title, image.description, image.tags, image.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +301,7 @@ class Catalog:
         return {row.id for row in await connection.execute(upserted) if row.inserted}
 
     async def describe(self, connection: AsyncConnection, entry: Entry) -> None:
-        """Replace the title, description and tags of an image."""
+        """Replace the title, description, tags and metadata of an image."""
         await connection.execute(
             IMAGES.update()
             .where(IMAGES.c.id == entry.id)
@@ -298,9 +309,22 @@ class Catalog:
                 title=entry.title,
                 description=entry.description,
                 tags=entry.tags,
+                metadata=entry.metadata,
                 updated_at=func.now(),
             )
         )
+
+    async def set_colours(
+        self, connection: AsyncConnection, colours: Mapping[UUID, Sequence[Colour]]
+    ) -> None:
+        """Write down the dominant colours of images."""
+        statement = (
+            IMAGES.update()
+            .where(IMAGES.c.id == bindparam("image_id"))
+            .values(colours=bindparam("found"))
+        )
+        rows = [{"image_id": i, "found": list(found)} for i, found in sorted(colours.items())]
+        await connection.execute(statement, rows)
 
     async def mark_same(
         self, connection: AsyncConnection, image_id: UUID, validators: Validators
@@ -338,6 +362,8 @@ def _staged(image: NewImage) -> tuple[object, ...]:
         entry.title,
         entry.description,
         list(entry.tags or ()),
+        Jsonb(picture.colours),
+        Jsonb(entry.metadata or {}),
         picture.thumbnail,
         image.validators.etag,
         image.validators.last_modified,

@@ -57,6 +57,10 @@ class ClipModel:
         embed = self._embedding.get_image_embedding
         return np.array([embed(file) for file in prepared], np.float32)
 
+    def is_cut(self, text: str) -> bool:  # noqa: ARG002 - what Model asks
+        """Return whether a text is longer than the model reads, which ClipEmbedding refuses."""
+        return False
+
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed texts: (n, dimensions)."""
         return np.array(self._embedding.get_text_embedding_batch(list(texts)), np.float32)

@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -16,7 +17,11 @@ from app.index_api import job_document
 from app.indexing import Indexer, Outcome
 from app.job_items import NewItem, Progress
 from app.lookalike import Lookalike, open_lookalike
+from app.pictures import SUFFIXES
+from app.query import Term, read_terms
 from app.search import Results
+from app.search_api import query_of, with_crop
+from app.search_schemas import CropRequest, SearchRequest
 from app.settings import read_settings
 from app.sources import is_web, items_of
 from app.terminal import bar, say, show_counts, show_job, show_json, show_outcome
@@ -189,16 +194,26 @@ async def change_or_follow(job_id: int, action: str | None) -> Progress | None:
         return await lookalike.job_items.progress(job_id)
 
 
-async def search_for(query: str | Path, limit: int, min_similarity: float | None) -> Results:
-    """Find the pictures that look like a file or URL, or that a text describes."""
+async def search_for(
+    expression: str, wanted: SearchRequest, region: CropRequest | None, *, limit: int
+) -> Results:
+    """Find the pictures that an expression and the options ask for; its files are read here.
+
+    The region is that of each picture of the expression.
+    """
+    terms = with_crop([_with_file(term) for term in read_terms(expression)], region)
     async with opened() as lookalike:
-        if isinstance(query, Path):
-            data = await asyncio.to_thread(query.read_bytes)
-        elif is_web(query):
-            data = await lookalike.fetcher.fetch(query)
-        else:
-            return await lookalike.searcher.by_text(
-                query, limit=limit, min_similarity=min_similarity
-            )
-        lowest = lookalike.settings.min_similarity if min_similarity is None else min_similarity
-        return await lookalike.searcher.by_picture(data, limit=limit, min_similarity=lowest)
+        asked = query_of(wanted, None, limit=limit)
+        return await lookalike.searcher.search(replace(asked, terms=terms))
+
+
+def _with_file(term: Term) -> Term:
+    """Return a term that names a file as the picture in it."""
+    if term.text is None:
+        return term
+    path = Path(term.text)
+    if path.is_file():
+        return replace(term, text=None, data=path.read_bytes())
+    if path.suffix.lower() in SUFFIXES:
+        raise click.UsageError(f"There is no file {path}.")
+    return term

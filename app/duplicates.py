@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.catalog import Catalog, Image
+from app.hits import Hit
 from app.pictures import hamming
-from app.search import Hit
 from app.store import ImageVectorStore
 
 # Images whose neighbours are asked for at once, and those looked at for one answer at most.

@@ -57,6 +57,10 @@ class Model(Protocol):
         """Embed a batch: (n, dimensions)."""
         ...
 
+    def is_cut(self, text: str) -> bool:
+        """Whether a text is longer than the model reads, so that its end does not count."""
+        ...
+
 
 class Encoder:
     """A model behind two batchers, one for pictures and one for texts.

@@ -252,4 +252,4 @@ def _prefers_async(request: Request) -> bool:
 def _entry(image: str | schemas.ImageEntry) -> Entry:
     if isinstance(image, str):
         return Entry(image.strip())
-    return Entry(image.url.strip(), image.title, image.description, image.tags)
+    return Entry(image.url.strip(), image.title, image.description, image.tags, image.metadata)

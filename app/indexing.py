@@ -18,7 +18,7 @@ from app.job_items import Ended, Item, JobItems, NewItem, Source
 from app.media import Media
 from app.pictures import Decoder, Picture
 from app.problems import NotFound, PictureTooLarge, Problem, Unavailable, UrlNotFound
-from app.store import ImageVectorStore, image_node
+from app.store import ImageVectorStore, NewVector
 
 T = TypeVar("T")
 Status = Literal["indexed", "unchanged", "updated", "failed"]
@@ -192,27 +192,40 @@ class Indexer:
     async def reindex(self, *, batch: int = 64) -> AsyncGenerator[int]:
         """Embed, from their thumbnails, the images that this encoder has no vector of.
 
+        Those that an older version embedded get what filters ask of.
         Yields the number of images looked at so far.
         """
         looked_at, after = 0, None
         while rows := await self._catalog.thumbnails(after=after, limit=batch):
             images = [image for image, _ in rows]
-            embedded = await self._store.embedded([image.id for image in images])
-            missing = [row for row in rows if embedded.get(row[0].id) != row[0].sha256]
-            vectors = await gather([self._thumbnail_vector(data) for _, data in missing])
-            nodes = [
-                image_node(Entry(image.url).over(image), sha256=image.sha256, vector=vector)
-                for (image, _), vector in zip(missing, vectors, strict=True)
+            ids = [image.id for image in images]
+            embedded = await self._store.embedded(ids)
+            # Of an older version: their vectors stay, and get what filters ask of beside them.
+            bare = await self._store.without_facets(ids)
+            incomplete = [
+                (image, thumbnail, bare.get(image.id))
+                for image, thumbnail in rows
+                if embedded.get(image.id) != image.sha256 or image.id in bare
             ]
-            if nodes:
+            new = await gather(
+                [self._from_thumbnail(image, data, vector) for image, data, vector in incomplete]
+            )
+            if new:
                 async with self._database.begin() as connection:
-                    await self._store.upsert(connection, nodes)
+                    colours = {row.entry.id: row.picture.colours for row in new}
+                    await self._catalog.set_colours(connection, colours)
+                    await self._store.upsert(connection, new)
             looked_at, after = looked_at + len(rows), images[-1].id
             yield looked_at
 
-    async def _thumbnail_vector(self, thumbnail: bytes) -> Vector:
+    async def _from_thumbnail(
+        self, image: Image, thumbnail: bytes, vector: Vector | None
+    ) -> NewVector:
         picture = await self._decoder.decode(thumbnail)
-        return await self._encoder.embed_image(picture.image)
+        image = replace(image, colours=picture.colours)
+        if vector is None:
+            vector = await self._encoder.embed_image(picture.image)
+        return NewVector(Entry(image.url).over(image), image, image.sha256, vector)
 
     def _lock(self, key: UUID | str) -> asyncio.Lock:
         lock = self._locks.get(key) or asyncio.Lock()
@@ -326,14 +339,14 @@ class Indexer:
     async def _write(self, writes: Sequence[_Write]) -> list[Status]:
         new = [NewImage(w.entry, w.picture, w.validators) for w in writes if w.picture]
         nodes = [
-            image_node(w.entry, sha256=w.picture.sha256, vector=w.vector)
+            NewVector(w.entry, w.picture, w.picture.sha256, w.vector)
             for w in writes
             if w.picture and w.vector is not None
         ]
         described = [w.described for w in writes if w.described]
         vectors = await self._store.vectors([image.id for image in described]) if described else {}
         nodes += [
-            image_node(w.entry, sha256=w.described.sha256, vector=vectors[w.described.id])
+            NewVector(w.entry, w.described, w.described.sha256, vectors[w.described.id])
             for w in writes
             if w.described and w.described.id in vectors
         ]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -48,6 +49,7 @@ _COPIED = {
     "title": "text",
     "description": "text",
     "tags": "text[]",
+    "metadata": "jsonb",
     "state": "text",
     "reason": "text",
     "ended_at": "timestamptz",
@@ -375,7 +377,7 @@ def _in_chunk(job_id: int, chunk: int) -> Any:
 
 
 def _item(row: Row[Any]) -> Item:
-    entry = Entry(row.url, row.title, row.description, row.tags)
+    entry = Entry(row.url, row.title, row.description, row.tags, row.metadata)
     return Item(row.job_id, row.position, row.source, entry, row.state, row.reason, row.tries)
 
 
@@ -389,6 +391,7 @@ def _copied(job_id: int, position: int, item: NewItem) -> tuple[object, ...]:
         entry.title,
         entry.description,
         None if entry.tags is None else list(entry.tags),
+        None if entry.metadata is None else Jsonb(entry.metadata),
         "failed" if failed else "waiting",
         item.reason,
         datetime.now(UTC) if failed else None,

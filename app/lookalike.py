@@ -26,6 +26,7 @@ from app.quantization import load
 from app.search import Searcher
 from app.settings import Settings
 from app.store import ImageVectorStore
+from app.uploads import Uploads
 from app.weights import BUILTIN, find_weights
 
 LLAMAINDEX = "llamaindex:"
@@ -46,6 +47,7 @@ class Lookalike:
     job_items: JobItems
     jobs: Jobs
     searcher: Searcher
+    uploads: Uploads
     duplicates: DuplicateFinder
     archive: Archive
 
@@ -81,6 +83,7 @@ async def open_lookalike(
         catalog = Catalog(database)
         decoder = Decoder(threads, max_pixels=settings.max_pixels, model_side=encoder.model.side)
         job_items = JobItems(database)
+        uploads = Uploads(database, decoder)
         indexer = Indexer(
             database=database,
             catalog=catalog,
@@ -109,11 +112,27 @@ async def open_lookalike(
                 retry_s=settings.retry_s,
                 worker_timeout_s=settings.worker_timeout_s,
             ),
-            searcher=Searcher(catalog=catalog, store=store, encoder=encoder, decoder=decoder),
+            searcher=Searcher(
+                catalog=catalog,
+                store=store,
+                encoder=encoder,
+                decoder=decoder,
+                fetcher=fetcher,
+                uploads=uploads,
+                min_similarity=settings.min_similarity,
+            ),
+            uploads=uploads,
             duplicates=DuplicateFinder(catalog=catalog, store=store),
             archive=Archive(database=database, catalog=catalog, store=store, encoder=encoder),
         )
-        missing = await catalog.count() - await store.count()
+        vectors = await store.count()
+        bare = vectors - await store.count(with_facets=True)
+        if bare and in_use:
+            announce(
+                f"{bare} pictures were indexed by an older version, and filters do not find them: "
+                "run `lookalike reindex`"
+            )
+        missing = await catalog.count() - vectors
         if missing > 0 and in_use:
             announce(
                 f"{missing} pictures were embedded with another encoder and are not found by this "

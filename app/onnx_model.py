@@ -71,6 +71,10 @@ class OnnxModel:
             raise RuntimeError("this model has no text tower")
         return self._text.embed(texts)
 
+    def is_cut(self, text: str) -> bool:
+        """Return whether a text is longer than the model reads."""
+        return self._text is not None and self._text.is_cut(text)
+
     def _probe(self) -> int:
         black = Image.new("RGB", (64, 64))
         try:
@@ -135,6 +139,9 @@ class _TextTower:
         self._tokenizer.enable_padding(
             length=length, pad_id=_pad_id(directory, self._tokenizer), pad_token=""
         )
+
+    def is_cut(self, text: str) -> bool:
+        return bool(self._tokenizer.encode(text).overflowing)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         encodings = self._tokenizer.encode_batch(list(texts))

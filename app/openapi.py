@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app import schemas
+from app.search_schemas import FacetsResponse, FilterRequest, SearchRequest, SearchResponse
 from app.sources import MEDIA_TYPES
 from app.version import VERSION
 
@@ -67,12 +68,20 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/search",
-        "Find the pictures that look like `file` or like the picture at `url`, or that `text` "
-        "describes.",
-        answer=schemas.SearchResponse,
-        body=schemas.SearchRequest,
+        "Find the pictures that look like a file, a URL or pictures of the index, that a text "
+        "describes, or any sum of these, within filters.",
+        answer=SearchResponse,
+        body=SearchRequest,
         form={"file": FILE},
         failures=(400, 413, 415, 422, 503),
+    ),
+    Operation(
+        "get",
+        "/api/facets",
+        "Tell what there is to filter by, with counts, among the pictures that pass the filters.",
+        answer=FacetsResponse,
+        query=FilterRequest,
+        failures=(422, 503),
     ),
     Operation(
         "post",
@@ -106,7 +115,7 @@ OPERATIONS = [
     Operation(
         "patch",
         "/api/images/{id}",
-        "Change the title, the description or the tags of a picture.",
+        "Change the title, the description, the tags or the metadata of a picture.",
         answer=schemas.ImageDetails,
         body=schemas.DescribeRequest,
         failures=(404, 413, 422, 503),

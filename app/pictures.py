@@ -5,7 +5,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 import pillow_heif
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from app.colours import Colour, dominant_colours
 from app.problems import DamagedPicture, EmptyPicture, NotAPicture, TooManyPixels
 
 T = TypeVar("T")
@@ -38,6 +39,8 @@ THUMBNAIL_LONGEST_SIDE = 2048
 # Pillow shrinks by whole factors first, to this many times the size, and only then with a filter;
 # from 3 on, its documentation says, the result is hardly to be told from the filter's alone.
 REDUCING_GAP = 3
+# Of a region that is smaller than this share of a side, the model sees fewer pixels than it could.
+LEAST_REGION = 0.1
 # Of the common CLIP models, the largest input is 448 px; most take 224.
 LARGEST_MODEL_SIDE = 448
 
@@ -56,6 +59,7 @@ class Facts:
     """What is kept of a picture.
 
     `width` and `height` are the upright picture's own. `dhash` is a signed 64-bit integer.
+    `colours` are the dominant ones.
     `thumbnail` is a JPEG of 256 px on the short side, or of the picture's own size if smaller.
     """
 
@@ -66,6 +70,7 @@ class Facts:
     file_bytes: int
     dhash: int
     exif: dict[str, str | int | float]
+    colours: list[Colour]
     thumbnail: bytes
 
 
@@ -80,6 +85,24 @@ class Picture(Facts):
     image: Image.Image
 
 
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A region of an upright picture, in fractions, 0 to 1, of its width and height."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def of(self, image: Image.Image) -> Image.Image:
+        """Return the region, of at least one pixel."""
+        left = min(round(self.x * image.width), image.width - 1)
+        top = min(round(self.y * image.height), image.height - 1)
+        right = max(left + 1, round((self.x + self.width) * image.width))
+        bottom = max(top + 1, round((self.y + self.height) * image.height))
+        return image.crop((left, top, min(right, image.width), min(bottom, image.height)))
+
+
 class Decoder:
     """Decodes pictures in the threads it is given, so that no one else waits."""
 
@@ -90,10 +113,23 @@ class Decoder:
         self._max_pixels = max_pixels
         self._model_side = model_side
 
-    async def decode(self, data: bytes) -> Picture:
-        """Decode `data`; raises what `decode` raises."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self.decode_now, data)
+    async def decode(
+        self, data: bytes, *, crop: Crop | None = None, short_side: int = 0
+    ) -> Picture:
+        """Decode `data`, or a region of it; raises what `decode` raises.
+
+        Its `image` has `short_side` pixels or more on the short side, unless the file has less.
+        """
+
+        def work() -> Picture:
+            # Of a region, the model is to see as many pixels as of a whole picture.
+            side = self._model_side / max(LEAST_REGION, min(crop.width, crop.height) if crop else 1)
+            picture = decode(
+                data, max_pixels=self._max_pixels, model_side=max(round(side), short_side // 2)
+            )
+            return replace(picture, image=crop.of(picture.image)) if crop else picture
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def decode_and(
         self, data: bytes, prepare: Callable[[Image.Image], T]
@@ -101,14 +137,10 @@ class Decoder:
         """Decode `data`, and prepare the picture in the same thread, without another way there."""
 
         def work() -> tuple[Picture, T]:
-            picture = self.decode_now(data)
+            picture = decode(data, max_pixels=self._max_pixels, model_side=self._model_side)
             return picture, prepare(picture.image)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    def decode_now(self, data: bytes) -> Picture:
-        """Decode `data` in the calling thread."""
-        return decode(data, max_pixels=self._max_pixels, model_side=self._model_side)
 
 
 def decode(data: bytes, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE) -> Picture:
@@ -152,7 +184,8 @@ def decode(data: bytes, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE
         file_bytes=len(data),
         dhash=dhash(small),
         exif=tags,
-        thumbnail=_jpeg(small),
+        colours=dominant_colours(small),
+        thumbnail=jpeg(small),
     )
 
 
@@ -226,7 +259,8 @@ def _small(image: Image.Image) -> Image.Image:
     return image.resize((width, height), Image.Resampling.HAMMING)
 
 
-def _jpeg(image: Image.Image) -> bytes:
+def jpeg(image: Image.Image) -> bytes:
+    """Return an RGB picture as a JPEG file."""
     out = BytesIO()
     image.save(out, "JPEG", quality=85)
     return out.getvalue()

@@ -8,6 +8,7 @@
     ├── InvalidRequest
     │   ├── NoPicture
     │   ├── NoTextTower
+    │   ├── QueryCancels
     │   ├── NotFound
     │   ├── MethodNotAllowed
     │   └── BodyTooLarge
@@ -111,6 +112,10 @@ class NoPicture(InvalidRequest):
 
 class NoTextTower(InvalidRequest):
     """This server's encoder reads pictures only; searching by text needs a CLIP encoder."""
+
+
+class QueryCancels(InvalidRequest):
+    """What is added and what is subtracted cancel each other: nothing is left to look for."""
 
 
 class NotFound(InvalidRequest):

@@ -11,6 +11,10 @@ from app.job_items import State
 MOST_IMAGES_PER_REQUEST = 1000
 
 Tag = Annotated[str, Field(max_length=200)]
+Value = Annotated[str, Field(max_length=200)] | int | float | bool
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=100)], Value], Field(max_length=50)
+]
 
 
 class Request(BaseModel):
@@ -26,6 +30,7 @@ class ImageEntry(Request):
     title: str | None = Field(None, max_length=1000)
     description: str | None = Field(None, max_length=10_000)
     tags: list[Tag] | None = Field(None, max_length=100)
+    metadata: Metadata | None = Field(None, description="Keys and values of your own.")
 
 
 class UpsertRequest(Request):
@@ -35,21 +40,6 @@ class UpsertRequest(Request):
         max_length=MOST_IMAGES_PER_REQUEST,
         description="URLs, or objects with a `url`.",
         examples=[["https://example.com/cat.jpg"]],
-    )
-
-
-class SearchRequest(Request):
-    """One query: a picture by `url` (or, in a form, as `file`), or a `text`."""
-
-    url: str | None = Field(None, description="The address of the query picture.")
-    text: str | None = Field(
-        None, max_length=10_000, description="A phrase, if the encoder reads text."
-    )
-    min_similarity: float | None = Field(
-        None, ge=-1, le=1, description="The lowest cosine similarity of a result."
-    )
-    limit: int | None = Field(
-        None, ge=1, description="Most results; the server's TOP_K if left out."
     )
 
 
@@ -97,6 +87,7 @@ class DescribeRequest(Request):
     title: str | None = Field(None, max_length=1000)
     description: str | None = Field(None, max_length=10_000)
     tags: list[Tag] | None = Field(None, max_length=100)
+    metadata: Metadata | None = None
 
 
 class DuplicatesRequest(Request):
@@ -197,11 +188,32 @@ class ImageDocument(BaseModel):
     height: int
     format: str
     bytes: int
+    metadata: dict[str, Value]
     thumbnail: str = Field(description="Path of a JPEG, 256 px on the short side.")
+
+
+class ColourDocument(BaseModel):
+    """A dominant colour."""
+
+    name: str
+    rgb: str = Field(description="#rrggbb")
+    share: float = Field(description="How much of the picture it covers, 0 to 1.")
+
+
+class LocationDocument(BaseModel):
+    """Where a picture was taken, in degrees."""
+
+    latitude: float
+    longitude: float
 
 
 class ImageDetails(ImageDocument):
     """A picture of the index with all that is known of it."""
+
+    colours: list[ColourDocument]
+    taken_at: datetime | None
+    camera: str | None
+    location: LocationDocument | None
 
     sha256: str
     dhash: str = Field(description="64-bit difference hash, in hexadecimal.")
@@ -230,7 +242,12 @@ class PlaceDocument(BaseModel):
 class HitDocument(ImageDocument):
     """A result."""
 
-    similarity: float = Field(description="Cosine similarity, -1 to 1.")
+    similarity: float | None = Field(
+        description="Cosine similarity, -1 to 1; null if only words were looked for."
+    )
+    matched: list[Literal["picture", "text"]] = Field(
+        ["picture"], description="Whether its look led here, or the words about it, or both."
+    )
     match: Literal["exact", "copy", "similar"] | None = Field(
         description="`exact`: the same bytes; `copy`: the same picture, altered; null for a text, "
         "and for the first of a group."
@@ -243,24 +260,6 @@ class DuplicatesResponse(BaseModel):
 
     groups: list[list[HitDocument]]
     next: UUID | None = Field(description="The cursor to go on with; null at the end.")
-
-
-class Timings(BaseModel):
-    """Milliseconds per stage."""
-
-    decode: float
-    embed: float
-    search: float
-    total: float
-
-
-class SearchResponse(BaseModel):
-    """Results, best first."""
-
-    results: list[HitDocument]
-    next: None = None
-    encoder: str
-    took_ms: Timings
 
 
 class EncoderStats(BaseModel):

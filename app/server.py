@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from app import api, health, index_api, pages
+from app import api, health, index_api, pages, search_api, search_pages
 from app.lookalike import Lookalike
 from app.openapi import openapi_document
 from app.problems import InvalidRequest, KeyRequired, MethodNotAllowed, NotFound, Problem
@@ -59,8 +59,9 @@ def _routes(settings: Settings) -> list[BaseRoute]:
     words = [*writes, Middleware(BodyLimit, max_bytes=FORM_OVERHEAD_BYTES)]
     many = [*writes, Middleware(BodyLimit, max_bytes=picture * PICTURES_PER_FORM)]
     return [
-        Route("/", pages.search_page),
-        Route("/", pages.search_page, methods=["POST"], middleware=one),
+        Route("/", search_pages.search_page),
+        Route("/", search_pages.search_form, methods=["POST"], middleware=one),
+        Route("/uploads/{id:uuid}", search_pages.show_upload),
         Route("/index", pages.index_page),
         Route("/index", pages.index_form, methods=["POST"], middleware=many),
         Route("/index/delete", pages.delete_selection, methods=["POST"], middleware=words),
@@ -70,13 +71,14 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         ),
         Route("/duplicates", pages.duplicates_page),
         Route("/docs", pages.docs_page),
-        Route("/images/{id:uuid}", pages.picture_page),
-        Route("/images/{id:uuid}", pages.change_picture, methods=["POST"], middleware=words),
+        Route("/images/{id:uuid}", search_pages.picture_page),
+        Route("/images/{id:uuid}", search_pages.change_picture, methods=["POST"], middleware=words),
         Route("/images/{id:uuid}/thumbnail", api.thumbnail),
         Route("/images/{id:uuid}/original", api.original, name="original"),
         Route("/api/upsert", index_api.upsert, methods=["POST"], middleware=urls),
-        Route("/api/query", api.query, methods=["POST"], middleware=one),
-        Route("/api/search", api.search, methods=["POST"], middleware=one),
+        Route("/api/query", search_api.query, methods=["POST"], middleware=one),
+        Route("/api/search", search_api.search, methods=["POST"], middleware=one),
+        Route("/api/facets", search_api.facets),
         Route("/api/images", api.list_images),
         Route("/api/images", index_api.upload_images, methods=["POST"], middleware=many),
         Route("/api/images", api.delete_images, methods=["DELETE"], middleware=writes),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, cast
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from defusedxml import ElementTree
 
 from app.catalog import Entry
 from app.files import find_files
+from app.filters import Value
 from app.job_items import NewItem
 from app.problems import InvalidRequest, NotFound
 
@@ -48,6 +50,9 @@ _LOCATIONS = ("image", "sitemap")
 # A sitemap index lists sitemaps, and nothing deeper (sitemaps.org).
 DEEPEST_SITEMAP = 1
 LONGEST_LINE = 100_000
+# A table's columns for keys of the user's own begin so.
+METADATA = "metadata."
+LONGEST_KEY, MOST_KEYS = 100, 50
 
 
 def list_kind(name: str) -> Kind | None:
@@ -88,10 +93,10 @@ def read_list(file: BinaryIO, kind: Kind) -> Iterator[Entry]:
     """Yield the entries of a list, one at a time.
 
     A text has one URL per line, and `#` starts a comment. A table has a header with `url` and, if
-    there are any, `title`, `description` and `tags` (separated by `;`). JSON lines are URLs or
-    objects of the same names. A sitemap's entries are its images; those of a sitemap index are the
-    sitemaps. A line without a URL is an entry that says so in place of its URL. Raises
-    `InvalidRequest`.
+    there are any, `title`, `description`, `tags` (separated by `;`) and columns such as
+    `metadata.sku`. JSON lines are URLs or objects of the same names, with `metadata` an object. A
+    sitemap's entries are its images; those of a sitemap index are the sitemaps. A line without a
+    URL is an entry that says so in place of its URL. Raises `InvalidRequest`.
     """
     if kind == "sitemap":
         return _sitemap(file)
@@ -158,7 +163,24 @@ def _entry(fields: dict[str, Any], line: int) -> Entry:
         _optional(fields.get("title")),
         _optional(fields.get("description")),
         None if given is None else [tag for tag in given if tag],
+        _metadata(fields),
     )
+
+
+def _metadata(fields: dict[str, Any]) -> dict[str, Value] | None:
+    given: dict[str, Any] = {
+        name.removeprefix(METADATA): value
+        for name, value in fields.items()
+        if name.startswith(METADATA) and value
+    }
+    if isinstance(fields.get("metadata"), dict):
+        given |= fields["metadata"]
+    plain = {
+        _clean(key)[:LONGEST_KEY]: value if isinstance(value, int | float) else _clean(str(value))
+        for key, value in given.items()
+        if value is not None
+    }
+    return dict(islice(plain.items(), MOST_KEYS)) or None
 
 
 def _optional(value: object) -> str | None:

@@ -8,50 +8,72 @@ LlamaIndex does with a PGVectorStore works on it.
 # pyright: reportCallIssue=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
+from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
 from llama_index.core.schema import BaseNode, ImageDocument
-from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter
+from llama_index.core.vector_stores.types import MetadataFilter
 from llama_index.vector_stores.postgres import PGVectorStore
 from llama_index.vector_stores.postgres.base import DBEmbeddingRow
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
-    Float,
     Index,
     MetaData,
-    case,
     cast,
     column,
     delete,
     func,
+    inspect,
     literal,
-    not_,
     select,
     text,
 )
 from sqlalchemy import table as sql_table
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.catalog import Entry
 from app.database import Database, driver_errors, stage_rows
 from app.encoder import Encoder, Vector
+from app.facet_counts import FacetCounts, facet_counts
+from app.filters import NO_FILTERS, Described, Filters, facets_of
 from app.hnsw import hnsw_index, make_only
+from app.llama_filters import filter_clause
+from app.nearest import (
+    EF_SEARCH,
+    FACETS,
+    Beyond,
+    add_facets,
+    facet_indexes,
+    local_settings,
+    nearest,
+    worded,
+)
 
 Untyped: TypeAlias = Any
 
-# pgvector's own defaults (its README, "HNSW"); recall 0.991 at a million rows with ef_search 100.
+# pgvector's own defaults (its README, "HNSW").
 HNSW_M = 16
 HNSW_EF_CONSTRUCTION = 64
-HNSW_EF_SEARCH = 100
-HNSW_MOST_EF_SEARCH = 1000
 
-_STAGED = {"node_id": "text", "text": "text", "metadata_": "jsonb", "embedding": "real[]"}
+_NODE = {"node_id": "text", "text": "text", "metadata_": "jsonb", "embedding": "real[]"}
+_STAGED = {**_NODE, **FACETS}
+
+
+@dataclass(frozen=True, slots=True)
+class NewVector:
+    """A vector as it goes into the store, with what it is of; the entry says everything."""
+
+    entry: Entry
+    picture: Described
+    sha256: str
+    vector: Vector
 
 
 class ImageVectorStore(PGVectorStore):
@@ -64,7 +86,7 @@ class ImageVectorStore(PGVectorStore):
     @classmethod
     def for_encoder(cls, database: Database, encoder: Encoder) -> "ImageVectorStore":
         """Return the store of an encoder's vectors, not yet set up (see `set_up`)."""
-        return cls(
+        store = cls(
             table_name=vector_table(encoder),
             embed_dim=encoder.dimensions,
             use_jsonb=True,
@@ -72,13 +94,15 @@ class ImageVectorStore(PGVectorStore):
             hnsw_kwargs={
                 "hnsw_m": HNSW_M,
                 "hnsw_ef_construction": HNSW_EF_CONSTRUCTION,
-                "hnsw_ef_search": HNSW_EF_SEARCH,
+                "hnsw_ef_search": EF_SEARCH,
                 "hnsw_dist_method": "halfvec_cosine_ops",
             },
             initialization_fail_on_error=True,
             engine=database.sync_engine,
             async_engine=database.engine,
         )
+        add_facets(store.table)
+        return store
 
     @classmethod
     def class_name(cls) -> str:
@@ -106,13 +130,22 @@ class ImageVectorStore(PGVectorStore):
         """Create the table and its indexes where they are missing."""
         self._initialize()
 
-    async def nearest(self, vector: Vector, *, limit: int) -> list[tuple[UUID, float]]:
-        """Return the ids nearest to a unit vector with their cosine similarities, best first."""
-        distance = self.table.c.embedding.cosine_distance(vector).label("distance")
-        query = select(self.table.c.node_id, distance).order_by(distance).limit(limit)
+    async def nearest(
+        self,
+        vector: Vector,
+        *,
+        limit: int,
+        filters: Filters = NO_FILTERS,
+        beyond: Beyond | None = None,
+    ) -> list[tuple[UUID, float]]:
+        """Return the ids nearest to a unit vector with their cosine similarities, best first.
+
+        There are `limit` of them if as many images pass the filters, however few these are.
+        """
         async with self._transaction() as session:
-            await session.execute(*_local_settings(limit))
-            rows = (await session.execute(query)).all()
+            rows = await nearest(
+                session, self.table, vector, limit=limit, filters=filters, beyond=beyond
+            )
         return [(UUID(row.node_id), _similarity(row.distance)) for row in rows]
 
     async def neighbours(
@@ -135,7 +168,7 @@ class ImageVectorStore(PGVectorStore):
         )
         found: dict[UUID, list[tuple[UUID, float]]] = {}
         async with self._transaction() as session:
-            await session.execute(*_local_settings(limit))
+            await session.execute(*local_settings(limit))
             for row in await session.execute(query):
                 pair = (UUID(row.other), _similarity(row.distance))
                 found.setdefault(UUID(row.node_id), []).append(pair)
@@ -153,10 +186,52 @@ class ImageVectorStore(PGVectorStore):
         async with self._transaction() as session:
             return {UUID(row[0]): row[1] for row in await session.execute(query)}
 
-    async def count(self) -> int:
-        """Return the number of vectors."""
+    async def worded(self, words: str, *, limit: int, filters: Filters) -> list[UUID]:
+        """Return the images whose title, description, tags or file name have the words, best first.
+
+        The words are as in a web search: all must be there, `"…"` is a phrase, `-` excludes.
+        """
         async with self._transaction() as session:
-            return await session.scalar(select(func.count()).select_from(self.table)) or 0
+            return await worded(session, self.table, words, limit=limit, filters=filters)
+
+    async def facets(self, filters: Filters) -> FacetCounts:
+        """Count the images that pass the filters, by what else they could be filtered by."""
+        async with self._transaction() as session:
+            return await facet_counts(session, self.table, filters)
+
+    async def diverse(
+        self, vector: Vector, ids: Sequence[UUID], *, limit: int, diversity: float
+    ) -> list[UUID]:
+        """Return those of the images that are near and differ from each other, best first.
+
+        Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998), where `diversity` is one
+        minus their lambda.
+        """
+        vectors = await self.vectors(ids)
+        _, chosen = get_top_k_mmr_embeddings(
+            vector.tolist(),
+            [v.tolist() for v in vectors.values()],
+            similarity_top_k=limit,
+            embedding_ids=list(vectors),
+            mmr_threshold=1 - diversity,
+        )
+        return chosen
+
+    async def without_facets(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
+        """Return the vectors of those images that filters do not find (see `NewVector`)."""
+        query = select(self.table.c.node_id).where(
+            self.table.c.node_id.in_([str(image_id) for image_id in ids]),
+            self.table.c.labels.is_(None),
+        )
+        async with self._transaction() as session:
+            bare = [UUID(node_id) for node_id in await session.scalars(query)]
+        return await self.vectors(bare)
+
+    async def count(self, *, with_facets: bool = False) -> int:
+        """Return the number of vectors, or of those that filters find."""
+        async with self._transaction() as session:
+            counted = func.count(self.table.c.labels) if with_facets else func.count()
+            return await session.scalar(select(counted).select_from(self.table)) or 0
 
     async def vectors(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
         """Return the vectors of those images that have one."""
@@ -167,24 +242,30 @@ class ImageVectorStore(PGVectorStore):
             rows = await session.execute(query)
             return {UUID(row[0]): np.array(row[1], np.float32) for row in rows}
 
-    async def upsert(self, connection: AsyncConnection, nodes: Sequence[BaseNode]) -> None:
-        """Insert nodes, or replace those of the same ids, as part of the caller's transaction.
+    async def upsert(self, connection: AsyncConnection, rows: Sequence[NewVector]) -> None:
+        """Insert vectors, or replace those of the same images, in the caller's transaction.
 
-        No two of the nodes may have one id.
+        No two of them may be of one URL.
         """
-        await stage_rows(connection, "staged_vectors", _STAGED, map(self._staged, nodes))
+        await stage_rows(connection, "staged_vectors", _STAGED, map(self._staged, rows))
         staged = sql_table("staged_vectors", *(column(name) for name in _STAGED))
         embedding = cast(staged.c.embedding, self.table.c.embedding.type)
         # In one order, so that two writers of the same images wait and do not deadlock.
-        rows = select(staged.c.node_id, staged.c.text, staged.c.metadata_, embedding).order_by(
-            staged.c.node_id
-        )
-        statement = insert(self.table).from_select(list(_STAGED), rows)
-        await connection.execute(_replacing(statement))
+        columns = [embedding if c.name == "embedding" else c for c in staged.c]
+        ordered = select(*columns).order_by(staged.c.node_id)
+        statement = insert(self.table).from_select(list(_STAGED), ordered)
+        await connection.execute(_replacing(statement, _STAGED))
 
-    def _staged(self, node: BaseNode) -> tuple[object, ...]:
-        row = self._node_to_table_row(node)
-        return row.node_id, row.text, Jsonb(row.metadata_), row.embedding
+    def _staged(self, row: NewVector) -> tuple[object, ...]:
+        entry = row.entry
+        node = self._node_to_table_row(image_node(entry, sha256=row.sha256, vector=row.vector))
+        facets = facets_of(
+            row.picture, url=entry.url, tags=entry.tags or (), metadata=entry.metadata or {}
+        )
+        return (
+            *(node.node_id, node.text, Jsonb(node.metadata_), node.embedding),
+            *(getattr(facets, name) for name in FACETS),
+        )
 
     async def remove(self, connection: AsyncConnection, ids: Sequence[UUID]) -> None:
         """Remove the vectors of images, as part of the caller's transaction."""
@@ -215,9 +296,9 @@ class ImageVectorStore(PGVectorStore):
         # One statement cannot replace a row twice: of one id, the last node counts.
         rows = {node.node_id: self._node_to_table_row(node) for node in nodes}
         statement = insert(self.table).values(
-            [{name: getattr(row, name) for name in _STAGED} for row in rows.values()]
+            [{name: getattr(row, name) for name in _NODE} for row in rows.values()]
         )
-        return _replacing(statement)
+        return _replacing(statement, _NODE)
 
     def _create_extension(self) -> None:
         """Do nothing: `database.py` has seen to it, with a message when it may not."""
@@ -226,9 +307,15 @@ class ImageVectorStore(PGVectorStore):
         super()._create_tables_if_not_exists()
         with self._session() as session, session.begin():
             name = f"{self.table.name}_node_id"
-            Index(name, self.table.c.node_id, unique=True).create(
-                session.connection(), checkfirst=True
-            )
+            connection = session.connection()
+            existing = {c["name"] for c in inspect(connection).get_columns(self.table.name)}
+            for facet, kind in FACETS.items():
+                if facet not in existing:
+                    table = connection.dialect.identifier_preparer.quote(self.table.name)
+                    connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {facet} {kind}"))
+            copy = self.table.to_metadata(MetaData())
+            for index in (Index(name, copy.c.node_id, unique=True), *facet_indexes(copy)):
+                index.create(connection, checkfirst=True)
 
     def _create_hnsw_index(self) -> None:
         """Make the index that the parameters describe the only one."""
@@ -236,7 +323,7 @@ class ImageVectorStore(PGVectorStore):
             make_only(session.connection(), self.index)
 
     def _get_query_session_settings(self, **kwargs: Untyped) -> list[tuple[str, dict[str, Any]]]:
-        statement, parameters = _local_settings(kwargs.get("hnsw_ef_search") or 0)
+        statement, parameters = local_settings(kwargs.get("hnsw_ef_search") or 0)
         return [(str(statement), parameters)]
 
     def _query_with_score(
@@ -248,7 +335,7 @@ class ImageVectorStore(PGVectorStore):
     ) -> list[DBEmbeddingRow]:
         query = self._build_query(embedding, limit, metadata_filters, **kwargs)
         with self._session() as session, session.begin():
-            session.execute(*_local_settings(max(limit, kwargs.get("hnsw_ef_search") or 0)))
+            session.execute(*local_settings(max(limit, kwargs.get("hnsw_ef_search") or 0)))
             return [_embedding_row(row) for row in session.execute(query)]
 
     async def _aquery_with_score(
@@ -260,81 +347,24 @@ class ImageVectorStore(PGVectorStore):
     ) -> list[DBEmbeddingRow]:
         query = self._build_query(embedding, limit, metadata_filters, **kwargs)
         async with self._async_session() as session, session.begin():
-            await session.execute(*_local_settings(max(limit, kwargs.get("hnsw_ef_search") or 0)))
+            await session.execute(*local_settings(max(limit, kwargs.get("hnsw_ef_search") or 0)))
             return [_embedding_row(row) for row in await session.execute(query)]
 
     def _build_filter_clause(self, filter_: MetadataFilter) -> ColumnElement[bool]:
         """Return a filter with its key and value as bound parameters."""
         field = self.table.c.metadata_[filter_.key]
-        return _filter_clause(field, filter_.operator, filter_.value)
+        return filter_clause(field, filter_.operator, filter_.value)
 
 
 def _similarity(distance: float) -> float:
     return max(-1.0, min(1.0, 1 - distance))
 
 
-def _replacing(statement: Untyped) -> Untyped:
+def _replacing(statement: Untyped, columns: Iterable[str]) -> Untyped:
     return statement.on_conflict_do_update(
         index_elements=["node_id"],
-        set_={name: statement.excluded[name] for name in _STAGED if name != "node_id"},
+        set_={name: statement.excluded[name] for name in columns if name != "node_id"},
     )
-
-
-def _local_settings(limit: int) -> tuple[Any, dict[str, str]]:
-    """Return the statement that fits the index scan of this transaction to `limit` results."""
-    ef_search = min(max(limit, HNSW_EF_SEARCH), HNSW_MOST_EF_SEARCH)
-    statement = text(
-        "SELECT set_config('hnsw.ef_search', :ef_search, true), "
-        "set_config('hnsw.iterative_scan', 'strict_order', true)"
-    )
-    return statement, {"ef_search": str(ef_search)}
-
-
-def _filter_clause(field: Untyped, operator: FilterOperator, value: Untyped) -> ColumnElement[bool]:
-    as_text = field.astext
-    match operator:
-        case FilterOperator.IN:
-            return as_text.in_([str(item) for item in value])
-        case FilterOperator.NIN:
-            return as_text.not_in([str(item) for item in value])
-        case FilterOperator.ANY:
-            return func.jsonb_exists_any(field, literal([str(item) for item in value]))
-        case FilterOperator.ALL:
-            return func.jsonb_exists_all(field, literal([str(item) for item in value]))
-        case FilterOperator.CONTAINS:
-            return field.op("@>")(cast(literal([value], JSONB), JSONB))
-        case FilterOperator.TEXT_MATCH:
-            return as_text.contains(value, autoescape=True)
-        case FilterOperator.TEXT_MATCH_INSENSITIVE:
-            return as_text.icontains(value, autoescape=True)
-        case FilterOperator.IS_EMPTY:
-            return as_text.is_(None)
-        case _:
-            return _comparison(field, operator, value)
-
-
-def _comparison(field: Untyped, operator: FilterOperator, value: Untyped) -> ColumnElement[bool]:
-    if isinstance(value, int | float):
-        # CASE, because AND may evaluate the cast first, and fail on another row's text.
-        number = case((func.jsonb_typeof(field) == "number", cast(field.astext, Float)))
-        return _compare(number, operator, value)
-    return _compare(field.astext, operator, value)
-
-
-def _compare(left: Untyped, operator: FilterOperator, right: Untyped) -> ColumnElement[bool]:
-    match operator:
-        case FilterOperator.GT:
-            return left > right
-        case FilterOperator.LT:
-            return left < right
-        case FilterOperator.GTE:
-            return left >= right
-        case FilterOperator.LTE:
-            return left <= right
-        case FilterOperator.NE:
-            return not_(left == right)
-        case _:
-            return left == right
 
 
 def _embedding_row(row: Untyped) -> DBEmbeddingRow:

@@ -12,7 +12,7 @@ from sqlalchemy import (
     Text,
     Uuid,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 
 _metadata = MetaData()
 
@@ -38,6 +38,19 @@ IMAGES = Table(
     Column("last_modified", Text),
     Column("checked_at", DateTime(timezone=True)),
     Column("gone_at", DateTime(timezone=True)),
+    Column("colours", JSONB),
+    Column("metadata", JSONB),
+    Column("words", TSVECTOR),
+)
+
+QUERIES = Table(
+    "queries",
+    _metadata,
+    Column("id", Uuid(), primary_key=True),
+    Column("picture", LargeBinary),
+    Column("media_type", Text),
+    Column("sha256", Text),
+    Column("made_at", DateTime(timezone=True)),
 )
 
 ENCODERS = Table(
@@ -72,6 +85,7 @@ ITEMS = Table(
     Column("tags", ARRAY(Text)),
     Column("state", Text),
     Column("reason", Text),
+    Column("metadata", JSONB),
     Column("tries", Integer),
     Column("not_before", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),

@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from app.encoder import Encoder
+from app.hits import Hit
 from app.index_api import job_document, outcome_document
 from app.indexing import Outcome
 from app.job_items import Progress as JobProgress
@@ -79,15 +80,21 @@ def show_job(job: JobProgress, *, as_json: bool) -> None:
 
 def show_results(results: Results) -> None:
     """Print hits, best first, or the closest miss."""
+    for note in results.notes:
+        say(note)
     if not results.hits:
         closest = results.below[0] if results.below else None
-        said = f" The closest, at {closest.similarity:.3f}: {closest.image.url}" if closest else ""
-        say(f"Nothing is similar enough.{said}")
+        said = f" The closest, at {_similarity(closest)}: {closest.image.url}" if closest else ""
+        say(f"{'Nothing is similar enough' if closest else 'Nothing was found'}.{said}")
         return
     for hit in results.hits:
         image, match = hit.image, hit.match or ""
         size = f"{image.width} x {image.height}"
-        out.print(f"{hit.similarity:.3f}  {match:7}  {size:>13}  {image.url}", markup=False)
+        out.print(f"{_similarity(hit)}  {match:7}  {size:>13}  {image.url}", markup=False)
+
+
+def _similarity(hit: Hit) -> str:
+    return "words" if hit.similarity is None else f"{hit.similarity:.3f}"
 
 
 def encoder_facts(encoder: Encoder) -> dict[str, Any]:

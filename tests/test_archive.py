@@ -14,6 +14,7 @@ from app.database import Database
 from app.hnsw import is_worth_building
 from app.lookalike import open_lookalike, use_encoder
 from app.problems import InvalidRequest
+from app.query import Query, Term
 from app.settings import Settings
 from app.store import ImageVectorStore
 from tests.conftest import Server
@@ -33,7 +34,7 @@ async def moved(settings: Settings, file: Path) -> tuple[list[tuple[str, str]], 
             pass
         async for _ in lookalike.indexer.reindex():
             pass
-        found = await lookalike.searcher.by_picture(png(2), limit=1, min_similarity=0.99)
+        found = await lookalike.searcher.search(Query([Term(png(2))], limit=1, min_similarity=0.99))
         assert [hit.match for hit in found.hits] == ["exact"]
         assert await hnsw_indexes(lookalike.database, lookalike.store) == 1
         listed = await lookalike.catalog.newest(limit=10)

@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 
 from app.catalog import Entry
 from app.lookalike import Lookalike
+from app.query import Query, Term
 from demo.__main__ import sample_photos, sample_route
 from tests.live import Loop
 from tests.samples import altered, encode, photo
@@ -35,8 +36,8 @@ def test_each_photo_is_found_first_at_half_size_and_jpeg_quality_30(
     lookalike: Lookalike, loop: Loop, urls: dict[str, str]
 ) -> None:
     for name, path in PHOTOS.items():
-        search = lookalike.searcher.by_picture(
-            altered(path.read_bytes()), limit=5, min_similarity=0.9
+        search = lookalike.searcher.search(
+            Query([Term(altered(path.read_bytes()))], limit=5, min_similarity=0.9)
         )
         hits = loop.run(search).hits
         assert hits, name
@@ -51,8 +52,10 @@ def test_an_unrelated_photo_passes_for_none_of_them(
     for name, path in PHOTOS.items():
         data = path.read_bytes()
         Image.open(BytesIO(data)).verify()
-        hits = loop.run(lookalike.searcher.by_picture(data, limit=5, min_similarity=0.9)).hits
+        hits = loop.run(
+            lookalike.searcher.search(Query([Term(data)], limit=5, min_similarity=0.9))
+        ).hits
         assert [hit.image.url for hit in hits] == [urls[name]]
     for seed in range(10):
-        search = lookalike.searcher.by_picture(encode(photo(seed)), limit=5, min_similarity=0.9)
+        search = lookalike.searcher.search(Query([Term(encode(photo(seed)))], limit=5))
         assert loop.run(search).hits == []

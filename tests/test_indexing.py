@@ -7,6 +7,7 @@ from app.catalog import Entry
 from app.files import find_files
 from app.lookalike import Lookalike, open_lookalike
 from app.problems import NotFound
+from app.query import Query, Term
 from app.settings import Settings
 from tests.image_host import ImageHost
 from tests.live import Loop
@@ -31,7 +32,7 @@ def test_changed_bytes_replace_picture_and_vector(
     loop.run(lookalike.indexer.upsert("web", entry))
     host.add("a.png", png(2))
     assert loop.run(lookalike.indexer.upsert("web", Entry(entry.url))).status == "updated"
-    results = loop.run(lookalike.searcher.by_picture(png(2), limit=10, min_similarity=0.9))
+    results = loop.run(lookalike.searcher.search(Query([Term(png(2))], limit=10)))
     assert [(hit.match, hit.image.title) for hit in results.hits] == [("exact", "kept")]
     assert loop.run(lookalike.catalog.count()) == loop.run(lookalike.store.count()) == 1
 
@@ -62,7 +63,7 @@ def test_a_picture_that_fails_later_stays_as_it_was(
     loop.run(lookalike.indexer.upsert("web", entry))
     del host.pictures["a.png"]
     assert loop.run(lookalike.indexer.upsert("web", entry)).status == "failed"
-    results = loop.run(lookalike.searcher.by_picture(png(1), limit=10, min_similarity=0.9))
+    results = loop.run(lookalike.searcher.search(Query([Term(png(1))], limit=10)))
     assert len(results.hits) == 1
 
 
@@ -139,7 +140,9 @@ def test_reindexing_embeds_with_a_new_encoder_without_fetching_again(
 
         assert loop.run(reindex()) == [2, 4, 5]
         assert loop.run(second.store.count()) == 5
-        results = loop.run(second.searcher.by_picture(png(3), limit=1, min_similarity=-1))
+        results = loop.run(
+            second.searcher.search(Query([Term(png(3))], limit=1, min_similarity=-1))
+        )
         assert results.hits[0].image.url == entries[3].url
         assert loop.run(reindex()) == [2, 4, 5]
         assert second.encoder.images.items == 6
@@ -155,7 +158,7 @@ def test_a_stop_and_a_start_lose_nothing(settings: Settings, loop: Loop, host: I
     with loop.entered(open_lookalike(settings, announce=lambda _: None)) as second:
         assert loop.run(second.catalog.newest(limit=10))[1:] == before
         for seed in range(5):
-            search = second.searcher.by_picture(altered(png(seed)), limit=3, min_similarity=0.9)
+            search = second.searcher.search(Query([Term(altered(png(seed)))], limit=3))
             assert [hit.image.url for hit in loop.run(search).hits] == [entries[seed].url]
         assert upload.id is not None
         image = loop.run(second.catalog.find(upload.id))

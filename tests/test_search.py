@@ -6,6 +6,7 @@ import pytest
 from app.catalog import Entry
 from app.lookalike import Lookalike, open_lookalike
 from app.problems import NotAPicture, NotFound, TooBusy
+from app.query import Query, Term
 from app.search import MOST_SEARCHES
 from app.settings import Settings
 from tests.image_host import ImageHost
@@ -22,11 +23,11 @@ def indexed(lookalike: Lookalike, loop: Loop, host: ImageHost) -> Lookalike:
 
 
 def test_hits_and_the_nearest_below_them(indexed: Lookalike, loop: Loop) -> None:
-    search = indexed.searcher.by_picture(png(2), limit=4, min_similarity=0.9)
+    search = indexed.searcher.search(Query([Term(png(2))], limit=4, min_similarity=0.9))
     results = loop.run(search)
     assert [hit.match for hit in results.hits] == ["exact"]
     assert len(results.below) == 3
-    assert all(hit.similarity < 0.9 for hit in results.below)
+    assert all((hit.similarity or 0) < 0.9 for hit in results.below)
     assert results.picture is not None
 
 
@@ -37,7 +38,7 @@ def test_the_neighbours_of_an_image_leave_it_out(
     loop.run(indexed.indexer.upsert("web", copy))
     image = loop.run(indexed.catalog.find(Entry(host.url("seed/2.png")).id))
     assert image is not None
-    results = loop.run(indexed.searcher.by_image(image, limit=3, min_similarity=0.9))
+    results = loop.run(indexed.searcher.search(Query([Term(image=image.id)], limit=3)))
     assert [(hit.image.url, hit.match) for hit in results.hits] == [(copy.url, "copy")]
     assert len(results.below) == 2
 
@@ -51,7 +52,7 @@ def test_an_image_without_a_vector_is_not_found(indexed: Lookalike, loop: Loop) 
 
     loop.run(forget())
     with pytest.raises(NotFound, match="not embedded"):
-        loop.run(indexed.searcher.by_image(image, limit=3, min_similarity=0.9))
+        loop.run(indexed.searcher.search(Query([Term(image=image.id)], limit=3)))
 
 
 def test_pictures_of_the_same_kind_are_no_copies(
@@ -59,7 +60,7 @@ def test_pictures_of_the_same_kind_are_no_copies(
 ) -> None:
     # Mirrored: near for the encoder, but nothing that was only recompressed or resized.
     mirrored = photo(3).transpose(0)
-    search = indexed.searcher.by_picture(encode(mirrored), limit=1, min_similarity=-1)
+    search = indexed.searcher.search(Query([Term(encode(mirrored))], limit=1, min_similarity=-1))
     assert loop.run(search).hits[0].match == "similar"
 
 
@@ -68,7 +69,7 @@ def test_too_many_searches_at_once_are_turned_away_and_the_others_answered(
 ) -> None:
     async def run() -> list[object]:
         searches = [
-            indexed.searcher.by_picture(png(1), limit=1, min_similarity=0.9)
+            indexed.searcher.search(Query([Term(png(1))], limit=1, min_similarity=0.9))
             for _ in range(MOST_SEARCHES + 5)
         ]
         return await asyncio.gather(*searches, return_exceptions=True)
@@ -76,13 +77,13 @@ def test_too_many_searches_at_once_are_turned_away_and_the_others_answered(
     outcomes = loop.run(run())
     assert sum(isinstance(outcome, TooBusy) for outcome in outcomes) == 5
     # And afterwards there is room again.
-    loop.run(indexed.searcher.by_picture(png(1), limit=1, min_similarity=0.9))
+    loop.run(indexed.searcher.search(Query([Term(png(1))], limit=1, min_similarity=0.9)))
 
 
 def test_a_failed_search_gives_its_place_back(indexed: Lookalike, loop: Loop) -> None:
     for _ in range(MOST_SEARCHES + 1):
         with pytest.raises(NotAPicture):
-            loop.run(indexed.searcher.by_picture(b"no picture", limit=1, min_similarity=0.9))
+            loop.run(indexed.searcher.search(Query([Term(b"no picture")], limit=1)))
 
 
 def test_text_finds_pictures_with_an_encoder_that_reads(
@@ -93,8 +94,10 @@ def test_text_finds_pictures_with_an_encoder_that_reads(
     with loop.entered(open_lookalike(reading, announce=lambda _: None)) as lookalike:
         entries = [Entry(host.url(f"seed/{seed}.png")) for seed in range(4)]
         loop.run(lookalike.indexer.upsert_urls(entries))
-        results = loop.run(lookalike.searcher.by_text("a red cat", limit=3, min_similarity=-1))
+        results = loop.run(
+            lookalike.searcher.search(Query([Term(text="a red cat")], limit=3, min_similarity=-1))
+        )
         assert len(results.hits) == 3
         assert [hit.match for hit in results.hits] == [None] * 3
-        similarities = [hit.similarity for hit in results.hits]
+        similarities = [hit.similarity or 0 for hit in results.hits]
         assert similarities == sorted(similarities, reverse=True)

@@ -1,44 +1,63 @@
-// Search without leaving the page: choose, drop or paste a picture, and move the threshold.
+// Search without leaving the page. Each search has an address; the server's page at that address is
+// fetched, and takes the place of what is shown.
 
-const form = document.querySelector("#search");
-const file = form.elements.file;
-const slider = form.elements.min_similarity;
+const WAIT_WHILE_TYPING_MS = 300;
 let running = null;
+let typing = null;
 
-for (const hint of document.querySelectorAll(".with-script")) hint.hidden = false;
+const form = () => document.querySelector("#search");
+const answer = () => document.querySelector("#answer");
 
-async function search(changed) {
-  // What was asked last counts; the other ways to ask are cleared.
-  for (const field of [file, form.elements.url, form.elements.text]) {
-    if (field && changed && field !== changed) field.value = "";
-  }
+// `push` is for a new entry in the history; `only` leaves the form as it is, for those who type.
+async function visit(url, { body, push = true, only = false } = {}) {
+  clearTimeout(typing);
   running?.abort();
   running = new AbortController();
-  const answer = document.querySelector("#answer");
-  answer.setAttribute("aria-busy", "true");
+  answer().setAttribute("aria-busy", "true");
   try {
-    const response = await fetch(form.action, {
-      method: "POST",
-      body: new FormData(form),
+    const response = await fetch(url, {
+      method: body ? "POST" : "GET",
+      body,
       headers: { Accept: "text/html" },
       signal: running.signal,
     });
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    show(page, response);
+    const address = new URL(response.url);
+    if (push) history.pushState(null, "", address.pathname + address.search);
+    else history.replaceState(null, "", address.pathname + address.search);
+    show(page, only);
   } catch (error) {
     if (error.name !== "AbortError") fail("The server does not answer. Is it still running?");
   }
 }
 
-function show(page, response) {
-  const found = page.querySelector("#answer") ?? page.querySelector("main");
-  const answer = document.querySelector("#answer");
-  answer.replaceChildren(...found.childNodes);
-  answer.removeAttribute("aria-busy");
-  const preview = page.querySelector("#preview img");
-  if (preview) document.querySelector("#preview").replaceChildren(preview);
-  if (response.ok) remember();
+function show(page, only) {
+  document.title = page.title;
+  if (only && page.querySelector("#answer")) {
+    const slider = (of) => of.querySelector("#min_similarity")?.closest(".field");
+    slider(document).hidden = slider(page).hidden;
+    answer().replaceWith(document.adoptNode(page.querySelector("#answer")));
+  } else {
+    const place = focused();
+    document.querySelector("main").replaceChildren(...page.querySelector("main").childNodes);
+    if (place) document.querySelector(place)?.focus();
+    ready();
+  }
   apply();
+}
+
+// A selector of what has the focus, so that it has it again when its like is in its place.
+function focused() {
+  const element = document.activeElement;
+  if (!element || element === document.body) return null;
+  if (element.id) return `#${CSS.escape(element.id)}`;
+  if (!element.name) return null;
+  return `[name="${CSS.escape(element.name)}"][value="${CSS.escape(element.value)}"]`;
+}
+
+function ready() {
+  for (const hint of document.querySelectorAll(".with-script")) hint.hidden = false;
+  document.dispatchEvent(new Event("page"));
 }
 
 function fail(sentence) {
@@ -46,33 +65,23 @@ function fail(sentence) {
   box.className = "problem";
   box.role = "alert";
   box.textContent = sentence;
-  const answer = document.querySelector("#answer");
-  answer.replaceChildren(box);
-  answer.removeAttribute("aria-busy");
-}
-
-// A search by address or words can be linked to; one by file cannot.
-function remember() {
-  const asked = new URLSearchParams();
-  for (const name of ["url", "text"]) {
-    const value = form.elements[name]?.value;
-    if (value) asked.set(name, value);
-  }
-  if (asked.size) asked.set("min_similarity", slider.value);
-  history.replaceState(null, "", asked.size ? `/?${asked}` : "/");
+  answer().replaceChildren(box);
+  answer().removeAttribute("aria-busy");
 }
 
 // Puts every result on its side of the threshold; both lists stay in their order.
 function apply() {
+  const slider = document.querySelector("#min_similarity");
+  if (!slider || slider.closest(".field").hidden) return;
   const lowest = Number(slider.value);
   document.querySelector("#lowest").textContent = lowest.toFixed(2);
   const [hits, below] = ["#hits", "#below"].map((id) => document.querySelector(id));
-  if (!hits) return;
+  if (!hits || !document.querySelector("#count")) return;
   const results = [...hits.children, ...below.children];
   hits.replaceChildren(...results.filter((li) => Number(li.dataset.similarity) >= lowest));
   below.replaceChildren(...results.filter((li) => Number(li.dataset.similarity) < lowest));
-  const heading = document.querySelector("#count");
-  heading.textContent = hits.children.length;
+  const more = document.querySelector("#more");
+  document.querySelector("#count").textContent = `${hits.children.length}${more ? "+" : ""}`;
   document.querySelector("#noun").textContent = hits.children.length === 1 ? "picture" : "pictures";
   document.querySelector("#nothing").hidden = hits.children.length > 0;
   document.querySelector("#closest").hidden = below.children.length === 0;
@@ -81,12 +90,12 @@ function apply() {
 function searchFile(files) {
   const chosen = new DataTransfer();
   chosen.items.add(files[0]);
-  file.files = chosen.files;
-  preview();
-  search(file);
+  form().elements.file.files = chosen.files;
+  submitFile();
 }
 
-function preview() {
+function submitFile() {
+  const { file } = form().elements;
   if (!file.files.length) return;
   const image = new Image();
   image.alt = "The picture searched for";
@@ -94,24 +103,104 @@ function preview() {
   image.onload = () => URL.revokeObjectURL(image.src);
   // A format that the browser cannot show gets its preview with the answer.
   image.onerror = () => image.remove();
-  document.querySelector("#preview").replaceChildren(image);
+  const preview = document.querySelector("#preview");
+  preview.hidden = false;
+  preview.replaceChildren(image);
+  visit("/", { body: new FormData(form()) });
 }
 
-form.addEventListener("submit", (event) => {
+function searchUrl(url) {
+  form().elements.url.value = url;
+  form().requestSubmit();
+}
+
+async function showMore(link) {
+  link.textContent = "…";
+  const response = await fetch(link.href, { headers: { Accept: "text/html" } });
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const found = page.querySelector("#hits");
+  if (!response.ok || !found) return location.assign(link.href);
+  const first = found.firstElementChild;
+  const list = document.querySelector("#hits");
+  list.append(...found.children);
+  // The ranks of the second page go on where the first ended.
+  [...list.querySelectorAll(".strength")].forEach((strength, place, all) => {
+    strength.querySelector("span").textContent = place + 1;
+    const meter = strength.querySelector("meter");
+    Object.assign(meter, { max: all.length, value: all.length - place });
+    meter.ariaLabel = `Rank ${place + 1} of ${all.length}`;
+  });
+  const following = page.querySelector("#more");
+  if (following) link.replaceWith(document.adoptNode(following));
+  else link.parentElement.remove();
+  first?.querySelector("a")?.focus({ preventScroll: true });
+  apply();
+}
+
+document.addEventListener("submit", (event) => {
+  if (event.target !== form()) return;
   event.preventDefault();
-  const words = [form.elements.url, form.elements.text].filter((field) => field?.value);
-  if (!words.length && !file.files.length) return file.click();
-  const edited = words.find((field) => field.value !== field.dataset.searched);
-  for (const field of words) field.dataset.searched = field.value;
-  search(edited ?? (file.files.length ? file : words[0]));
+  const fields = form().elements;
+  const asked = ["text", "url", "upload"].some((name) => fields[name].value);
+  const marked = event.submitter?.name || form().querySelector("[name=like], [name=unlike]");
+  if (!asked && !marked && !fields.file.files.length && !form().querySelector(":checked")) {
+    return fields.file.click();
+  }
+  visit("/", { body: new FormData(form(), event.submitter) });
 });
-file.addEventListener("change", () => {
-  if (file.files.length) {
-    preview();
-    search(file);
+
+document.addEventListener("input", (event) => {
+  if (event.target.id === "min_similarity") return apply();
+  if (event.target.id === "url") {
+    // Another picture takes the place of the one before.
+    for (const name of ["upload", "crop"]) form().elements[name].value = "";
+  }
+  if (event.target.id !== "text") return;
+  clearTimeout(typing);
+  typing = setTimeout(() => {
+    const fields = new FormData(form());
+    fields.delete("file");
+    const address = new URLSearchParams([...fields].filter(([, value]) => value));
+    visit(`/?${address}`, { push: false, only: true });
+  }, WAIT_WHILE_TYPING_MS);
+});
+
+document.addEventListener("change", (event) => {
+  if (event.target.id === "file") submitFile();
+  else if (event.target.closest("#filters") || event.target.name === "diversity") {
+    form().requestSubmit();
+  } else if (event.target.id === "min_similarity") {
+    const address = new URL(location);
+    address.searchParams.set("min_similarity", event.target.value);
+    if (location.search) history.replaceState(null, "", address);
   }
 });
-slider.addEventListener("input", apply);
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (link.id === "more") {
+    event.preventDefault();
+    showMore(link);
+  } else if (link.closest("#search") && new URL(link.href).pathname === "/") {
+    event.preventDefault();
+    visit(link.href);
+  }
+});
+
+// The panel asks the server what there is to filter by when it is opened for the first time.
+document.addEventListener(
+  "toggle",
+  (event) => {
+    const link = document.querySelector("#open-filters");
+    if (event.target.id === "filters" && event.target.open && link) {
+      visit(link.href, { push: false });
+    }
+  },
+  true,
+);
+
+addEventListener("popstate", () => visit(location.href, { push: false }));
 
 document.addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) {
@@ -119,10 +208,7 @@ document.addEventListener("paste", (event) => {
     return searchFile(event.clipboardData.files);
   }
   const text = event.clipboardData.getData("text").trim();
-  if (!event.target.matches("input, textarea") && /^https?:\/\/\S+$/.test(text)) {
-    form.elements.url.value = text;
-    search(form.elements.url);
-  }
+  if (!event.target.matches?.("input, textarea") && /^https?:\/\/\S+$/.test(text)) searchUrl(text);
 });
 
 let inside = 0;
@@ -135,10 +221,8 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("dropping");
   if (event.dataTransfer.files.length) return searchFile(event.dataTransfer.files);
   const url = event.dataTransfer.getData("text/uri-list").split("\n")[0];
-  if (url) {
-    form.elements.url.value = url;
-    search(form.elements.url);
-  }
+  if (url) searchUrl(url);
 });
 
+ready();
 apply();

@@ -143,12 +143,12 @@ async def nearest(
     if wanted:
         rows, passing = await _estimate(session, table, wanted)
         if passing**2 <= ROWS_PER_CANDIDATE * limit * rows:
-            return await _exact(session, query, distance, limit)
+            return await _exact(session, query, limit)
         candidates = limit * rows / passing
     await session.execute(*_scan_settings(limit, candidates, narrowed=bool(wanted or beyond)))
     found = (await session.execute(query.order_by(distance).limit(limit))).all()
     if wanted and len(found) < limit:
-        return await _exact(session, query, distance, limit)
+        return await _exact(session, query, limit)
     # The scan's order is nearly that of the distances (pgvector's relaxed order).
     return sorted(found, key=lambda row: row.distance)
 
@@ -191,12 +191,12 @@ async def _estimate(
     return max(passing, await table_rows(session, table)), passing
 
 
-async def _exact(
-    session: AsyncSession, query: Select[Any], distance: Untyped, limit: int
-) -> list[Untyped]:
-    # The sum keeps the HNSW index out of the plan; the rest is for the planner, who may take any
-    # index of the filters' columns.
-    return list((await session.execute(query.order_by(distance + 0.0).limit(limit))).all())
+async def _exact(session: AsyncSession, query: Select[Any], limit: int) -> list[Untyped]:
+    # OFFSET 0 keeps the outer query's order, and with it the HNSW index, out of the inner plan; the
+    # rest is for the planner, who may take any index of the filters' columns.
+    rows = query.offset(0).subquery()
+    ordered = select(rows).order_by(rows.c.distance).limit(limit)
+    return list((await session.execute(ordered)).all())
 
 
 def _behind(table: Table, distance: Untyped, beyond: Beyond | None) -> list[ColumnElement[bool]]:

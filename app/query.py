@@ -21,7 +21,7 @@ SHORTEST = 1e-3
 
 MOST_TERMS = 50
 
-_OPERATOR = re.compile(r"(?:^|\s)([+-])\s+")
+_OPERATOR = re.compile(r"(?:^|\s)([+-])(?=\s)")
 _WEIGHT = re.compile(r"(\d+(?:\.\d+)?|\.\d+):\s*(?=\S)")
 _WEB = re.compile(r"https?://\S+", re.IGNORECASE)
 

@@ -30,7 +30,7 @@ from app.commands import (
     show_new_job,
 )
 from app.health import stats_document
-from app.job_items import Progress
+from app.items import Progress
 from app.lookalike import load_encoder, open_lookalike, use_encoder
 from app.problems import InvalidRequest, Problem
 from app.search_schemas import FilterRequest, SearchRequest
@@ -250,6 +250,24 @@ def refresh(older_than: float | None, as_json: bool) -> None:
         before = None if older_than is None else datetime.now(UTC) - timedelta(days=older_than)
         async with opened() as lookalike:
             job_id = await lookalike.jobs.refresh(Selection(checked_before=before))
+            return await lookalike.job_items.find(job_id)
+
+    show_new_job(asyncio.run(run()), as_json=as_json)
+
+
+@cli.command()
+@json_option
+def caption(as_json: bool) -> None:
+    """Make a job in which CAPTION_MODEL describes the pictures that no one has described."""
+
+    async def run() -> Progress:
+        settings = read_settings()
+        if not settings.caption_model:
+            raise click.UsageError("There is no caption model: set CAPTION_MODEL.")
+        async with open_lookalike(settings, announce=say) as lookalike:
+            job_id = await lookalike.jobs.caption()
+            if job_id is None:
+                raise click.UsageError("Every picture has a description, or waits for one.")
             return await lookalike.job_items.find(job_id)
 
     show_new_job(asyncio.run(run()), as_json=as_json)

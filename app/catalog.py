@@ -150,13 +150,15 @@ class Selection:
     """Which images are meant: those that fulfil every condition given.
 
     `text` is part of the URL, the title, the description or a tag; `gone` tells whether the URL's
-    server said that there is nothing any more; `checked_before` is when it was last asked.
+    server said that there is nothing any more; `checked_before` is when it was last asked;
+    `undescribed` images have no description.
     """
 
     ids: Sequence[UUID] = ()
     text: str = ""
     gone: bool | None = None
     checked_before: datetime | None = None
+    undescribed: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.conditions)
@@ -178,6 +180,8 @@ class Selection:
             )
         if self.checked_before is not None:
             wanted.append(IMAGES.c.checked_at < self.checked_before)
+        if self.undescribed:
+            wanted.append(IMAGES.c.description == "")
         return wanted
 
 

@@ -15,7 +15,7 @@ from app.download import Fetcher
 from app.files import exists
 from app.index_api import job_document
 from app.indexing import Indexer, Outcome
-from app.job_items import NewItem, Progress
+from app.items import NewItem, Progress
 from app.lookalike import Lookalike, open_lookalike
 from app.pictures import SUFFIXES
 from app.query import Term, read_terms
@@ -81,6 +81,9 @@ async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool)
             if not as_json:
                 show_counts(counts)
         await _prune(lookalike, sources, prune=prune)
+        captions = await lookalike.jobs.caption()
+        if captions is not None:
+            say(f"Job {captions} describes them: a server or `lookalike worker` does it.")
     return counts
 
 

@@ -31,24 +31,20 @@ class FacetCounts:
 
 
 async def facet_counts(session: AsyncSession, table: Table, filters: Filters) -> FacetCounts:
-    """Count the images that pass the filters."""
-    wanted = conditions(table, filters)
-    passing = await estimated_rows(session, table, wanted)
+    """Count the images that pass the filters.
+
+    Of a kind of which one is enough, the values are counted as if none were chosen, so that another
+    can be added.
+    """
+    passing = await estimated_rows(session, table, conditions(table, filters))
     rows = await table_rows(session, table)
     approximate = min(passing, rows) > MOST_COUNTED
     share = MOST_COUNTED / rows if approximate else 1.0
     source: Any = table.tablesample(func.system(100 * share)) if approximate else table
-    counted = conditions(source, filters)
-    each = select(func.unnest(source.c.labels).label("label")).where(*counted).subquery()
-    number = func.count().label("number")
-    kind = func.split_part(each.c.label, ":", 1)
-    place = func.row_number().over(partition_by=kind, order_by=(number.desc(), each.c.label))
-    by_label = select(each.c.label, number, place.label("place")).group_by(each.c.label).subquery()
-    best = select(by_label.c.label, by_label.c.number).where(by_label.c.place <= VALUES_PER_KIND)
-    values: dict[str, dict[str, int]] = {}
-    for row in await session.execute(best.order_by(by_label.c.place)):
-        name, _, value = row.label.partition(":")
-        values.setdefault(name, {})[value] = round(row.number / share)
+    counts = await _by_label(session, source, filters)
+    for kind in filters.any_of:
+        others = await _by_label(session, source, filters.without(kind))
+        counts[kind] = others.get(kind, {})
     totals = (
         await session.execute(
             select(
@@ -58,13 +54,35 @@ async def facet_counts(session: AsyncSession, table: Table, filters: Filters) ->
                 func.count(source.c.latitude).label("located"),
             )
             .select_from(source)
-            .where(*counted)
+            .where(*conditions(source, filters))
         )
     ).one()
     return FacetCounts(
         total=round(totals.total / share),
         approximate=approximate,
-        values=values,
+        values={
+            kind: {value: round(number / share) for value, number in values.items()}
+            for kind, values in counts.items()
+        },
         taken=(totals.first, totals.last) if totals.first else None,
         located=round(totals.located / share),
     )
+
+
+async def _by_label(
+    session: AsyncSession, source: Any, filters: Filters
+) -> dict[str, dict[str, int]]:
+    """Return the most frequent values of each kind, with their numbers."""
+    each = select(func.unnest(source.c.labels).label("label"))
+    label = each.where(*conditions(source, filters)).subquery().c.label
+    number = func.count().label("number")
+    place = func.row_number().over(
+        partition_by=func.split_part(label, ":", 1), order_by=(number.desc(), label)
+    )
+    counted = select(label, number, place.label("place")).group_by(label).subquery()
+    best = select(counted).where(counted.c.place <= VALUES_PER_KIND).order_by(counted.c.place)
+    found: dict[str, dict[str, int]] = {}
+    for row in await session.execute(best):
+        kind, _, value = row.label.partition(":")
+        found.setdefault(kind, {})[value] = row.number
+    return found

@@ -6,7 +6,7 @@ one array per image under one index. What has an order (size, time, place) has a
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -19,6 +19,15 @@ Value = str | int | float | bool
 # Sides that differ by less than this make a square.
 SQUARE = 0.05
 LONGEST_LABEL = 300
+
+ANY_OF = {
+    "format": "formats",
+    "orientation": "orientations",
+    "colour": "colours",
+    "host": "hosts",
+    "camera": "cameras",
+}
+"""The kinds of label of which one is enough, and the field of `Filters` for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +67,14 @@ class Filters:
         return any(getattr(self, f.name) not in (None, (), [], {}) for f in fields(self))
 
     @property
-    def any_of(self) -> list[list[str]]:
-        """Groups of labels of which an image must have one each."""
-        groups = (
-            ("format", self.formats),
-            ("orientation", self.orientations),
-            ("colour", self.colours),
-            ("host", self.hosts),
-            ("camera", self.cameras),
-        )
-        return [[label(kind, value) for value in values] for kind, values in groups if values]
+    def any_of(self) -> dict[str, list[str]]:
+        """By kind, labels of which an image must have one."""
+        chosen = {kind: getattr(self, name) for kind, name in ANY_OF.items()}
+        return {kind: [label(kind, v) for v in values] for kind, values in chosen.items() if values}
+
+    def without(self, kind: str) -> "Filters":
+        """Return the filters without the labels of a kind of which one is enough."""
+        return replace(self, **{ANY_OF[kind]: ()})
 
     @property
     def all_of(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
+from dataclasses import replace
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast, get_args
 
@@ -19,10 +20,10 @@ from app.api import (
     respond,
     selection_of,
 )
-from app.catalog import Entry
+from app.catalog import Entry, Selection
 from app.indexing import Outcome, gather
-from app.job_items import Item, NewItem, Progress, State
-from app.problems import NoPicture
+from app.items import Item, NewItem, Progress, State
+from app.problems import InvalidRequest, NoPicture
 from app.sources import MEDIA_TYPES, Kind, read_list
 
 # What of a list is kept in memory before it goes to a temporary file.
@@ -43,6 +44,7 @@ async def upsert(request: Request) -> Response:
         items = [NewItem("web", entry) for entry in entries]
         return await accepted(request, await parts(request).jobs.create(urls_title(items), items))
     outcomes = await parts(request).indexer.upsert_urls(entries)
+    await describe_indexed(request, outcomes)
     return respond(schemas.UpsertResponse(results=[outcome_document(o) for o in outcomes]))
 
 
@@ -53,6 +55,7 @@ async def upload_images(request: Request) -> Response:
         if _prefers_async(request) or "job" in request.query_params:
             return await _upload_to_job(request, files)
         outcomes = await _index_uploads(request, files)
+    await describe_indexed(request, outcomes)
     return respond(schemas.UpsertResponse(results=[outcome_document(o) for o in outcomes]))
 
 
@@ -61,6 +64,25 @@ async def refresh(request: Request) -> Response:
     wanted = parse(schemas.SelectionRequest, dict(request.query_params))
     job_id = await parts(request).jobs.refresh(selection_of(wanted))
     return await accepted(request, job_id)
+
+
+async def caption(request: Request) -> Response:
+    """Make a job that describes the pictures of a selection that no one has described."""
+    wanted = parse(schemas.SelectionRequest, dict(request.query_params))
+    if not parts(request).settings.caption_model:
+        raise InvalidRequest("There is no caption model: set CAPTION_MODEL.")
+    selection = replace(selection_of(wanted), undescribed=True)
+    job_id = await parts(request).jobs.caption(selection)
+    if job_id is None:
+        raise InvalidRequest("Every picture of the selection has a description, or waits for one.")
+    return await accepted(request, job_id)
+
+
+async def describe_indexed(request: Request, outcomes: Sequence[Outcome]) -> None:
+    """Let what was indexed just now be described, if a model is named for it."""
+    ids = [o.id for o in outcomes if o.id and o.status in ("indexed", "updated")]
+    if ids:
+        await parts(request).jobs.caption(Selection(ids=ids, undescribed=True))
 
 
 async def list_jobs(request: Request) -> Response:

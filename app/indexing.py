@@ -14,7 +14,8 @@ from app.database import Database
 from app.download import Fetcher
 from app.encoder import Encoder, Vector
 from app.files import file_title, read_file
-from app.job_items import Ended, Item, JobItems, NewItem, Source
+from app.items import Ended, Item, NewItem, Source
+from app.job_items import JobItems
 from app.media import Media
 from app.pictures import Decoder, Picture
 from app.problems import NotFound, PictureTooLarge, Problem, Unavailable, UrlNotFound
@@ -166,10 +167,11 @@ class Indexer:
             raise NotFound("The file has changed since it was indexed.")
         return data
 
-    async def describe(self, image: Image, entry: Entry) -> None:
+    async def describe(self, image: Image, entry: Entry, *, item: Item | None = None) -> Status:
         """Change what is said of an image; None in the entry leaves it as it is."""
         async with self._lock(image.id):
-            await self._keep(entry, image, Validators(image.etag, image.last_modified), None)
+            validators = Validators(image.etag, image.last_modified)
+            return await self._keep(entry, image, validators, item)
 
     async def delete_all(self, selection: Selection) -> int:
         """Take every image of a selection out of the index; return how many there were."""

@@ -1,10 +1,8 @@
 """The tables of jobs and their items: what is to be indexed, and how each item ended."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
-from uuid import UUID
+from typing import Any
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
@@ -29,15 +27,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.catalog import Entry, Selection
 from app.database import Database, copy_rows
+from app.items import Ended, Item, NewItem, Progress, Source, State
 from app.problems import NotFound
 from app.tables import COUNTS, IMAGES, ITEMS, JOBS
-
-Source = Literal["web", "refresh", "upload", "file"]
-State = Literal["waiting", "indexed", "updated", "unchanged", "failed", "cancelled"]
 
 # A chunk is one task of the queue: enough items that the queue costs little beside them, and few
 # enough that a worker that dies takes little with it.
 CHUNK = 64
+# Any number serves, as long as nothing else in this database takes the same one.
+CAPTION_LOCK = 0x10_0CA11CF
 # The rate of a job is measured over this many seconds.
 RATE_WINDOW_S = 20
 
@@ -54,93 +52,6 @@ _COPIED = {
     "reason": "text",
     "ended_at": "timestamptz",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class NewItem:
-    """A picture to index and where its bytes are: on the web, among the uploads, or in a file.
-
-    A `refresh` asks the web only whether a picture of the index has changed.
-
-    With a `reason`, it has failed before it could wait.
-    """
-
-    source: Source
-    entry: Entry
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One picture of a job."""
-
-    job_id: int
-    position: int
-    source: Source
-    entry: Entry
-    state: State = "waiting"
-    reason: str | None = None
-    tries: int = 0
-
-    @property
-    def image_id(self) -> UUID | None:
-        """The image that the item became, if it did."""
-        return self.entry.id if self.state in ("indexed", "updated", "unchanged") else None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How an item ended."""
-
-    job_id: int
-    position: int
-    state: State
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A job in numbers; `rate` is pictures per second over the last seconds.
-
-    Of the items that wait, `postponed` have failed and wait for their next try.
-    """
-
-    id: int
-    title: str
-    created_at: datetime
-    cancelled_at: datetime | None
-    counts: dict[State, int]
-    rate: float
-    postponed: int
-    recent: list[Item]
-
-    @property
-    def total(self) -> int:
-        """The number of items."""
-        return sum(self.counts.values())
-
-    @property
-    def waiting(self) -> int:
-        """The number of items that have not ended."""
-        return self.counts.get("waiting", 0)
-
-    @property
-    def ended(self) -> int:
-        """The number of items that have ended, one way or another."""
-        return self.total - self.waiting
-
-    @property
-    def state(self) -> Literal["running", "cancelled", "done"]:
-        """Whether there is still something to do."""
-        if self.waiting:
-            return "running"
-        return "cancelled" if self.cancelled_at else "done"
-
-    @property
-    def eta_s(self) -> float | None:
-        """The seconds until all have been tried, at the present rate, if it moves."""
-        untried = self.waiting - self.postponed
-        return untried / self.rate if self.rate and untried > 0 else None
 
 
 class JobItems:
@@ -166,16 +77,41 @@ class JobItems:
         await copy_rows(connection, "job_items", _COPIED, rows)
         return range(first // CHUNK, (first + len(items) - 1) // CHUNK + 1)
 
-    async def append_refresh(
-        self, connection: AsyncConnection, job_id: int, selection: Selection
+    async def append_images(
+        self,
+        connection: AsyncConnection,
+        job_id: int,
+        source: Source,
+        selection: Selection,
+        *,
+        of_job: int | None = None,
     ) -> Sequence[int]:
-        """Add those of the images that are on the web to a new job; return their chunks."""
+        """Add images of the index to a new job; return their chunks.
+
+        A `refresh` is for those on the web only, a `caption` for those that do not wait for one.
+        `of_job` means those that this job has indexed.
+        """
+        wanted = selection.conditions
+        if source == "refresh":
+            wanted.append(IMAGES.c.url.regexp_match("^https?:"))
+        if source == "caption":
+            # Two jobs that end together would otherwise ask for the same captions.
+            await connection.execute(select(func.pg_advisory_xact_lock(CAPTION_LOCK)))
+            waiting = select(ITEMS.c.url).where(
+                ITEMS.c.source == "caption", ITEMS.c.state == "waiting"
+            )
+            wanted.append(IMAGES.c.url.not_in(waiting))
+        if of_job is not None:
+            done = select(ITEMS.c.url).where(
+                ITEMS.c.job_id == of_job, ITEMS.c.state.in_(["indexed", "updated"])
+            )
+            wanted.append(IMAGES.c.url.in_(done))
         images = select(
             literal(job_id),
             func.row_number().over(order_by=IMAGES.c.id) - 1,
-            literal("refresh"),
+            literal(source),
             IMAGES.c.url,
-        ).where(IMAGES.c.url.regexp_match("^https?:"), *selection.conditions)
+        ).where(*wanted)
         names = ["job_id", "position", "source", "url"]
         await connection.execute(insert(ITEMS).from_select(names, images))
         return range(-(-await self._total(connection, job_id) // CHUNK))
@@ -247,7 +183,9 @@ class JobItems:
 
     async def reopen(self, connection: AsyncConnection, job_id: int) -> list[int]:
         """Let the failed and the cancelled items wait again; return the chunks they are in."""
-        await connection.execute(update(JOBS).values(cancelled_at=None).where(JOBS.c.id == job_id))
+        await connection.execute(
+            update(JOBS).values(cancelled_at=None, tokens=0).where(JOBS.c.id == job_id)
+        )
         statement = (
             update(ITEMS)
             .values(state="waiting", reason=None, tries=0, not_before=None, ended_at=None)
@@ -256,6 +194,28 @@ class JobItems:
         )
         positions = await connection.scalars(statement)
         return sorted({position // CHUNK for position in positions})
+
+    async def source(self, connection: AsyncConnection, job_id: int) -> Source | None:
+        """Return where the first of a job's items comes from."""
+        query = select(ITEMS.c.source).where(ITEMS.c.job_id == job_id, ITEMS.c.position == 0)
+        return await connection.scalar(query)
+
+    async def waits(self, job_id: int) -> bool:
+        """Return whether any of a job's items has not ended."""
+        query = select(ITEMS.c.position).where(ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting")
+        async with self._database.begin() as connection:
+            return await connection.scalar(query.limit(1)) is not None
+
+    async def tokens(self, job_id: int) -> int:
+        """Return the tokens that a job's captions took."""
+        async with self._database.begin() as connection:
+            return await connection.scalar(select(JOBS.c.tokens).where(JOBS.c.id == job_id)) or 0
+
+    async def add_tokens(self, job_id: int, number: int) -> None:
+        """Count tokens that a caption took."""
+        statement = update(JOBS).values(tokens=JOBS.c.tokens + number).where(JOBS.c.id == job_id)
+        async with self._database.begin() as connection:
+            await connection.execute(statement)
 
     async def cancel(self, job_id: int) -> None:
         """End every waiting item as cancelled."""
@@ -278,7 +238,11 @@ class JobItems:
     async def delete(self, job_id: int) -> None:
         """Forget a job."""
         async with self._database.begin() as connection:
-            await connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
+            await self.forget(connection, job_id)
+
+    async def forget(self, connection: AsyncConnection, job_id: int) -> None:
+        """Forget a job as part of the caller's transaction."""
+        await connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
 
     async def find(self, job_id: int) -> Progress:
         """Return how far a job is; raises `NotFound`."""

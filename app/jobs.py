@@ -21,16 +21,21 @@ from procrastinate.jobs import Job
 from psycopg_pool import PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.captions import Captioner
 from app.catalog import Selection
 from app.database import CONNECT_TIMEOUT_S, Database, driver_connection
 from app.indexing import Indexer, gather
-from app.job_items import CHUNK, Item, JobItems, NewItem, Progress
-from app.problems import DatabaseUnavailable, Problem
+from app.items import Item, NewItem, Progress
+from app.job_items import CHUNK, JobItems
+from app.problems import CaptionProblem, DatabaseUnavailable, NotFound, Problem
 
 logger = logging.getLogger(__name__)
 
 QUEUE = "lookalike"
 INDEX_CHUNK = "index_chunk"
+# One chunk of captions runs at a time, so that they leave room for indexing.
+CAPTIONS = "captions"
+UNDESCRIBED = Selection(undescribed=True)
 # Enough that slow hosts in some chunks leave others to keep the encoder busy.
 CHUNKS_AT_ONCE = 8
 MOST_TRIES = 5
@@ -59,12 +64,14 @@ class Jobs:
         database: Database,
         job_items: JobItems,
         indexer: Indexer,
+        captioner: Captioner,
         retry_s: float,
         worker_timeout_s: float,
     ) -> None:
         self._database = database
         self._items = job_items
         self._indexer = indexer
+        self._captioner = captioner
         self._retry_s = retry_s
         self._worker_timeout_s = worker_timeout_s
         self._queue = _queue(database.url, self._index_chunk)
@@ -99,9 +106,28 @@ class Jobs:
         """Make a job that asks the web whether images have changed or gone; return its id."""
         async with self._database.begin() as connection:
             job_id = await self._items.create(connection, "Refresh")
-            chunks = await self._items.append_refresh(connection, job_id, selection)
+            chunks = await self._items.append_images(connection, job_id, "refresh", selection)
             await self._defer(connection, job_id, chunks)
         return job_id
+
+    async def caption(
+        self, selection: Selection = UNDESCRIBED, *, of_job: int | None = None
+    ) -> int | None:
+        """Make a job that describes the images that no one has described; return its id.
+
+        None if there are none, or no model is named that could.
+        """
+        if not self._captioner.is_on:
+            return None
+        async with self._database.begin() as connection:
+            job_id = await self._items.create(connection, "Captions")
+            chunks = await self._items.append_images(
+                connection, job_id, "caption", selection, of_job=of_job
+            )
+            await self._defer(connection, job_id, chunks)
+            if not chunks:
+                await self._items.forget(connection, job_id)
+        return job_id if chunks else None
 
     async def retry(self, job_id: int) -> None:
         """Try the failed and the cancelled items of a job again."""
@@ -207,10 +233,11 @@ class Jobs:
         not wait for a long one; and no chunk is worked on twice at once.
         """
         driver = await driver_connection(connection)
+        captions = await self._items.source(connection, job_id) == "caption"
         for chunk in chunks:
             task = self._queue.tasks[INDEX_CHUNK].configure(
                 connection=driver,
-                lock=f"{job_id}:{chunk}",
+                lock=CAPTIONS if captions else f"{job_id}:{chunk}",
                 priority=-min(chunk, 1_000_000),
                 schedule_at=at,
             )
@@ -234,6 +261,7 @@ class Jobs:
                 return
             later = await self._items.next_due(job_id, chunk)
             if later is None:
+                await self._caption_if_done(job_id)
                 return
             wait_s = (later - datetime.now(UTC)).total_seconds()
             if wait_s > SHORT_WAIT_S:
@@ -241,6 +269,11 @@ class Jobs:
                     await self._defer(connection, job_id, [chunk], later)
                 return
             await asyncio.sleep(max(0, wait_s))
+
+    async def _caption_if_done(self, job_id: int) -> None:
+        """When a job has ended, let what it indexed be described, as a job of its own."""
+        if self._captioner.is_on and not await self._items.waits(job_id):
+            await self.caption(of_job=job_id)
 
     async def _index_unless_cancelled(self, job_id: int, items: Sequence[Item]) -> bool:
         work = asyncio.create_task(gather([self._index(item) for item in items]))
@@ -257,10 +290,15 @@ class Jobs:
 
     async def _index(self, item: Item) -> None:
         try:
-            outcome = await self._indexer.upsert(item.source, item.entry, item=item)
+            if item.source == "caption":
+                outcome = await self._captioner.caption(item)
+            else:
+                outcome = await self._indexer.upsert(item.source, item.entry, item=item)
             problem = outcome.problem
         except DatabaseUnavailable:
             raise
+        except (CaptionProblem, NotFound) as exc:
+            problem = exc
         except Exception:
             logger.exception("indexing %s", item.entry.url)
             problem = Problem()

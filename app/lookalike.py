@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from app.archive import Archive
+from app.captions import Captioner
 from app.catalog import Catalog
 from app.clip import ClipModel
 from app.database import Database, open_database
@@ -95,6 +96,10 @@ async def open_lookalike(
             media=Media(settings.media_url or str(settings.data_dir / "media")),
             max_bytes=settings.max_upload_bytes,
         )
+        captioner = Captioner(
+            settings=settings, catalog=catalog, indexer=indexer, job_items=job_items
+        )
+        stack.push_async_callback(captioner.close)
         lookalike = Lookalike(
             settings=settings,
             database=database,
@@ -109,6 +114,7 @@ async def open_lookalike(
                 database=database,
                 job_items=job_items,
                 indexer=indexer,
+                captioner=captioner,
                 retry_s=settings.retry_s,
                 worker_timeout_s=settings.worker_timeout_s,
             ),

@@ -101,7 +101,7 @@ def conditions(table: Table, filters: Filters) -> list[ColumnElement[bool]]:
     """Return filters as SQL; every value is a bound parameter."""
     c = table.c
     wanted: list[ColumnElement[bool]] = [
-        c.labels.op("&&")(cast(group, ARRAY(Text))) for group in filters.any_of
+        c.labels.op("&&")(cast(group, ARRAY(Text))) for group in filters.any_of.values()
     ]
     if filters.all_of:
         wanted.append(c.labels.op("@>")(cast(filters.all_of, ARRAY(Text))))

@@ -163,6 +163,17 @@ OPERATIONS = [
         writes=True,
     ),
     Operation(
+        "post",
+        "/api/captions",
+        "Make a job in which CAPTION_MODEL describes the pictures of a selection that no one has "
+        "described.",
+        answer=schemas.JobDocument,
+        query=schemas.SelectionRequest,
+        status=202,
+        failures=(422, 503),
+        writes=True,
+    ),
+    Operation(
         "get",
         "/api/duplicates",
         "List groups of images that show the same picture: the same bytes, or altered copies. An "

@@ -19,7 +19,7 @@ from app.api import (
 )
 from app.catalog import Entry, Selection
 from app.index_api import event_stream, find_job, keep_uploads, urls_title
-from app.job_items import Item, NewItem, Progress
+from app.items import Item, NewItem, Progress
 from app.problems import (
     InvalidRequest,
     NoPicture,

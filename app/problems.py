@@ -29,6 +29,10 @@
     │   ├── TooManyRedirects
     │   ├── FetchTimedOut
     │   └── FetchFailed
+    ├── CaptionProblem          no title and description for this picture
+    │   ├── CaptionFailed
+    │   ├── CaptionRefused
+    │   └── CaptionBudgetSpent
     └── Unavailable
         ├── DatabaseUnavailable
         └── TooBusy
@@ -225,6 +229,26 @@ class FetchFailed(FetchProblem):
     """The URL's server could not be reached, or is in trouble."""
 
     may_pass = True
+
+
+class CaptionProblem(Problem):
+    """The caption model gave no title and description."""
+
+    status = 502
+
+
+class CaptionFailed(CaptionProblem):
+    """The caption model failed."""
+
+    may_pass = True
+
+
+class CaptionRefused(CaptionProblem):
+    """The caption model's server refuses the request."""
+
+
+class CaptionBudgetSpent(CaptionProblem):
+    """The job has used up CAPTION_TOKENS; to try again gives it as many once more."""
 
 
 class Unavailable(Problem):

@@ -48,8 +48,8 @@ class Query:
     """A search: `terms` together, moved towards images that are `like` it and away from others.
 
     `min_similarity` is the lowest cosine of a result; if None, what is usual for copies is asked of
-    a single picture, and nothing of any other query. `diversity` from 0 to 1 trades likeness for
-    results that differ from each other (see `Searcher`).
+    a single whole picture, and nothing of any other query. `diversity` from 0 to 1 trades likeness
+    for results that differ from each other (see `ImageVectorStore.diverse`).
     """
 
     terms: Sequence[Term] = ()

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from app.job_items import State
+from app.items import State
 
 MOST_IMAGES_PER_REQUEST = 1000
 

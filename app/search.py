@@ -146,7 +146,7 @@ class Searcher:
         only = query.only_picture
         whole = only is not None and only.crop is None and only.weight > 0
         lowest = query.min_similarity
-        if lowest is None and only is not None and only.weight > 0:
+        if lowest is None and whole:
             lowest = self._min_similarity
         asked = Asked(
             vector=None if vector is None else vector.astype(np.float16).tobytes(),

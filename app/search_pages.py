@@ -76,8 +76,8 @@ class Shown:
 
     @property
     def is_ranked(self) -> bool:
-        """Whether results are ranked only, because the query is more than one picture."""
-        return any(self.values(name) for name in ("text", "like", "unlike"))
+        """Whether results are ranked only, because the query is not one whole picture."""
+        return any(self.values(name) for name in ("text", "like", "unlike", "crop"))
 
 
 async def search_form(request: Request) -> Response:
@@ -108,7 +108,7 @@ async def search_page(request: Request) -> Response:
         asked = [
             (name, value)
             for name, value in shown.fields
-            # The page's slider is for single pictures.
+            # The page's slider is for single whole pictures.
             if name != "panel" and not (name == "min_similarity" and shown.is_ranked)
         ]
         wanted = parse(SearchRequest, search_fields(asked))

@@ -147,7 +147,7 @@ class SearchRequest(FilterRequest):
         ge=-1,
         le=1,
         description="The lowest cosine similarity of a result. If left out: the server's "
-        "MIN_SIMILARITY for a single picture, none for any other query.",
+        "MIN_SIMILARITY for a single whole picture, none for any other query.",
     )
     limit: int | None = Field(
         None, ge=1, description="Most results; the server's TOP_K if left out."

@@ -86,6 +86,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/api/images/{id:uuid}", api.describe_image, methods=["PATCH"], middleware=writes),
         Route("/api/images/{id:uuid}", api.delete_image, methods=["DELETE"], middleware=writes),
         Route("/api/refresh", index_api.refresh, methods=["POST"], middleware=writes),
+        Route("/api/captions", index_api.caption, methods=["POST"], middleware=writes),
         Route("/api/jobs", index_api.list_jobs),
         Route("/api/jobs/{id:int}", index_api.show_job),
         Route("/api/jobs/{id:int}", index_api.delete_job, methods=["DELETE"], middleware=writes),

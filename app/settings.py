@@ -67,6 +67,21 @@ class Settings(BaseSettings):
         2, gt=0, description="Wait before a failed fetch of a job is tried again; then doubled."
     )
 
+    caption_model: str | None = Field(
+        None,
+        description="A vision model that writes titles and descriptions. Without one, no picture "
+        "leaves this machine.",
+    )
+    caption_url: str = Field(
+        "http://localhost:11434/v1",
+        description="The model's server, which speaks OpenAI's chat protocol (Ollama, vLLM, …).",
+    )
+    caption_key: SecretStr | None = Field(None, description="The key for that server.")
+    caption_rate: float = Field(60, gt=0, description="Most captions per minute.")
+    caption_tokens: int = Field(
+        1_000_000, gt=0, description="Most tokens that one caption job may use."
+    )
+
     @field_validator("api_keys", "fetch_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -98,6 +113,6 @@ def read_settings(**overrides: object) -> Settings:
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_context=False)[0]
         name = str(first["loc"][0]).upper()
-        secret = name in {"DATABASE_URL", "POSTGRES_URL", "API_KEYS"}
+        secret = name in {"DATABASE_URL", "POSTGRES_URL", "API_KEYS", "CAPTION_KEY"}
         given = "" if secret else f" (given: {first['input']!r})"
         raise WrongSetting(f"{name}: {first['msg']}{given}") from exc

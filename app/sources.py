@@ -22,7 +22,7 @@ from defusedxml import ElementTree
 from app.catalog import Entry
 from app.files import find_files
 from app.filters import Value
-from app.job_items import NewItem
+from app.items import NewItem
 from app.problems import InvalidRequest, NotFound
 
 Kind = Literal["text", "csv", "tsv", "jsonl", "sitemap"]

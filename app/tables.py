@@ -71,6 +71,7 @@ JOBS = Table(
     Column("title", Text),
     Column("created_at", DateTime(timezone=True)),
     Column("cancelled_at", DateTime(timezone=True)),
+    Column("tokens", BigInteger),
 )
 
 ITEMS = Table(

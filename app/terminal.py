@@ -21,7 +21,7 @@ from app.encoder import Encoder
 from app.hits import Hit
 from app.index_api import job_document, outcome_document
 from app.indexing import Outcome
-from app.job_items import Progress as JobProgress
+from app.items import Progress as JobProgress
 from app.search import Results
 
 out = Console(highlight=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from llama_index.vector_stores.postgres import PGVectorStore
 
 from app.catalog import Entry
 from app.database import open_database
-from app.job_items import NewItem
+from app.items import NewItem
 from app.lookalike import Lookalike, open_lookalike
 from app.pictures import decode
 from app.settings import Settings, read_settings

@@ -21,26 +21,33 @@ from app.settings import Settings, read_settings
 # Photos and scans of a fair size; the rest of what the wheels carry are test patterns and second
 # views of the same thing (gravel is so like grass that the built-in encoder takes it for a copy).
 SAMPLES = {
-    "skimage/data": (
-        "astronaut.png",
-        "brick.png",
-        "camera.png",
-        "chelsea.png",
-        "coffee.png",
-        "coins.png",
-        "color.png",
-        "grass.png",
-        "horse.png",
-        "hubble_deep_field.jpg",
-        "ihc.png",
-        "moon.png",
-        "motorcycle_left.png",
-        "page.png",
-        "retina.jpg",
-        "rocket.jpg",
-        "text.png",
-    ),
-    "sklearn/datasets/images": ("china.jpg", "flower.jpg"),
+    "skimage/data": {
+        "astronaut.png": (
+            "An astronaut",
+            "A woman in an orange suit before a flag",
+            "person space",
+        ),
+        "brick.png": ("A brick wall", "", "texture"),
+        "camera.png": ("A man with a camera", "A photographer on a lawn", "person"),
+        "chelsea.png": ("Chelsea the cat", "A ginger cat from near by", "animal"),
+        "coffee.png": ("A cup of coffee", "With a spoon on a wooden table", "food"),
+        "coins.png": ("Old coins", "Greek coins in rows", "things"),
+        "color.png": ("Colours", "", "drawing"),
+        "grass.png": ("Grass", "", "texture"),
+        "horse.png": ("A horse", "The outline of a horse", "animal drawing"),
+        "hubble_deep_field.jpg": ("The deep field", "Galaxies seen from orbit", "space"),
+        "ihc.png": ("Stained tissue", "Under a microscope", "medicine"),
+        "moon.png": ("The moon", "Craters on its surface", "space"),
+        "motorcycle_left.png": ("A motorcycle", "In a garage", "things"),
+        "page.png": ("A page of a book", "", "text"),
+        "retina.jpg": ("A retina", "The back of an eye", "medicine"),
+        "rocket.jpg": ("A rocket", "On its launch pad by night", "space"),
+        "text.png": ("Handwriting", "", "text"),
+    },
+    "sklearn/datasets/images": {
+        "china.jpg": ("A temple", "A palace with a red roof", "building"),
+        "flower.jpg": ("A flower", "A dahlia in pink and yellow", "plant"),
+    },
 }
 
 
@@ -67,11 +74,18 @@ def sample_route(photos: dict[str, Path]) -> Route:
     return Route("/samples/{name}", sample)
 
 
+def described(address: str, name: str) -> dict[str, object]:
+    """Return a sample photo as the API takes it."""
+    title, description, tags = next(said[name] for said in SAMPLES.values() if name in said)
+    url = f"{address}/samples/{name}"
+    return {"url": url, "title": title, "description": description, "tags": tags.split()}
+
+
 async def index(address: str, *, photos: dict[str, Path]) -> None:
-    """Post the photos' URLs, and tell what can be tried now."""
-    urls = [f"{address}/samples/{name}" for name in photos]
+    """Post the photos, and tell what can be tried now."""
+    images = [described(address, name) for name in photos]
     async with httpx.AsyncClient(timeout=120) as client:
-        answer = await client.post(f"{address}/api/upsert", json={"images": urls})
+        answer = await client.post(f"{address}/api/upsert", json={"images": images})
         answer.raise_for_status()
     statuses = [result["status"] for result in answer.json()["results"]]
     for result in answer.json()["results"]:

@@ -19,6 +19,8 @@ from app.settings import Settings, read_settings
 from tests.image_host import ImageHost
 from tests.live import Loop
 
+pytest_plugins = ["tests.browser"]
+
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
 _numbers = count()
 

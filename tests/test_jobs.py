@@ -19,7 +19,7 @@ import pytest
 
 from app.catalog import Entry
 from app.database import embedded_server
-from app.job_items import NewItem
+from app.items import NewItem
 from app.lookalike import Lookalike, open_lookalike
 from app.settings import Settings
 from tests.conftest import Server

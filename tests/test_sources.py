@@ -7,7 +7,7 @@ import fsspec
 import pytest
 
 from app.catalog import Entry
-from app.job_items import NewItem
+from app.items import NewItem
 from app.problems import InvalidRequest, NotFound
 from app.sources import Kind, items_of, list_kind, read_list
 

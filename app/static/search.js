@@ -46,6 +46,14 @@ function show(page, only) {
   apply();
 }
 
+// The address of what the form says, without a file that was chosen.
+function address(more = {}) {
+  const fields = new FormData(form());
+  fields.delete("file");
+  const given = [...fields, ...Object.entries(more)].filter(([, value]) => value);
+  return `/?${new URLSearchParams(given)}`;
+}
+
 // A selector of what has the focus, so that it has it again when its like is in its place.
 function focused() {
   const element = document.activeElement;
@@ -157,12 +165,7 @@ document.addEventListener("input", (event) => {
   }
   if (event.target.id !== "text") return;
   clearTimeout(typing);
-  typing = setTimeout(() => {
-    const fields = new FormData(form());
-    fields.delete("file");
-    const address = new URLSearchParams([...fields].filter(([, value]) => value));
-    visit(`/?${address}`, { push: false, only: true });
-  }, WAIT_WHILE_TYPING_MS);
+  typing = setTimeout(() => visit(address(), { push: false, only: true }), WAIT_WHILE_TYPING_MS);
 });
 
 document.addEventListener("change", (event) => {
@@ -194,7 +197,7 @@ document.addEventListener(
   (event) => {
     const link = document.querySelector("#open-filters");
     if (event.target.id === "filters" && event.target.open && link) {
-      visit(link.href, { push: false });
+      visit(address({ panel: "filters" }), { push: false });
     }
   },
   true,

@@ -1,4 +1,4 @@
-"""What searches ask for beside the vector: words, colours, metadata; and query pictures."""
+"""What searches ask for beside the vector: words, colours, metadata; query pictures; captions."""
 
 from alembic import op
 
@@ -14,6 +14,11 @@ def upgrade() -> None:
             ADD COLUMN metadata jsonb NOT NULL DEFAULT '{}'
     """)
     op.execute("ALTER TABLE job_items ADD COLUMN metadata jsonb")
+    op.execute("""
+        CREATE INDEX job_items_captions ON job_items (url)
+        WHERE source = 'caption' AND state = 'waiting'
+    """)
+    op.execute("ALTER TABLE jobs ADD COLUMN tokens bigint NOT NULL DEFAULT 0")
     op.execute("""
         CREATE TABLE queries (
             id uuid PRIMARY KEY,

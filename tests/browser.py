@@ -1,0 +1,73 @@
+"""A real browser for tests: fixtures that conftest.py makes known."""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.browser_setup import installed
+from tests.conftest import Server
+from tests.image_host import ImageHost
+from tests.samples import encode, photo
+
+# Nothing but the page itself may ask for anything (and root needs no sandbox in a container).
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=installed(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(browser: Browser, server: Server) -> Generator[Callable[..., Page]]:
+    """Opens pages that may complain of nothing and ask no one else for anything."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+    origins: set[str] = set()
+
+    def new_page(**options: Any) -> Page:
+        context = browser.new_context(base_url=server.address, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda message: complaints.append(message.text) if message.type == "error" else None,
+        )
+        page.on("request", lambda request: origins.add(request.url))
+        return page
+
+    yield new_page
+    for context in contexts:
+        context.close()
+    expected = "the server responded with a status of 4"
+    assert [said for said in complaints if expected not in said] == []
+    others = [url for url in origins if not url.startswith((server.address, "data:", "blob:"))]
+    assert others == []
+
+
+@pytest.fixture
+def indexed(server: Server, host: ImageHost) -> Server:
+    """Six pictures, and a blurred copy of the second."""
+    blurred = encode(photo(1).resize((40, 40)).resize((256, 256)), "JPEG")
+    server.upsert([host.url(f"seed/{seed}.png") for seed in range(6)])
+    server.upsert([host.add("blurred.jpg", blurred)])
+    return server
+
+
+def file(data: bytes, name: str = "query.jpg") -> Any:
+    return {"name": name, "mimeType": "image/jpeg", "buffer": data}

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test lint setup lock bench bench-index train eval clean
+.PHONY: demo run test lint setup lock bench bench-filter bench-index train eval clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -27,6 +27,11 @@ setup: $(VENV)/.server
 
 bench-index: $(VENV)/.training  ## indexing against the encoder alone and against the stock recipe
 	$(BIN)/python -m bench.index
+
+ROWS ?= 100000
+
+bench-filter: $(VENV)/.dev  ## filtered search at every share of ROWS vectors, beside other plans
+	$(BIN)/python -m bench.filter --rows $(ROWS)
 
 bench: $(VENV)/.dev  ## the measurements that README and docs quote
 	$(BIN)/python -m bench

@@ -185,6 +185,8 @@ def search(query: str, limit: int, as_json: bool, **options: Any) -> None:
     Terms are added and subtracted, with weights: '2:golden retriever + ./pool.jpg - fruit'. What
     is in double quotes is text. Filters that take several values may be given several times.
     """
+    if not (query.strip() or options["like"] or options["unlike"]):
+        raise click.UsageError("Say what to look for: a file, a URL, a text.")
     region = {"crop": options.pop("crop")}
     given = {name: value for name, value in options.items() if value not in (None, ())}
     try:

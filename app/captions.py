@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import openai
 
 from app.catalog import Catalog, Entry
 from app.indexing import Indexer, Outcome
@@ -86,7 +85,8 @@ class Captioner:
             return Outcome(image.url, status, id=image.id)
 
     async def _ask(self, jpeg: bytes) -> Caption:
-        # Imported here because LlamaIndex's OpenAI client takes a second, and few name a model.
+        # Imported here because the client takes half a second of every start, and few name a model.
+        import openai
         from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 
         self._llm = self._llm or _client(self._settings, self._http)

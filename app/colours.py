@@ -1,18 +1,22 @@
 """The dominant colours of a picture, by the names that people use."""
 
 import colorsys
-from typing import Literal, TypedDict
+import functools
+from typing import Literal, TypedDict, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 # The basic colour terms of English (Berlin and Kay, "Basic Color Terms", 1969).
 ColourName = Literal[
     "black", "white", "grey", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"
 ]
+NAMES: tuple[ColourName, ...] = get_args(ColourName)
 
-# A picture is looked at this small, and as so many colours.
+# A picture is looked at this small, with so many bits of each channel.
 SIDE = 32
-COLOURS = 8
+BITS = 4
 # What covers less than this share of a picture is not what someone means who asks for a colour.
 LEAST_SHARE = 0.1
 
@@ -32,25 +36,30 @@ class Colour(TypedDict):
 
 
 def dominant_colours(image: Image.Image) -> list[Colour]:
-    """Return the colours that cover at least a tenth of an RGB picture each, the largest first."""
-    small = image.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=1)
-    reduced = small.quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
-    palette = reduced.getpalette() or []
-    counts: list[tuple[int, int]] = reduced.getcolors()  # pyright: ignore[reportAssignmentType]
-    found: dict[ColourName, list[tuple[int, tuple[int, int, int]]]] = {}
-    for count, place in counts:
-        rgb = (palette[3 * place], palette[3 * place + 1], palette[3 * place + 2])
-        found.setdefault(colour_name(*rgb), []).append((count, rgb))
-    colours: list[Colour] = [
-        {
-            "name": name,
-            "rgb": "#{:02x}{:02x}{:02x}".format(*max(shades)[1]),
-            "share": round(sum(count for count, _ in shades) / SIDE**2, 2),
-        }
-        for name, shades in found.items()
-    ]
-    large = [colour for colour in colours if colour["share"] >= LEAST_SHARE]
-    return sorted(large, key=lambda colour: -colour["share"])
+    """Return the colours that cover at least a tenth of an RGB picture each, the largest first.
+
+    A colour's `rgb` is the mean of what has its name.
+    """
+    small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=1))
+    pixels = small.reshape(-1, 3).astype(np.int64)
+    red, green, blue = (pixels >> (8 - BITS)).T
+    names = _name_places()[(red << 2 * BITS) | (green << BITS) | blue]
+    colours: list[Colour] = []
+    for place, count in enumerate(np.bincount(names, minlength=len(NAMES)).tolist()):
+        share = count / len(pixels)
+        if share >= LEAST_SHARE:
+            mean = pixels[names == place].mean(axis=0).round().astype(int).tolist()
+            rgb = "#{:02x}{:02x}{:02x}".format(*mean)
+            colours.append({"name": NAMES[place], "rgb": rgb, "share": round(share, 2)})
+    return sorted(colours, key=lambda colour: -colour["share"])
+
+
+@functools.cache
+def _name_places() -> NDArray[np.int64]:
+    """Return, for every colour of so few bits, the place of its name in `NAMES`."""
+    levels = [(level << (8 - BITS)) + (1 << (7 - BITS)) for level in range(1 << BITS)]
+    every = [colour_name(r, g, b) for r in levels for g in levels for b in levels]
+    return np.array([NAMES.index(name) for name in every])
 
 
 def colour_name(red: int, green: int, blue: int) -> ColourName:

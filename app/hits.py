@@ -36,6 +36,10 @@ class Hit:
     matched: Sequence[Reason] = ("picture",)
     places: list[Image] = field(default_factory=list[Image])
 
+    def passes(self, lowest: float | None) -> bool:
+        """Return whether it is similar enough; one that was found by words alone always is."""
+        return lowest is None or self.similarity is None or self.similarity >= lowest
+
     @property
     def ids(self) -> list[UUID]:
         """The ids of the image and its further places."""

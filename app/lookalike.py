@@ -24,6 +24,7 @@ from app.jobs import Jobs
 from app.media import Media
 from app.pictures import Decoder
 from app.quantization import load
+from app.resolver import Resolver
 from app.search import Searcher
 from app.settings import Settings
 from app.store import ImageVectorStore
@@ -122,10 +123,15 @@ async def open_lookalike(
                 catalog=catalog,
                 store=store,
                 encoder=encoder,
-                decoder=decoder,
-                fetcher=fetcher,
-                uploads=uploads,
-                min_similarity=settings.min_similarity,
+                resolver=Resolver(
+                    catalog=catalog,
+                    store=store,
+                    encoder=encoder,
+                    decoder=decoder,
+                    fetcher=fetcher,
+                    uploads=uploads,
+                    min_similarity=settings.min_similarity,
+                ),
             ),
             uploads=uploads,
             duplicates=DuplicateFinder(catalog=catalog, store=store),

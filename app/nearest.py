@@ -50,6 +50,9 @@ LEAST_EF_FILTERED, MOST_EF_FILTERED = 150, 500
 MOST_EF_SEARCH = 1000
 # What the iterative scan may look at before it gives up; the rest is then searched exactly.
 MOST_SCANNED = 40_000
+# Of images that have the words, so many are weighed against each other: words that more have
+# tell little.
+MOST_WEIGHED = 10_000
 # How many rows the exact plan compares in the time that the HNSW index takes for one candidate.
 ROWS_PER_CANDIDATE = 20
 
@@ -159,13 +162,15 @@ async def worded(
     """Return the images that have the words, as `ImageVectorStore.worded` says."""
     asked = [func.websearch_to_tsquery(language, words) for language in ("english", "simple")]
     wanted = asked[0].op("||")(asked[1])
-    query = (
-        select(IMAGES.c.id)
+    found = (
+        select(IMAGES.c.id, IMAGES.c.words)
         .join(table, table.c.node_id == cast(IMAGES.c.id, Text))
         .where(IMAGES.c.words.op("@@")(wanted), *conditions(table, filters))
-        .order_by(func.ts_rank_cd(IMAGES.c.words, wanted).desc(), IMAGES.c.id)
-        .limit(limit)
+        .limit(MOST_WEIGHED)
+        .subquery()
     )
+    rank = func.ts_rank_cd(found.c.words, wanted)
+    query = select(found.c.id).order_by(rank.desc(), found.c.id).limit(limit)
     return list(await session.scalars(query))
 
 

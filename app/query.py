@@ -79,10 +79,12 @@ class Query:
         return " ".join(wanted + unwanted) if wanted else ""
 
     @property
-    def only_picture(self) -> Term | None:
-        """The term of a query that is one picture and nothing else."""
-        alone = len(self.terms) == 1 and not self.like and not self.unlike
-        return self.terms[0] if alone and self.terms[0].text is None else None
+    def is_whole_picture(self) -> bool:
+        """Whether it is one picture, all of it, and nothing else."""
+        if len(self.terms) != 1 or self.like or self.unlike:
+            return False
+        [term] = self.terms
+        return term.text is None and term.crop is None and term.weight > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ A form is answered with a redirect to that address, so that reload, back and boo
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -16,7 +16,6 @@ from starlette.responses import RedirectResponse, Response
 from app import schemas
 from app.api import Request, find_image, parse, parts, text_fields, uploaded
 from app.catalog import Entry, Image
-from app.colours import ColourName
 from app.exif import camera, location, taken_at
 from app.problems import InvalidRequest, NoPicture, Problem
 from app.query import Query, Term
@@ -185,7 +184,6 @@ async def _search_page(
         newest=[] if results or problem else await catalog.newest(limit=NEWEST),
         marked=marked,
         facets=await _facets(request, shown),
-        colours=get_args(ColourName),
         preview=_preview(shown, results),
         accept=accept(),
     )

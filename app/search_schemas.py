@@ -53,7 +53,10 @@ class FilterRequest(Request):
     @field_validator("box", mode="before")
     @classmethod
     def _numbers(cls, value: object) -> object:
-        return value.split(",") if isinstance(value, str) else value
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, list) and len(cast(list[object], parts)) != 4:
+            raise ValueError("must be west, south, east, north")
+        return cast(object, parts)
 
     @field_validator("box")
     @classmethod

@@ -15,11 +15,13 @@ import numpy as np
 from app.catalog import Entry
 from app.hnsw import build, drop
 from app.lookalike import Lookalike, open_lookalike
+from app.pictures import Facts
 from app.settings import read_settings
-from app.store import image_node
+from app.store import NewVector
 
 ROWS = 20_000
 BATCH = 500
+PLAIN = Facts(640, 480, "JPEG", "", 0, 0, {}, [], b"")
 
 
 async def load(lookalike: Lookalike, places: Sequence[int]) -> float:
@@ -29,13 +31,13 @@ async def load(lookalike: Lookalike, places: Sequence[int]) -> float:
     for first in range(0, len(places), BATCH):
         vectors = rng.normal(size=(BATCH, lookalike.encoder.dimensions)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        nodes = [
-            image_node(Entry(f"https://example.com/{place}"), sha256="", vector=vector)
+        rows = [
+            NewVector(Entry(f"https://example.com/{place}"), PLAIN, "", vector)
             for place, vector in zip(places[first : first + BATCH], vectors, strict=True)
         ]
         start = perf_counter()
         async with lookalike.database.begin() as connection:
-            await lookalike.store.upsert(connection, nodes)
+            await lookalike.store.upsert(connection, rows)
         taken += perf_counter() - start
     return taken
 

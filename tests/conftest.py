@@ -18,6 +18,7 @@ from app.server import create_app
 from app.settings import Settings, read_settings
 from tests.image_host import ImageHost
 from tests.live import Loop
+from tests.onnx_models import write_clip
 
 pytest_plugins = ["tests.browser"]
 
@@ -147,6 +148,17 @@ class Server:
 def server(lookalike: Lookalike, loop: Loop) -> Generator[Server]:
     with loop.serving(create_app(lookalike)) as address, client_of(address) as client:
         yield Server(address, client, lookalike)
+
+
+@pytest.fixture
+def reading(
+    settings: Settings, loop: Loop, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Lookalike]:
+    """A Lookalike whose encoder reads texts."""
+    folder = write_clip(tmp_path_factory.mktemp("models") / "tiny")
+    changed = settings.model_copy(update={"encoder": str(folder)})
+    with loop.entered(open_lookalike(changed, announce=lambda _: None)) as lookalike:
+        yield lookalike
 
 
 def path_of(operation: Operation) -> str:

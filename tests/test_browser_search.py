@@ -3,16 +3,23 @@
 import base64
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
+from app.catalog import Entry
+from app.lookalike import open_lookalike
+from app.server import create_app
+from app.settings import Settings
 from tests.browser import file
 from tests.conftest import Server
 from tests.image_host import ImageHost
+from tests.live import Loop
+from tests.onnx_models import write_clip
 from tests.samples import altered, encode, photo, png
 
 PASTE = """(encoded) => {
@@ -382,3 +389,39 @@ def test_axe_finds_nothing_serious(
             if violation["impact"] in ("serious", "critical")
         ]
         assert serious == [], path
+
+
+def test_a_sum_is_asked_for_in_the_text_field(
+    described: Server, new_page: Callable[..., Page]
+) -> None:
+    ids = {
+        image["title"]: image["id"]
+        for image in described.client.get("/api/images").json()["images"]
+    }
+    page = new_page()
+    page.goto("/")
+    page.locator("#text").fill(f"2:{ids['A lamp']} + {ids['A shoe']} - {ids['A tree']}")
+    page.keyboard.press("Enter")
+    expect(page.locator("#hits li")).to_have_count(3)
+    page.locator("#text").fill(f"{ids['A lamp']} - {ids['A lamp']}")
+    expect(page.get_by_role("alert")).to_contain_text("cancel each other")
+
+
+def test_a_phrase_ranks_pictures_where_the_encoder_reads(
+    settings: Settings, loop: Loop, browser: Browser, host: ImageHost, tmp_path: Path
+) -> None:
+    changed = settings.model_copy(update={"encoder": str(write_clip(tmp_path / "tiny"))})
+    page = browser.new_page()
+    with (
+        loop.entered(open_lookalike(changed, announce=lambda _: None)) as lookalike,
+        loop.serving(create_app(lookalike)) as address,
+    ):
+        entries = [Entry(host.url(f"seed/{seed}.png")) for seed in range(4)]
+        loop.run(lookalike.indexer.upsert_urls(entries))
+        page.goto(address)
+        page.get_by_label("What it shows").press_sequentially("a red cat")
+        expect(page.locator("#hits li")).to_have_count(4)
+        expect(page.get_by_text("the bars show the rank")).to_be_visible()
+        expect(page.locator("#hits .similarity")).to_have_count(0)
+        expect(page.locator("#min_similarity")).to_be_hidden()
+    page.close()

@@ -1,14 +1,15 @@
 """Captions by a vision LLM, against a local server that speaks OpenAI's protocol."""
 
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from pydantic import SecretStr
 from starlette.responses import JSONResponse
 
+from app.__main__ import cli
 from app.captions import read_caption
 from app.lookalike import open_lookalike
 from app.problems import CaptionFailed
@@ -180,10 +181,6 @@ def test_answers_that_cannot(answer: str) -> None:
         read_caption(answer)
 
 
-def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
-    from click.testing import CliRunner
-
-    from app.__main__ import cli
-
+def test_the_command_says_what_is_missing() -> None:
     result = CliRunner().invoke(cli, ["caption"])
     assert (result.exit_code, "CAPTION_MODEL" in result.output) == (2, True)

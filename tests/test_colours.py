@@ -1,7 +1,10 @@
+from io import BytesIO
+
 import pytest
 from PIL import Image
 
 from app.colours import colour_name, dominant_colours
+from tests.samples import encode, photo
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,17 @@ def test_a_picture_has_the_colours_that_cover_a_tenth_of_it() -> None:
     assert [colour["name"] for colour in found] == ["blue", "red"]
     assert found[0]["share"] == pytest.approx(0.7, abs=0.05)
     assert found[0]["rgb"] == "#1e3cc8"
+
+
+def test_recompression_changes_no_colour() -> None:
+    image = photo(3)
+    file = BytesIO(encode(image, "JPEG", quality=60))
+    shares = [
+        {colour["name"]: colour["share"] for colour in dominant_colours(picture)}
+        for picture in (image, Image.open(file).convert("RGB"))
+    ]
+    assert shares[0].keys() == shares[1].keys()
+    assert shares[1] == pytest.approx(shares[0], abs=0.03)
 
 
 def test_shares_add_up_however_many_shades_there_are() -> None:

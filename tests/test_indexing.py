@@ -2,9 +2,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from app.catalog import Entry
 from app.files import find_files
+from app.filters import Filters
 from app.lookalike import Lookalike, open_lookalike
 from app.problems import NotFound
 from app.query import Query, Term
@@ -164,3 +166,38 @@ def test_a_stop_and_a_start_lose_nothing(settings: Settings, loop: Loop, host: I
         image = loop.run(second.catalog.find(upload.id))
         assert image is not None
         assert loop.run(second.indexer.original(image)) == png(9)
+
+
+def test_reindexing_completes_what_an_older_version_indexed(
+    lookalike: Lookalike, loop: Loop, host: ImageHost, settings: Settings
+) -> None:
+    entries = [Entry(host.url(f"seed/{seed}.png")) for seed in range(3)]
+    loop.run(lookalike.indexer.upsert_urls(entries))
+    store, table = lookalike.store, lookalike.store.table.name
+    before = loop.run(store.vectors([entry.id for entry in entries]))
+    colours = loop.run(lookalike.catalog.find(entries[0].id)).colours
+    assert colours
+
+    async def as_before_filters() -> None:
+        async with lookalike.database.begin() as connection:
+            await connection.execute(text(f"UPDATE {table} SET labels = NULL, width = NULL"))
+            await connection.execute(text("UPDATE images SET colours = '[]'"))
+
+    loop.run(as_before_filters())
+    said: list[str] = []
+    with loop.entered(open_lookalike(settings, announce=said.append)) as later:
+        assert any("filters do not find them" in line for line in said)
+        query = Query([Term(png(9))], filters=Filters(formats=["PNG"]), min_similarity=-1)
+        assert loop.run(later.searcher.search(query)).hits == []
+
+        async def reindex() -> None:
+            async for _ in later.indexer.reindex():
+                pass
+
+        loop.run(reindex())
+        assert len(loop.run(later.searcher.search(query)).hits) == 3
+        after = loop.run(store.vectors([entry.id for entry in entries]))
+        assert all((after[i] == before[i]).all() for i in before)
+        image = loop.run(later.catalog.find(entries[0].id))
+        assert image is not None
+        assert {colour["name"] for colour in image.colours} == {c["name"] for c in colours}

@@ -12,7 +12,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from click.testing import CliRunner
 
+from app.__main__ import cli
 from tests.cli import lookalike
 from tests.image_host import ImageHost
 from tests.onnx_models import write_clip
@@ -139,6 +141,34 @@ def test_without_an_encoder_that_reads_words_are_looked_for(
     run("index", str(photos), **tiny)
     found = run("search", "a red cat", "--limit", "2", **tiny)
     assert (found.returncode, len(found.stdout.splitlines())) == (0, 2)
+
+
+def test_sums_regions_and_filters(run: Run, photos: Path) -> None:
+    run("index", str(photos))
+    first, second, *_ = sorted(photos.glob("*.*"))
+    done = run("search", f"2:{first} - {second}", "--limit", "1", "--json")
+    assert (done.returncode, len(json.loads(done.stdout))) == (0, 1)
+    done = run(
+        "search", str(first), "--crop", "0,0,0.5,0.5", "--formats", "png", "--formats", "gif"
+    )
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["a.jpg", "--box", "1,2"],
+        ["cat", "--colours", "mauve"],
+        ["cat", "--crop", "1"],
+        ["cat", "--metadata", "x"],
+        ["cat", "--min-width", "wide"],
+        ["missing.jpg"],
+        [],
+    ],
+)
+def test_a_wrong_search_is_refused_before_anything_is_opened(wrong: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["search", *wrong])
+    assert result.exit_code == 2, result.output
 
 
 def test_model_info_and_reindex(run: Run, photos: Path, tmp_path: Path) -> None:

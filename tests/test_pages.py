@@ -1,18 +1,15 @@
 """The pages as plain forms and links, over HTTP; `test_browser` uses them with scripts."""
 
-from collections.abc import Generator
 from html.parser import HTMLParser
 
 import pytest
 
-from app.lookalike import Lookalike, open_lookalike
+from app.lookalike import Lookalike
 from app.server import create_app
-from app.settings import Settings
 from app.templating import templates
 from tests.conftest import Server, client_of
 from tests.image_host import ImageHost
 from tests.live import Loop
-from tests.onnx_models import write_clip
 from tests.samples import altered, png
 
 
@@ -200,16 +197,6 @@ def test_the_docs_page_names_every_operation(server: Server) -> None:
     page = get(server, "/docs")
     for path in server.client.get("/openapi.json").json()["paths"]:
         assert path in page.words
-
-
-@pytest.fixture
-def reading(
-    settings: Settings, loop: Loop, tmp_path_factory: pytest.TempPathFactory
-) -> Generator[Lookalike]:
-    folder = write_clip(tmp_path_factory.mktemp("models") / "tiny")
-    changed = settings.model_copy(update={"encoder": str(folder)})
-    with loop.entered(open_lookalike(changed, announce=lambda _: None)) as lookalike:
-        yield lookalike
 
 
 def test_a_text_field_where_the_encoder_reads(

@@ -1,5 +1,6 @@
 """Every way of asking, over HTTP; arithmetic is checked against numpy on the stored vectors."""
 
+import asyncio
 from collections.abc import Generator
 from typing import Any
 from uuid import UUID
@@ -8,13 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.lookalike import Lookalike, open_lookalike
+from app.lookalike import Lookalike
+from app.problems import FetchProblem
+from app.query import Query, Term
+from app.search import MOST_SEARCHES
 from app.server import create_app
-from app.settings import Settings
+from demo.__main__ import sample_photos
 from tests.conftest import Server, client_of
 from tests.image_host import ImageHost
 from tests.live import Loop
-from tests.onnx_models import write_clip
 from tests.samples import altered, encode, photo, png
 
 
@@ -107,11 +110,9 @@ def crops(image: Image.Image, number: int) -> list[bytes]:
 
 
 def test_rounds_of_feedback_raise_the_wanted_kind(server: Server, host: ImageHost) -> None:
-    data = pytest.importorskip("skimage.data")
-    photos = {
-        name: Image.fromarray(getattr(data, name)()).convert("RGB")
-        for name in ("astronaut", "coffee", "chelsea", "rocket")
-    }
+    samples = sample_photos()
+    names = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
+    photos = {name[:-4]: Image.open(samples[name]).convert("RGB") for name in names}
     kinds: dict[str, str] = {}
     for name, image in photos.items():
         urls = [host.add(f"{name}{n}.jpg", piece) for n, piece in enumerate(crops(image, 8))]
@@ -207,6 +208,18 @@ def test_without_a_text_tower_words_are_looked_for_in_what_is_said(
     assert server.client.get("/api/stats").json()["images"] == 3
 
 
+def test_a_text_that_cannot_be_subtracted_is_said(server: Server, ids: list[str]) -> None:
+    answer = ask(server, text=f"{ids[0]} - night")
+    assert "no text was subtracted" in answer["notes"][0]
+    assert len(answer["results"]) == 7
+
+
+def test_a_threshold_is_nothing_to_what_was_found_by_words(server: Server, host: ImageHost) -> None:
+    ids = described(server, host)
+    answer = ask(server, text="snow", min_similarity=0.9)
+    assert [r["id"] for r in answer["results"]] == [ids[2]]
+
+
 def test_words_and_a_picture_are_ranked_together(server: Server, host: ImageHost) -> None:
     ids = described(server, host)
     answer = ask(server, text="boat", url=host.url("pictures/IMG_1-winter.png"))
@@ -216,16 +229,6 @@ def test_words_and_a_picture_are_ranked_together(server: Server, host: ImageHost
     assert [r["matched"] for r in answer["results"] if r["id"] == ids[2]] == [["picture"]]
     filtered = ask(server, text="boat", tags=["holiday 2024"])
     assert [r["id"] for r in filtered["results"]] == [ids[1]]
-
-
-@pytest.fixture
-def reading(
-    settings: Settings, loop: Loop, tmp_path_factory: pytest.TempPathFactory
-) -> Generator[Lookalike]:
-    folder = write_clip(tmp_path_factory.mktemp("models") / "tiny")
-    changed = settings.model_copy(update={"encoder": str(folder)})
-    with loop.entered(open_lookalike(changed, announce=lambda _: None)) as lookalike:
-        yield lookalike
 
 
 @pytest.fixture
@@ -317,6 +320,28 @@ def test_the_same_file_at_several_places_is_one_result_on_every_page(
         answer = ask(server, cursor=answer["next"], limit=3)
         shas += [r["url"] for r in answer["results"]]
     assert len(shas) == 7
+
+
+def test_slow_addresses_leave_room_for_other_searches(
+    server: Server, ids: list[str], host: ImageHost, loop: Loop
+) -> None:
+    host.open.clear()
+    searcher = server.lookalike.searcher
+    waiting = host.add("late.png", png(1)) + "?gate=1"
+
+    async def run() -> int:
+        slow = [
+            asyncio.create_task(searcher.search(Query([Term(url=waiting)])))
+            for _ in range(MOST_SEARCHES + 5)
+        ]
+        await asyncio.sleep(0)
+        found = await searcher.search(Query([Term(png(2))]))
+        host.open.set()
+        done = await asyncio.gather(*slow, return_exceptions=True)
+        assert not any(isinstance(outcome, FetchProblem) for outcome in done)
+        return len(found.hits)
+
+    assert loop.run(run()) == 1
 
 
 def test_diverse_results_differ_from_each_other(server: Server, host: ImageHost) -> None:

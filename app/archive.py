@@ -19,9 +19,10 @@ from app.catalog import Catalog, Entry, Image, NewImage, Validators
 from app.database import Database
 from app.encoder import Encoder, Vector
 from app.hnsw import build, drop, is_worth_building
+from app.nodes import NewVector
 from app.pictures import Facts
 from app.problems import InvalidRequest
-from app.store import ImageVectorStore, NewVector
+from app.store import ImageVectorStore
 
 ROWS_AT_ONCE = 1000
 ENCODER = b"lookalike.encoder"

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
+import numpy as np
+
 from app.catalog import Image
+from app.encoder import Vector, Vectors
 from app.pictures import hamming
 
 Match = Literal["exact", "copy", "similar"]
@@ -75,3 +78,24 @@ def reciprocal_rank_fusion(rankings: Sequence[Sequence[UUID]]) -> list[UUID]:
         for rank, image_id in enumerate(ranking, 1):
             scores[image_id] = scores.get(image_id, 0) + 1 / (RRF_K + rank)
     return sorted(scores, key=lambda image_id: -scores[image_id])
+
+
+def marginal_relevance(
+    query: Vector, vectors: Vectors, *, limit: int, diversity: float
+) -> list[int]:
+    """Return the places of rows that are near a query and differ from each other, best first.
+
+    Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998), where `diversity` is one minus
+    their lambda. LlamaIndex's own compares each candidate with the last one chosen only, so that
+    its results come back to what they began with.
+    """
+    relevance = (1 - diversity) * (vectors @ query)
+    overlap = np.full(len(vectors), -1.0)
+    chosen: list[int] = []
+    for _ in range(min(limit, len(vectors))):
+        gain = relevance - diversity * overlap
+        gain[chosen] = -np.inf
+        best = int(gain.argmax())
+        chosen.append(best)
+        overlap = np.maximum(overlap, vectors @ vectors[best])
+    return chosen

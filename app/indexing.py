@@ -17,9 +17,10 @@ from app.files import file_title, read_file
 from app.items import Ended, Item, NewItem, Source
 from app.job_items import JobItems
 from app.media import Media
+from app.nodes import NewVector
 from app.pictures import Decoder, Picture
 from app.problems import NotFound, PictureTooLarge, Problem, Unavailable, UrlNotFound
-from app.store import ImageVectorStore, NewVector
+from app.store import ImageVectorStore
 
 T = TypeVar("T")
 Status = Literal["indexed", "unchanged", "updated", "failed"]
@@ -202,15 +203,15 @@ class Indexer:
             images = [image for image, _ in rows]
             ids = [image.id for image in images]
             embedded = await self._store.embedded(ids)
+            true = {image.id for image in images if embedded.get(image.id) == image.sha256}
             # Of an older version: their vectors stay, and get what filters ask of beside them.
-            bare = await self._store.without_facets(ids)
-            incomplete = [
-                (image, thumbnail, bare.get(image.id))
-                for image, thumbnail in rows
-                if embedded.get(image.id) != image.sha256 or image.id in bare
-            ]
+            bare = await self._store.without_facets(list(true))
             new = await gather(
-                [self._from_thumbnail(image, data, vector) for image, data, vector in incomplete]
+                [
+                    self._from_thumbnail(image, thumbnail, bare.get(image.id))
+                    for image, thumbnail in rows
+                    if image.id not in true or image.id in bare
+                ]
             )
             if new:
                 async with self._database.begin() as connection:
@@ -224,7 +225,7 @@ class Indexer:
         self, image: Image, thumbnail: bytes, vector: Vector | None
     ) -> NewVector:
         picture = await self._decoder.decode(thumbnail)
-        image = replace(image, colours=picture.colours)
+        image = replace(image, colours=image.colours or picture.colours)
         if vector is None:
             vector = await self._encoder.embed_image(picture.image)
         return NewVector(Entry(image.url).over(image), image, image.sha256, vector)

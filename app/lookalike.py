@@ -137,14 +137,13 @@ async def open_lookalike(
             duplicates=DuplicateFinder(catalog=catalog, store=store),
             archive=Archive(database=database, catalog=catalog, store=store, encoder=encoder),
         )
-        vectors = await store.count()
-        bare = vectors - await store.count(with_facets=True)
+        bare = await store.count_without_facets()
         if bare and in_use:
             announce(
                 f"{bare} pictures were indexed by an older version, and filters do not find them: "
                 "run `lookalike reindex`"
             )
-        missing = await catalog.count() - vectors
+        missing = await catalog.count() - await store.count()
         if missing > 0 and in_use:
             announce(
                 f"{missing} pictures were embedded with another encoder and are not found by this "

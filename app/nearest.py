@@ -93,6 +93,8 @@ def facet_indexes(table: Table) -> list[Index]:
     c, name = table.c, table.name
     return [
         Index(f"{name}_labels", c.labels, postgresql_using="gin"),
+        # Empty once `reindex` has been over rows of an older version: counting them costs nothing.
+        Index(f"{name}_bare", c.node_id, postgresql_where=c.labels.is_(None)),
         Index(f"{name}_taken_at", c.taken_at, postgresql_where=c.taken_at.is_not(None)),
         Index(f"{name}_width", c.width),
         Index(f"{name}_height", c.height),

@@ -49,7 +49,7 @@ class Query:
 
     `min_similarity` is the lowest cosine of a result; if None, what is usual for copies is asked of
     a single whole picture, and nothing of any other query. `diversity` from 0 to 1 trades likeness
-    for results that differ from each other (see `ImageVectorStore.diverse`).
+    for results that differ from each other (see `marginal_relevance`).
     """
 
     terms: Sequence[Term] = ()

@@ -10,7 +10,7 @@ import numpy as np
 from app.catalog import Catalog
 from app.cursors import Asked
 from app.encoder import Encoder, Vector
-from app.hits import Hit, Reason, match_of, one_per_file, reciprocal_rank_fusion
+from app.hits import Hit, Reason, marginal_relevance, match_of, one_per_file, reciprocal_rank_fusion
 from app.pictures import Picture
 from app.problems import TooBusy
 from app.query import Query
@@ -144,10 +144,15 @@ class Searcher:
         found = await self._store.nearest(vector, limit=among, filters=asked.filters)
         hits = one_per_file(await self._hits(asked, found))
         near = {hit.image.id: hit for hit in hits if hit.passes(asked.min_similarity)}
-        chosen = await self._store.diverse(
-            vector, list(near), limit=limit, diversity=asked.diversity
+        vectors = await self._store.vectors(list(near))
+        chosen = marginal_relevance(
+            vector,
+            np.array(list(vectors.values())).reshape(-1, len(vector)),
+            limit=limit,
+            diversity=asked.diversity,
         )
-        return [near[image_id] for image_id in chosen]
+        ids = list(vectors)
+        return [near[ids[place]] for place in chosen]
 
     async def _hits(self, asked: Asked, found: Sequence[tuple[UUID, float]]) -> list[Hit]:
         kept = [pair for pair in found if pair[0] not in asked.left_out]

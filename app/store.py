@@ -10,13 +10,11 @@ LlamaIndex does with a PGVectorStore works on it.
 import re
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
-from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
-from llama_index.core.schema import BaseNode, ImageDocument
+from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilter
 from llama_index.vector_stores.postgres import PGVectorStore
 from llama_index.vector_stores.postgres.base import DBEmbeddingRow
@@ -38,11 +36,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
-from app.catalog import Entry
 from app.database import Database, driver_errors, stage_rows
 from app.encoder import Encoder, Vector
 from app.facet_counts import FacetCounts, facet_counts
-from app.filters import NO_FILTERS, Described, Filters, facets_of
+from app.filters import NO_FILTERS, Filters, facets_of
 from app.hnsw import hnsw_index, make_only
 from app.llama_filters import filter_clause
 from app.nearest import (
@@ -55,6 +52,7 @@ from app.nearest import (
     nearest,
     worded,
 )
+from app.nodes import NewVector, image_node
 
 Untyped: TypeAlias = Any
 
@@ -64,16 +62,6 @@ HNSW_EF_CONSTRUCTION = 64
 
 _NODE = {"node_id": "text", "text": "text", "metadata_": "jsonb", "embedding": "real[]"}
 _STAGED = {**_NODE, **FACETS}
-
-
-@dataclass(frozen=True, slots=True)
-class NewVector:
-    """A vector as it goes into the store, with what it is of; the entry says everything."""
-
-    entry: Entry
-    picture: Described
-    sha256: str
-    vector: Vector
 
 
 class ImageVectorStore(PGVectorStore):
@@ -199,24 +187,6 @@ class ImageVectorStore(PGVectorStore):
         async with self._transaction() as session:
             return await facet_counts(session, self.table, filters)
 
-    async def diverse(
-        self, vector: Vector, ids: Sequence[UUID], *, limit: int, diversity: float
-    ) -> list[UUID]:
-        """Return those of the images that are near and differ from each other, best first.
-
-        Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998), where `diversity` is one
-        minus their lambda.
-        """
-        vectors = await self.vectors(ids)
-        _, chosen = get_top_k_mmr_embeddings(
-            vector.tolist(),
-            [v.tolist() for v in vectors.values()],
-            similarity_top_k=limit,
-            embedding_ids=list(vectors),
-            mmr_threshold=1 - diversity,
-        )
-        return chosen
-
     async def without_facets(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
         """Return the vectors of those images that filters do not find (see `NewVector`)."""
         query = select(self.table.c.node_id).where(
@@ -227,11 +197,16 @@ class ImageVectorStore(PGVectorStore):
             bare = [UUID(node_id) for node_id in await session.scalars(query)]
         return await self.vectors(bare)
 
-    async def count(self, *, with_facets: bool = False) -> int:
-        """Return the number of vectors, or of those that filters find."""
+    async def count_without_facets(self) -> int:
+        """Return the number of vectors that filters do not find."""
+        query = select(func.count()).where(self.table.c.labels.is_(None))
         async with self._transaction() as session:
-            counted = func.count(self.table.c.labels) if with_facets else func.count()
-            return await session.scalar(select(counted).select_from(self.table)) or 0
+            return await session.scalar(query) or 0
+
+    async def count(self) -> int:
+        """Return the number of vectors."""
+        async with self._transaction() as session:
+            return await session.scalar(select(func.count()).select_from(self.table)) or 0
 
     async def vectors(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
         """Return the vectors of those images that have one."""
@@ -382,16 +357,3 @@ def vector_table(encoder: Encoder) -> str:
     """Return the name of an encoder's table (PGVectorStore puts `data_` before it)."""
     slug = re.sub(r"[^a-z0-9]+", "_", encoder.model.name.lower()).strip("_")[:24]
     return f"{slug}_{encoder.model.fingerprint[:8]}"
-
-
-def image_node(entry: Entry, *, sha256: str, vector: Vector) -> ImageDocument:
-    """Return what the store keeps of a picture: its address, what is said of it, and its vector."""
-    metadata: dict[str, Any] = {"url": entry.url, "sha256": sha256}
-    if entry.title:
-        metadata["title"] = entry.title
-    if entry.description:
-        metadata["description"] = entry.description
-    if entry.tags:
-        metadata["tags"] = list(entry.tags)
-    # Never as `image_url`: ImageDocument's constructor would fetch it.
-    return ImageDocument(id_=str(entry.id), metadata=metadata, embedding=vector.tolist())

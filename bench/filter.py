@@ -22,9 +22,9 @@ from app.filters import NO_FILTERS, Filters
 from app.hnsw import build, drop
 from app.lookalike import Lookalike, open_lookalike
 from app.nearest import EF_SEARCH, conditions
+from app.nodes import NewVector
 from app.pictures import Facts
 from app.settings import read_settings
-from app.store import NewVector
 
 LATENT = 24
 BATCH = 5_000

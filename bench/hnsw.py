@@ -15,9 +15,9 @@ import numpy as np
 from app.catalog import Entry
 from app.hnsw import build, drop
 from app.lookalike import Lookalike, open_lookalike
+from app.nodes import NewVector
 from app.pictures import Facts
 from app.settings import read_settings
-from app.store import NewVector
 
 ROWS = 20_000
 BATCH = 500

@@ -18,10 +18,11 @@ from app.filters import Box, Filters, facets_of, metadata_label
 from app.hnsw import build, drop
 from app.lookalike import open_store
 from app.nearest import Beyond
+from app.nodes import NewVector
 from app.onnx_model import OnnxModel
 from app.pictures import Facts
 from app.settings import Settings, read_settings
-from app.store import ImageVectorStore, NewVector
+from app.store import ImageVectorStore
 from app.weights import BUILTIN_DIRECTORY
 
 ROWS = 20_000

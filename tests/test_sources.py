@@ -1,5 +1,6 @@
 import gzip
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from app.catalog import Entry
 from app.items import NewItem
 from app.problems import InvalidRequest, NotFound
 from app.sources import Kind, items_of, list_kind, read_list
+from tests.conftest import Server
+from tests.image_host import ImageHost
 
 SITEMAP = """<?xml version="1.0" encoding="UTF-8"?>
 <urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"
@@ -163,3 +166,27 @@ def test_what_does_not_exist_is_said(tmp_path: Path) -> None:
     for name in ("nowhere", "nowhere.csv"):
         with pytest.raises(NotFound):
             named(str(tmp_path / name))
+
+
+def test_lists_bring_metadata_of_ones_own() -> None:
+    table = "url,metadata.sku,Metadata.price\nhttps://a.com/a.jpg,A1,3\nhttps://a.com/b.jpg,,\n"
+    first, second = entries(table, "csv")
+    assert (first.metadata, second.metadata) == ({"sku": "A1", "price": "3"}, None)
+    line = {"url": "https://a.com/a.jpg", "metadata": {"n": 3, "on": True, "x": None, "y": [1]}}
+    [entry] = entries(json.dumps(line), "jsonl")
+    assert entry.metadata == {"n": 3, "on": True, "y": "[1]"}
+
+
+def test_metadata_goes_with_a_job_into_the_index(server: Server, host: ImageHost) -> None:
+    job = server.start([{"url": host.url("seed/1.png"), "metadata": {"sku": "A1", "price": 3}}])
+    assert server.done(job["id"])["indexed"] == 1
+    [image] = server.client.get("/api/images").json()["images"]
+    assert image["metadata"] == {"sku": "A1", "price": 3}
+    # What is not said again stays; what is said is replaced.
+    server.upsert([host.url("seed/1.png")])
+    server.upsert([{"url": host.url("seed/1.png"), "title": "Now with a title"}])
+    [image] = server.client.get("/api/images").json()["images"]
+    assert (image["metadata"], image["title"]) == ({"sku": "A1", "price": 3}, "Now with a title")
+    server.upsert([{"url": host.url("seed/1.png"), "metadata": {}}])
+    [image] = server.client.get("/api/images").json()["images"]
+    assert image["metadata"] == {}

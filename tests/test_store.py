@@ -26,9 +26,10 @@ from app.database import Database, open_database
 from app.embedding import EncoderEmbedding
 from app.encoder import Encoder
 from app.lookalike import open_store
+from app.nodes import image_node
 from app.onnx_model import OnnxModel
 from app.settings import Settings
-from app.store import ImageVectorStore, image_node
+from app.store import ImageVectorStore
 from app.weights import BUILTIN_DIRECTORY
 from tests.onnx_models import write_clip
 from tests.samples import altered, cosine, encode, photo, png

@@ -39,6 +39,8 @@ def run(database_url: str, tmp_path: Path) -> Run:
             "DATA_DIR": str(tmp_path / "data"),
             "ENCODER": "builtin",
             "FETCH_ALLOW": "127.0.0.1",
+            # However slow the machine, what a test holds back does not time out.
+            "FETCH_TIMEOUT_S": "300",
         }
     )
 

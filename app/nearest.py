@@ -158,6 +158,15 @@ async def nearest(
     return sorted(found, key=lambda row: row.distance)
 
 
+async def newest(
+    session: AsyncSession, table: Table, filters: Filters, *, limit: int
+) -> list[UUID]:
+    """Return images as `ImageVectorStore.newest` says."""
+    query = select(table.c.node_id).where(*conditions(table, filters))
+    ids = await session.scalars(query.order_by(table.c.id.desc()).limit(limit))
+    return [UUID(node_id) for node_id in ids]
+
+
 async def worded(
     session: AsyncSession, table: Table, words: str, *, limit: int, filters: Filters
 ) -> list[UUID]:

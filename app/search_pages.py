@@ -17,6 +17,7 @@ from app import schemas
 from app.api import Request, find_image, parse, parts, text_fields, uploaded
 from app.catalog import Entry, Image
 from app.exif import camera, location, taken_at
+from app.filters import NO_FILTERS, Filters
 from app.problems import InvalidRequest, NoPicture, Problem
 from app.query import Query, Term
 from app.search import Results
@@ -64,6 +65,17 @@ class Shown:
         return _address([pair for pair in self.fields if pair[0] not in filters])
 
     @property
+    def asked(self) -> list[tuple[str, str]]:
+        """The fields that say what to look for; the page's slider is for single whole pictures."""
+        left_out = ("panel", "min_similarity") if self.is_ranked else ("panel",)
+        return [pair for pair in self.fields if pair[0] not in left_out]
+
+    @property
+    def narrowed(self) -> list[tuple[str, str]]:
+        """The fields that are filters."""
+        return [pair for pair in self.fields if pair[0] in FilterRequest.model_fields]
+
+    @property
     def is_asked(self) -> bool:
         """Whether there is anything to search by."""
         return any(self.values(name) for name in ASKED)
@@ -71,7 +83,7 @@ class Shown:
     @property
     def has_filters(self) -> bool:
         """Whether the search is narrowed."""
-        return any(self.values(name) for name in FilterRequest.model_fields)
+        return any(value.strip() for _, value in self.narrowed)
 
     @property
     def is_ranked(self) -> bool:
@@ -101,22 +113,18 @@ async def search_form(request: Request) -> Response:
 async def search_page(request: Request) -> Response:
     """Show the search form and, when something is asked, its results."""
     shown = Shown(request.query_params.multi_items())
-    if not shown.is_asked:
-        return await _search_page(request, shown)
+    results: Results | None = None
     try:
-        asked = [
-            (name, value)
-            for name, value in shown.fields
-            # The page's slider is for single whole pictures.
-            if name != "panel" and not (name == "min_similarity" and shown.is_ranked)
-        ]
-        wanted = parse(SearchRequest, search_fields(asked))
-        most = min(RESULTS, parts(request).settings.top_k)
-        wanted = wanted.model_copy(update={"limit": wanted.limit or most})
-        results = await run_search(request, wanted, None)
+        if shown.is_asked:
+            wanted = parse(SearchRequest, search_fields(shown.asked))
+            most = min(RESULTS, parts(request).settings.top_k)
+            wanted = wanted.model_copy(update={"limit": wanted.limit or most})
+            results = await run_search(request, wanted, None)
+        else:
+            wanted = parse(FilterRequest, search_fields(shown.narrowed))
     except Problem as problem:
         return await _search_page(request, shown, problem=problem)
-    return await _search_page(request, shown, results=results)
+    return await _search_page(request, shown, filters=wanted.filters, results=results)
 
 
 async def show_upload(request: Request) -> Response:
@@ -166,11 +174,11 @@ async def _search_page(
     request: Request,
     shown: Shown,
     *,
+    filters: Filters = NO_FILTERS,
     results: Results | None = None,
     problem: Problem | None = None,
 ) -> Response:
     lookalike = parts(request)
-    catalog = lookalike.catalog
     marked = await _marked(request, shown)
     return page(
         request,
@@ -180,10 +188,10 @@ async def _search_page(
         min_similarity=_lowest(request, shown),
         results=results,
         problem=problem,
-        total=await catalog.count(),
-        newest=[] if results or problem else await catalog.newest(limit=NEWEST),
+        total=await lookalike.catalog.count(),
+        newest=[] if results or problem else await _newest(request, filters),
         marked=marked,
-        facets=await _facets(request, shown),
+        facets=await _facets(request, shown, filters),
         preview=_preview(shown, results),
         accept=accept(),
     )
@@ -196,16 +204,21 @@ async def _marked(request: Request, shown: Shown) -> dict[str, list[Image]]:
     return {name: [images[i] for i in found if i in images] for name, found in ids.items()}
 
 
-async def _facets(request: Request, shown: Shown) -> FacetsResponse | None:
+async def _facets(request: Request, shown: Shown, filters: Filters) -> FacetsResponse | None:
     """Return what the panel of filters offers, if it is open."""
     if not (shown.has_filters or shown.value("panel")):
         return None
-    known = [pair for pair in shown.fields if pair[0] in FilterRequest.model_fields]
-    try:
-        wanted = parse(FilterRequest, search_fields(known))
-    except InvalidRequest:
-        return None
-    return facets_document(await parts(request).store.facets(wanted.filters))
+    return facets_document(await parts(request).store.facets(filters))
+
+
+async def _newest(request: Request, filters: Filters) -> list[Image]:
+    """Return what to look at as long as nothing is asked: the newest that pass the filters."""
+    lookalike = parts(request)
+    if not filters:
+        return await lookalike.catalog.newest(limit=NEWEST)
+    ids = await lookalike.store.newest(filters, limit=RESULTS)
+    images = await lookalike.catalog.find_all(ids)
+    return [images[image_id] for image_id in ids if image_id in images]
 
 
 def _lowest(request: Request, shown: Shown) -> float:

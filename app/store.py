@@ -50,6 +50,7 @@ from app.nearest import (
     facet_indexes,
     local_settings,
     nearest,
+    newest,
     worded,
 )
 from app.nodes import NewVector, image_node
@@ -173,6 +174,11 @@ class ImageVectorStore(PGVectorStore):
         )
         async with self._transaction() as session:
             return {UUID(row[0]): row[1] for row in await session.execute(query)}
+
+    async def newest(self, filters: Filters, *, limit: int) -> list[UUID]:
+        """Return images that pass the filters, the last added first."""
+        async with self._transaction() as session:
+            return await newest(session, self.table, filters, limit=limit)
 
     async def worded(self, words: str, *, limit: int, filters: Filters) -> list[UUID]:
         """Return the images whose title, description, tags or file name have the words, best first.

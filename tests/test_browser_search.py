@@ -294,6 +294,19 @@ def test_filters_are_offered_with_counts_and_narrow_the_search(
     expect(page.locator("#hits li")).to_have_count(3)
 
 
+def test_filters_alone_show_what_passes(described: Server, new_page: Callable[..., Page]) -> None:
+    page = new_page()
+    page.goto("/")
+    page.locator("#filters summary").click()
+    page.get_by_label("sea 2").check()
+    expect(page.get_by_role("heading", name="The newest that pass the filters")).to_be_visible()
+    expect(page.locator("#answer .thumbnail img")).to_have_count(2)
+    assert "tags=sea" in page.url
+    page.get_by_label("Width").fill("9999")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("heading", name="No picture passes the filters")).to_be_visible()
+
+
 def test_a_region_is_drawn_on_the_preview(
     indexed: Server, new_page: Callable[..., Page], host: ImageHost
 ) -> None:

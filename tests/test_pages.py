@@ -109,6 +109,15 @@ def test_what_is_wrong_is_said_on_the_page_with_the_form(
     assert "alert" in page.values("div", "role")
 
 
+def test_wrong_filters_are_said_with_or_without_a_query(server: Server) -> None:
+    for path in ("/?box=1,2", "/?text=cat&box=1,2"):
+        answer = server.client.get(path)
+        assert answer.status_code == 422
+        assert "west, south, east, north" in Page(answer.text).words
+    # What others add to addresses is no reason not to show the page.
+    assert server.client.get("/?utm_source=mail").status_code == 200
+
+
 def test_what_users_type_is_text_and_never_markup(server: Server, host: ImageHost) -> None:
     title = "<script>alert(1)</script>\"'"
     [outcome] = server.upsert([{"url": host.url("seed/1.png"), "title": title}])

@@ -9,16 +9,22 @@ Off unless CAPTION_MODEL names one; only then does a picture, as its thumbnail, 
 import asyncio
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from app.catalog import Catalog, Entry
-from app.indexing import Indexer, Outcome
+from app.database import storable
+from app.indexing import Indexer, Outcome, Status
 from app.items import Item
 from app.job_items import JobItems
-from app.problems import CaptionBudgetSpent, CaptionFailed, CaptionRefused, NotFound
+from app.problems import (
+    CaptionBudgetSpent,
+    CaptionFailed,
+    CaptionProblem,
+    CaptionRefused,
+    NotFound,
+)
 from app.settings import Settings
 
 CAPTIONS_AT_ONCE = 4
@@ -30,15 +36,6 @@ MOST_TOKENS_PER_ANSWER = 300
 PROMPT = """\
 Describe this picture for a search index. Answer with one JSON object and nothing else:
 {"title": "at most eight words", "description": "one sentence that says what can be seen"}"""
-
-
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """What a model says of a picture, and the tokens it took."""
-
-    title: str
-    description: str
-    tokens: int
 
 
 class Captioner:
@@ -67,24 +64,33 @@ class Captioner:
     async def caption(self, item: Item) -> Outcome:
         """Write the title and description of an item's picture where it has none.
 
-        Raises `CaptionFailed`, `CaptionRefused`, `CaptionBudgetSpent` or `NotFound`.
+        Raises `Unavailable`; whatever is wrong with the picture or the model is its outcome.
         """
         async with self._places:
-            image = await self._catalog.find(item.entry.id)
-            thumbnail = await self._catalog.thumbnail(item.entry.id)
-            if image is None or thumbnail is None:
-                raise NotFound("The picture is no longer in the index.")
-            entry = Entry(image.url)
-            if not image.description:
-                if await self._job_items.tokens(item.job_id) >= self._settings.caption_tokens:
-                    raise CaptionBudgetSpent
-                said = await self._ask(thumbnail[1])
-                await self._job_items.add_tokens(item.job_id, said.tokens)
-                entry = Entry(image.url, image.title or said.title, said.description)
-            status = await self._indexer.describe(image, entry, item=item)
-            return Outcome(image.url, status, id=image.id)
+            try:
+                status = await self._caption(item)
+            except (CaptionProblem, NotFound) as problem:
+                return Outcome(item.entry.url, "failed", problem=problem)
+        return Outcome(item.entry.url, status, id=item.entry.id)
 
-    async def _ask(self, jpeg: bytes) -> Caption:
+    async def _caption(self, item: Item) -> Status:
+        image = await self._catalog.find(item.entry.id)
+        thumbnail = await self._catalog.thumbnail(item.entry.id)
+        if image is None or thumbnail is None:
+            raise NotFound("The picture is no longer in the index.")
+        entry = Entry(image.url)
+        if not image.description:
+            if await self._job_items.tokens(item.job_id) >= self._settings.caption_tokens:
+                raise CaptionBudgetSpent
+            answer, tokens = await self._ask(thumbnail[1])
+            # Before it is read: an answer that is of no use has cost as much.
+            await self._job_items.add_tokens(item.job_id, tokens)
+            title, description = read_caption(answer)
+            entry = Entry(image.url, image.title or title, description)
+        return await self._indexer.describe(image, entry, item=item)
+
+    async def _ask(self, jpeg: bytes) -> tuple[str, int]:
+        """Return what the model says of a picture, and the tokens that it took."""
         # Imported here because the client takes half a second of every start, and few name a model.
         import openai
         from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
@@ -102,8 +108,7 @@ class Captioner:
         except openai.APIError as exc:
             raise CaptionFailed(f"The caption model's server does not answer: {exc}") from exc
         usage = getattr(answer.raw, "usage", None)
-        title, description = read_caption(str(answer.message.content or ""))
-        return Caption(title, description, int(getattr(usage, "total_tokens", 0) or 0))
+        return str(answer.message.content or ""), int(getattr(usage, "total_tokens", 0) or 0)
 
 
 def read_caption(answer: str) -> tuple[str, str]:
@@ -121,11 +126,7 @@ def read_caption(answer: str) -> tuple[str, str]:
         ) from exc
     if not description:
         raise CaptionFailed("The caption model's description is empty.")
-    return _plain(title, LONGEST_TITLE), _plain(description, LONGEST_DESCRIPTION)
-
-
-def _plain(text: str, longest: int) -> str:
-    return text.replace("\0", "").encode("utf-8", "replace").decode()[:longest]
+    return storable(title)[:LONGEST_TITLE], storable(description)[:LONGEST_DESCRIPTION]
 
 
 def _later(response: httpx.Response) -> CaptionFailed:
@@ -151,6 +152,7 @@ def _client(settings: Settings, http: httpx.AsyncClient) -> Any:
         max_tokens=MOST_TOKENS_PER_ANSWER,
         # The job tries again, with longer waits than the client would.
         max_retries=0,
+        timeout=TIMEOUT_S,
         **options,
         rate_limiter=TokenBucketRateLimiter(requests_per_minute=settings.caption_rate),
         additional_kwargs={"response_format": {"type": "json_object"}},

@@ -126,6 +126,11 @@ async def stage_rows(
     await copy_rows(connection, table, columns, rows)
 
 
+def storable(value: str) -> str:
+    """Return a text as Postgres can hold it: no NUL, no lone surrogate."""
+    return value.replace("\0", "").encode("utf-8", "replace").decode()
+
+
 @contextmanager
 def driver_errors() -> Generator[None]:
     """Raise `DatabaseUnavailable` in place of the driver's ways to say so."""

@@ -27,7 +27,7 @@ from app.database import CONNECT_TIMEOUT_S, Database, driver_connection
 from app.indexing import Indexer, gather
 from app.items import Item, NewItem, Progress
 from app.job_items import CHUNK, JobItems
-from app.problems import CaptionProblem, DatabaseUnavailable, NotFound, Problem
+from app.problems import DatabaseUnavailable, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -297,8 +297,6 @@ class Jobs:
             problem = outcome.problem
         except DatabaseUnavailable:
             raise
-        except (CaptionProblem, NotFound) as exc:
-            problem = exc
         except Exception:
             logger.exception("indexing %s", item.entry.url)
             problem = Problem()

@@ -76,15 +76,16 @@ class Searcher:
             return await self._answer(asked, limit, clock)
 
     async def _answer(self, asked: Asked, limit: int, clock: Clock) -> Results:
+        vector = asked.query_vector
         worded: list[UUID] = []
         if asked.words:
             worded = await self._store.worded(asked.words, limit=MOST_FUSED, filters=asked.filters)
-        if asked.query_vector is None or worded:
-            hits, following = await self._fused(asked, worded, limit)
+        if vector is None or worded:
+            hits, following = await self._fused(asked, vector, worded, limit)
         elif asked.diversity:
-            hits, following = await self._diverse(asked, asked.query_vector, limit), None
+            hits, following = await self._diverse(asked, vector, limit), None
         else:
-            hits, following = await self._nearest(asked, asked.query_vector, limit)
+            hits, following = await self._nearest(asked, vector, limit)
         clock.lap("search")
         lowest = asked.min_similarity
         passing = [hit for hit in hits if hit.passes(lowest)]
@@ -113,10 +114,9 @@ class Searcher:
         return page, None if at_the_end or not page else _behind(asked, page)
 
     async def _fused(
-        self, asked: Asked, worded: list[UUID], limit: int
+        self, asked: Asked, vector: Vector | None, worded: list[UUID], limit: int
     ) -> tuple[list[Hit], Asked | None]:
         """Return the images that are near, or have the words, or best of all both."""
-        vector = asked.query_vector
         near: list[tuple[UUID, float]] = []
         if vector is not None:
             near = await self._store.nearest(vector, limit=MOST_FUSED, filters=asked.filters)

@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from app import schemas
-from app.api import Request, find_image, parse, parts, text_fields, uploaded
+from app.api import SANDBOX, Request, find_image, parse, parts, text_fields, uploaded
 from app.catalog import Entry, Image
 from app.exif import camera, location, taken_at
 from app.filters import NO_FILTERS, Filters
@@ -130,19 +130,20 @@ async def search_page(request: Request) -> Response:
 async def show_upload(request: Request) -> Response:
     """Show a picture that was searched by."""
     upload = await parts(request).uploads.find(request.path_params["id"])
-    headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}
-    return Response(upload.data, media_type=upload.media_type, headers=headers)
+    return Response(upload.data, media_type=upload.media_type, headers=SANDBOX)
 
 
-async def picture_page(request: Request, *, problem: Problem | None = None) -> Response:
+async def picture_page(request: Request) -> Response:
     """Show one picture, what is known of it, and the pictures most like it."""
     image = await find_image(request)
+    results: Results | None = None
+    problem: Problem | None = None
     try:
         results = await parts(request).searcher.search(
             Query([Term(image=image.id)], limit=NEIGHBOURS)
         )
     except InvalidRequest as exc:
-        results, problem = None, exc
+        problem = exc
     return page(
         request,
         "picture.html",

@@ -20,6 +20,7 @@ import fsspec
 from defusedxml import ElementTree
 
 from app.catalog import Entry
+from app.database import storable
 from app.files import find_files
 from app.filters import Value
 from app.items import NewItem
@@ -122,7 +123,7 @@ def _text(lines: Iterable[str]) -> Iterator[Entry]:
     for line in lines:
         url = line.strip()
         if url and not url.startswith("#"):
-            yield Entry(_clean(url)[:LONGEST_LINE])
+            yield Entry(storable(url)[:LONGEST_LINE])
 
 
 def _table(lines: Iterable[str], *, delimiter: str) -> Iterator[Entry]:
@@ -157,9 +158,9 @@ def _entry(fields: dict[str, Any], line: int) -> Entry:
     if isinstance(tags, str):
         tags = re.split(r"[;|]", tags)
     listed = cast(list[object], tags) if isinstance(tags, list) else None
-    given = None if listed is None else [_clean(str(tag)).strip() for tag in listed]
+    given = None if listed is None else [storable(str(tag)).strip() for tag in listed]
     return Entry(
-        _clean(str(fields.get("url") or "")).strip() or f"(line {line} has no url)",
+        storable(str(fields.get("url") or "")).strip() or f"(line {line} has no url)",
         _optional(fields.get("title")),
         _optional(fields.get("description")),
         None if given is None else [tag for tag in given if tag],
@@ -176,7 +177,9 @@ def _metadata(fields: dict[str, Any]) -> dict[str, Value] | None:
     if isinstance(fields.get("metadata"), dict):
         given |= fields["metadata"]
     plain = {
-        _clean(key)[:LONGEST_KEY]: value if isinstance(value, int | float) else _clean(str(value))
+        storable(key)[:LONGEST_KEY]: value
+        if isinstance(value, int | float)
+        else storable(str(value))
         for key, value in given.items()
         if value is not None
     }
@@ -184,12 +187,7 @@ def _metadata(fields: dict[str, Any]) -> dict[str, Value] | None:
 
 
 def _optional(value: object) -> str | None:
-    return _clean(str(value)).strip() if value else None
-
-
-def _clean(value: str) -> str:
-    """Return a text as Postgres can hold it."""
-    return value.replace("\0", "").encode("utf-8", "replace").decode()
+    return storable(str(value)).strip() if value else None
 
 
 def _sitemap(file: BinaryIO) -> Iterator[Entry]:
@@ -199,7 +197,7 @@ def _sitemap(file: BinaryIO) -> Iterator[Entry]:
                 said = {_name(child): (child.text or "").strip() for child in element}
                 if said.get("loc"):
                     title = said.get("title") or said.get("caption")
-                    yield Entry(_clean(said["loc"]), title=_optional(title))
+                    yield Entry(storable(said["loc"]), title=_optional(title))
             if _name(element) in ("url", "sitemap"):
                 element.clear()
     except (ElementTree.ParseError, ValueError) as exc:

@@ -145,6 +145,16 @@ def test_a_job_stops_at_its_token_budget_and_goes_on_when_tried_again(
     assert 6 <= len(captions.asked) - before <= 9
 
 
+def test_answers_of_no_use_count_against_the_budget(
+    server: Server, host: ImageHost, captions: CaptionHost
+) -> None:
+    captions.troubles += ["I cannot see any picture."] * 30
+    server.upsert(pictures(host, *["red", "green", "blue"] * 4))
+    job = last_job(server)
+    assert (job["updated"], job["failed"]) == (0, 12)
+    assert 6 <= len(captions.asked) <= 9
+
+
 def test_without_a_model_no_picture_leaves_the_machine(
     settings: Settings, loop: Loop, host: ImageHost, captions: CaptionHost
 ) -> None:

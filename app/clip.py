@@ -13,6 +13,7 @@ from PIL import Image
 
 from app.onnx_model import Vectors
 from app.problems import UnusableEncoder
+from app.reading import Reading
 
 # What every CLIP that the reference package knows is near to.
 CLIP_SIDE = 224
@@ -57,9 +58,9 @@ class ClipModel:
         embed = self._embedding.get_image_embedding
         return np.array([embed(file) for file in prepared], np.float32)
 
-    def is_cut(self, text: str) -> bool:  # noqa: ARG002 - what Model asks
-        """Return whether a text is longer than the model reads, which ClipEmbedding refuses."""
-        return False
+    def read(self, text: str) -> Reading:  # noqa: ARG002 - what Model asks
+        """Return that all of a text counts: ClipEmbedding refuses what is too long."""
+        return Reading()
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed texts: (n, dimensions)."""

@@ -39,6 +39,7 @@ class Asked(BaseModel):
     dhash: int | None = None
     before: datetime
     notes: Sequence[str] = ()
+    unknown_words: Sequence[str] = ()
     distance: float | None = None
     shown: Sequence[UUID] = ()
     offset: int = 0

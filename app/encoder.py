@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.problems import NoTextTower
+from app.reading import Reading
 
 T = TypeVar("T")
 Vector = NDArray[np.float32]
@@ -57,8 +58,8 @@ class Model(Protocol):
         """Embed a batch: (n, dimensions)."""
         ...
 
-    def is_cut(self, text: str) -> bool:
-        """Whether a text is longer than the model reads, so that its end does not count."""
+    def read(self, text: str) -> Reading:
+        """Return what the model makes of a text, short of embedding it."""
         ...
 
 
@@ -96,7 +97,7 @@ class Encoder:
         if not self.has_text:
             raise NoTextTower(
                 f"The encoder {self.model.name} reads pictures only. For search by text, set "
-                "ENCODER=clip."
+                "ENCODER=builtin or ENCODER=clip."
             )
         return self.texts.submit(text)
 

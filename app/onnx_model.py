@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 
 from app.preprocessing import read_preprocessing
 from app.problems import UnusableEncoder
+from app.reading import Reading
 
 Vectors = NDArray[np.float32]
 
@@ -30,6 +31,8 @@ TEXT = Path("onnx/text_model.onnx")
 TOKENIZER = Path("tokenizer.json")
 TOKENIZER_CONFIG = Path("tokenizer_config.json")
 PREPROCESSOR = Path("preprocessor_config.json")
+
+UNKNOWN = "[UNK]"
 
 # CLIP's context length (Radford et al., 2021, section 2.4 and its code).
 CLIP_TOKENS = 77
@@ -71,9 +74,9 @@ class OnnxModel:
             raise RuntimeError("this model has no text tower")
         return self._text.embed(texts)
 
-    def is_cut(self, text: str) -> bool:
-        """Return whether a text is longer than the model reads."""
-        return self._text is not None and self._text.is_cut(text)
+    def read(self, text: str) -> Reading:
+        """Return what the model makes of a text; nothing, if it reads pictures only."""
+        return Reading(is_empty=True) if self._text is None else self._text.read(text)
 
     def _probe(self) -> int:
         black = Image.new("RGB", (64, 64))
@@ -133,6 +136,8 @@ class _TextTower:
             self._tokenizer = Tokenizer.from_file(str(directory / TOKENIZER))
         except Exception as exc:
             raise UnusableEncoder(f"{directory / TOKENIZER} cannot be loaded: {exc}") from exc
+        # Whole words have one token for all that are unknown; CLIP spells out every word.
+        self._unknown = self._tokenizer.token_to_id(UNKNOWN)
         length = self._tower.fixed_length("input_ids")
         # The end-of-text token survives truncation: CLIP reads the text's vector at its place.
         self._tokenizer.enable_truncation(length or CLIP_TOKENS)
@@ -140,8 +145,17 @@ class _TextTower:
             length=length, pad_id=_pad_id(directory, self._tokenizer), pad_token=""
         )
 
-    def is_cut(self, text: str) -> bool:
-        return bool(self._tokenizer.encode(text).overflowing)
+    def read(self, text: str) -> Reading:
+        encoding = self._tokenizer.encode(text)
+        # Special tokens were added to the text; padding is one of them, the unknown word is not.
+        own = [place for place, added in enumerate(encoding.special_tokens_mask) if not added]
+        unknown = [place for place in own if encoding.ids[place] == self._unknown]
+        words = (text[slice(*encoding.offsets[place])] for place in unknown)
+        return Reading(
+            is_cut=bool(encoding.overflowing),
+            unknown_words=tuple(dict.fromkeys(words)),
+            is_empty=len(unknown) == len(own),
+        )
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         encodings = self._tokenizer.encode_batch(list(texts))
@@ -153,12 +167,13 @@ class _TextTower:
 
 
 def fingerprint(directory: Path) -> str:
-    """Return a SHA-256 over the files that decide a model's vectors.
+    """Return a SHA-256 over the files that decide the vectors of pictures, which are what is stored.
 
-    Precision is not part of it: int8 is kept only where it agrees with fp32.
+    Texts are only ever asked with, so that another text tower needs no other index. Precision is
+    not part of it: int8 is kept only where it agrees with fp32.
     """
     digest = hashlib.sha256()
-    for part in (VISION, TEXT, TOKENIZER, PREPROCESSOR):
+    for part in (VISION, PREPROCESSOR):
         path = directory / part
         if path.exists():
             with path.open("rb") as file:

@@ -1,5 +1,6 @@
 """From a query that names pictures and texts to the vector and the words to look for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -14,9 +15,12 @@ from app.indexing import gather
 from app.pictures import Decoder, Picture
 from app.problems import InvalidRequest, NoPicture, NotFound
 from app.query import Marked, Query, Term, combine, rocchio
+from app.reading import Reading
 from app.store import ImageVectorStore
 from app.timing import Clock
 from app.uploads import Uploads
+
+LOOKED_UP = "the words were looked for in titles, descriptions, tags and file names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,11 @@ class Resolver:
         """
         if not (query.terms or query.like or query.unlike):
             raise NoPicture("Send a picture as `file` or by its `url`, or a phrase as `text`.")
-        notes = self._notes(query)
-        reads = self._encoder.has_text
-        parts = [await self._embed(t, clock) for t in query.terms if reads or t.text is None]
+        texts = [term.text or "" for term in query.texts]
+        readings = {text: self._encoder.model.read(text) for text in texts}
+        unread = {text for text, reading in readings.items() if reading.is_empty}
+        notes = self._notes(query, readings)
+        parts = [await self._embed(term, clock) for term in query.terms if term.text not in unread]
         vector = combine([p.vector for p in parts], [p.weight for p in parts]) if parts else None
         if query.like or query.unlike:
             vector = rocchio(vector, await self._marked(query))
@@ -93,25 +99,28 @@ class Resolver:
             dhash=alone.dhash if alone else None,
             before=datetime.now(UTC),
             notes=notes,
+            unknown_words=_unknown(readings),
         )
         return asked, next((part.picture for part in parts if part.picture), None)
 
-    def _notes(self, query: Query) -> list[str]:
+    def _notes(self, query: Query, readings: Mapping[str, Reading]) -> list[str]:
         """Return what is not done as the query says; raises `InvalidRequest` if nothing can be."""
-        model = self._encoder.model
-        if self._encoder.has_text:
-            texts = [term.text or "" for term in query.texts]
-            return [f"Only the beginning was read of: {t[:60]}…" for t in texts if model.is_cut(t)]
-        if not query.texts:
-            return []
-        if not query.words:
-            if len(query.texts) == len(query.terms):
-                raise InvalidRequest("Without anything to look for there is nothing to leave out.")
-            return [f"The encoder {model.name} reads pictures only: no text was subtracted."]
-        return [
-            f"The encoder {model.name} reads pictures only: the words were looked for in titles, "
-            "descriptions, tags and file names."
-        ]
+        encoder = f"The encoder {self._encoder.model.name}"
+        notes: list[str] = []
+        for text, reading in readings.items():
+            if reading.is_cut:
+                notes.append(f"Only the beginning was read of: {text[:60]}…")
+            if reading.unknown_words and not reading.is_empty:
+                notes.append(f"{encoder} does not know: {', '.join(reading.unknown_words)}.")
+        unread = [term for term in query.texts if readings[term.text or ""].is_empty]
+        if not unread:
+            return notes
+        if len(unread) == len(query.terms) and not query.words:
+            raise InvalidRequest("Without anything to look for there is nothing to leave out.")
+        named = ", ".join(f"“{(term.text or '')[:60]}”" for term in unread)
+        why = f"knows no word of {named}" if self._encoder.has_text else "reads pictures only"
+        wanted = any(term.weight > 0 for term in unread)
+        return [*notes, f"{encoder} {why}: {LOOKED_UP if wanted else 'no text was subtracted'}."]
 
     async def _embed(self, term: Term, clock: Clock) -> _Part:
         if term.text is not None:
@@ -152,3 +161,8 @@ class Resolver:
         if not marked.like and not query.terms:
             raise NotFound("None of the marked pictures is in the index any more.")
         return marked
+
+
+def _unknown(readings: Mapping[str, Reading]) -> list[str]:
+    words = (word for reading in readings.values() for word in reading.unknown_words)
+    return list(dict.fromkeys(words))

@@ -35,7 +35,8 @@ class Results:
     """The hits above the threshold, best first, and the nearest of those below it.
 
     `picture` is the query's, if a file, URL or upload was decoded for it. `cursor` asks for the
-    next page. `notes` say what the reader of the results should know.
+    next page. `notes` say what the reader of the results should know; `unknown_words` are those of
+    the query that the encoder has never seen.
     """
 
     hits: list[Hit]
@@ -44,6 +45,7 @@ class Results:
     min_similarity: float | None
     cursor: str | None = None
     notes: Sequence[str] = ()
+    unknown_words: Sequence[str] = ()
     picture: Picture | None = None
 
 
@@ -91,7 +93,9 @@ class Searcher:
         passing = [hit for hit in hits if hit.passes(lowest)]
         below = [hit for hit in hits if not hit.passes(lowest)]
         cursor = following.cursor() if following and not below else None
-        return Results(passing, below, clock.timings(), lowest, cursor, asked.notes)
+        return Results(
+            passing, below, clock.timings(), lowest, cursor, asked.notes, asked.unknown_words
+        )
 
     async def _nearest(
         self, asked: Asked, vector: Vector, limit: int

@@ -66,6 +66,7 @@ async def search(request: Request) -> Response:
             next=results.cursor,
             min_similarity=results.min_similarity,
             notes=list(results.notes),
+            unknown_words=list(results.unknown_words),
             encoder=parts(request).encoder.model.name,
             took_ms=Timings(**results.took_ms),
         )

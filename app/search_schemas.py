@@ -176,6 +176,9 @@ class SearchResponse(BaseModel):
         description="The lowest similarity that was asked for; null if results are only ranked."
     )
     notes: list[str] = Field(description="What the reader of the results should know.")
+    unknown_words: list[str] = Field(
+        description="Words that the encoder has never seen; they count as words only."
+    )
     encoder: str
     took_ms: Timings
 

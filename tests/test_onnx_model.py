@@ -2,9 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from app.onnx_model import OnnxModel, fingerprint
 from app.problems import UnusableEncoder
+from app.reading import Reading
 from app.weights import BUILTIN_DIRECTORY
 from tests.onnx_models import DIMENSIONS, PREPROCESSOR, write_clip
 from tests.samples import photo
@@ -35,7 +37,34 @@ def test_texts_are_cut_at_77_tokens_with_the_end_kept(tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_text_tower(tmp_path: Path) -> None:
-    assert not OnnxModel(write_clip(tmp_path / "m", text=False), name="tiny").has_text
+    model = OnnxModel(write_clip(tmp_path / "m", text=False), name="tiny")
+    assert (model.has_text, model.read("a cat")) == (False, Reading(is_empty=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "reading"),
+    [
+        ("a red cat", Reading()),
+        ("a wug and a red wug", Reading(unknown_words=("wug", "and"))),
+        ("wug", Reading(unknown_words=("wug",), is_empty=True)),
+        (" ", Reading(is_empty=True)),
+        ("cat " * 76, Reading(is_cut=True)),
+    ],
+)
+def test_what_a_model_makes_of_a_text(tmp_path: Path, text: str, reading: Reading) -> None:
+    assert OnnxModel(write_clip(tmp_path / "m"), name="tiny").read(text) == reading
+
+
+def test_a_model_that_spells_words_knows_all_of_them(tmp_path: Path) -> None:
+    folder = write_clip(tmp_path / "m", mask=False)
+    letters = {letter: place for place, letter in enumerate(["<|endoftext|>", *"acdegnorsw</w>"])}
+    spelling = Tokenizer(models.BPE(letters, [], unk_token="<|endoftext|>"))
+    spelling.pre_tokenizer = pre_tokenizers.Whitespace()
+    spelling.post_processor = processors.TemplateProcessing(
+        single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)]
+    )
+    spelling.save(str(folder / "tokenizer.json"))
+    assert OnnxModel(folder, name="tiny").read("warg") == Reading()
 
 
 def test_the_builtin_model_loads() -> None:
@@ -49,6 +78,11 @@ def test_the_fingerprint_follows_what_decides_the_vectors(tmp_path: Path) -> Non
     other = write_clip(tmp_path / "other", preprocessor={**PREPROCESSOR, "resample": 2})
     assert fingerprint(one) != fingerprint(other)
     assert fingerprint(one) != fingerprint(write_clip(tmp_path / "wide", outlier=1.0))
+
+
+def test_another_text_tower_keeps_the_index(tmp_path: Path) -> None:
+    reading, silent = write_clip(tmp_path / "one"), write_clip(tmp_path / "two", text=False)
+    assert fingerprint(reading) == fingerprint(silent)
 
 
 @pytest.mark.parametrize(

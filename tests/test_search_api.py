@@ -265,6 +265,30 @@ def test_a_text_tower_and_words_are_ranked_together(reader: Server, host: ImageH
     assert all(r["similarity"] is not None for r in results)
 
 
+def test_words_that_the_encoder_has_never_seen_are_named(reader: Server, host: ImageHost) -> None:
+    ids = described(reader, host)
+    answer = ask(reader, text="a red wug")
+    assert answer["unknown_words"] == ["wug"]
+    assert answer["notes"] == ["The encoder tiny does not know: wug."]
+    assert len(answer["results"]) == 3
+    page = ask(reader, text="a red wug", limit=1)
+    assert ask(reader, cursor=page["next"])["unknown_words"] == ["wug"]
+    assert ask(reader, text="a red cat")["unknown_words"] == []
+    # Nothing is left of it for the encoder; the words are still words.
+    answer = ask(reader, text="harbour")
+    assert answer["unknown_words"] == ["harbour"]
+    assert "knows no word of “harbour”" in answer["notes"][0]
+    assert [(r["id"], r["matched"], r["similarity"]) for r in answer["results"]] == [
+        (ids[0], ["text"], None)
+    ]
+    # What cannot be subtracted leaves the rest as it is.
+    answer = ask(reader, text=f"{ids[0]} - wug")
+    assert "no text was subtracted" in answer["notes"][0]
+    assert len(answer["results"]) == 2
+    refused = reader.client.post("/api/search", json={"query": [{"text": "wug", "weight": -1}]})
+    assert (refused.status_code, "nothing to leave out" in refused.text) == (422, True)
+
+
 def test_too_long_a_text_is_cut_and_that_is_said(reader: Server, host: ImageHost) -> None:
     reader.upsert([host.url("seed/1.png")])
     answer = ask(reader, text="a photo of the " * 30)

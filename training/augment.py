@@ -28,9 +28,13 @@ class Augmenter:
         small = functional.interpolate(x, INPUT, mode="bicubic", antialias=True)
         return self._normalise(small)
 
+    def scene(self, x: Tensor) -> Tensor:
+        """Most of the picture, in its own colours, sometimes within another."""
+        x = self._place(x, least_area=0.45, turned=0.04, most_angle=6, pasted=0.08, framed=0.04)
+        return self._normalise(x)
+
     def mild(self, x: Tensor) -> Tensor:
-        """Nearly the picture itself: little is cut off, recoloured or lost."""
-        x = self._place(x, least_area=0.6, turned=0.1, most_angle=6, pasted=0.0, framed=0.05)
+        """A scene, (n, 3, 128, 128) in 0..1, nearly as it is: little is recoloured or lost."""
         x = self._recolour(x, strength=0.25, grey=0.03)
         return self._normalise(self._coarse(x, share=0.2))
 

@@ -1,10 +1,13 @@
-"""Photos for training: any folders or tar files of pictures, as one array in memory."""
+"""What is trained on: photos from folders or tar files, captions and labels from tables."""
 
+import csv
 import hashlib
 import tarfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,14 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 HELD_OUT_SHARE = 20
 
 Pixels = NDArray[np.uint8]
+
+
+class Caption(NamedTuple):
+    """A line of a captions file."""
+
+    file: str
+    split: str
+    text: str
 
 
 def files(sources: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
@@ -58,20 +69,21 @@ def with_procedural(names: list[str], pixels: Pixels, count: int) -> tuple[list[
     return names + [f"procedural-{seed}" for seed in range(count)], np.concatenate([pixels, made])
 
 
-def teacher_features(path: Path, names: Sequence[str]) -> tuple[NDArray[np.float32], Pixels]:
-    """Return a unit target per name, whitened by the square root of each deviation, and a mask.
+def read_captions(path: Path | None) -> list[Caption]:
+    """Return the captions of a tab-separated file with the columns file, split and caption."""
+    if path is None:
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        return [Caption(row["file"], row["split"], row["caption"]) for row in rows]
 
-    The file holds, for every set, `SET_names` and `SET_features`; names without features get zeros
-    and a mask of 0.
-    """
-    stored = np.load(path)
-    sets = [key.removesuffix("_names") for key in stored.files if key.endswith("_names")]
-    known = np.concatenate([stored[f"{name}_features"] for name in sets]).astype(np.float32)
-    places = {
-        str(name): place
-        for place, name in enumerate(np.concatenate([stored[f"{name}_names"] for name in sets]))
-    }
-    known = (known - known.mean(0)) / np.sqrt(known.std(0))
-    known /= np.linalg.norm(known, axis=1, keepdims=True)
-    rows = np.array([places.get(name, -1) for name in names])
-    return known[rows] * (rows >= 0)[:, None], (rows >= 0).astype(np.uint8)
+
+def read_labels(path: Path | None) -> dict[str, set[str]]:
+    """Return the files that each label is true of; a line may hold several, split by commas."""
+    labels: dict[str, set[str]] = defaultdict(set)
+    if path is not None:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                for label in row["label"].split(","):
+                    labels[label.strip()].add(row["file"])
+    return dict(labels)

@@ -87,6 +87,7 @@ def export(
             x = graph.run("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
             x = graph.convolution(x, *next(layers), 1)
         x = graph.run("Relu", graph.run("Add", hidden, x))
+    x = graph.run("Relu", graph.convolution(x, *next(layers), 1))
     # The mean of cubes; the least value keeps the root's gradient finite in training.
     x = graph.run("Max", x, graph.constant(np.float32(1e-4)))
     x = graph.run("Pow", x, graph.constant(np.float32(POWER)))
@@ -126,7 +127,7 @@ def _save(graph: Graph, folder: Path) -> None:
 def shortened_head(network: Network) -> tuple[Tensor, Tensor]:
     """Return the head turned so that it needs 511 dimensions, which leaves room for a constant one.
 
-    Nothing is lost: 320 features and a bias fill no more than 321 of the 512.
+    Nothing is lost: 480 features and a bias fill no more than 481 of the 512.
     """
     weight, bias = network.head.weight, network.head.bias
     axes, _, _ = torch.linalg.svd(torch.cat([weight, bias[:, None]], 1))

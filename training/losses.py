@@ -1,4 +1,4 @@
-"""The losses: contrast, spread, and likeness to a teacher."""
+"""The losses: contrast and spread."""
 
 import torch
 from torch import Tensor
@@ -28,8 +28,3 @@ def spread(a: Tensor, b: Tensor) -> Tensor:
     with torch.no_grad():
         nearest = (a @ everything.T).masked_fill(same, -2).argmax(1)
     return -torch.log((a - everything[nearest]).norm(dim=1) + 1e-4).mean()
-
-
-def likeness(vectors: Tensor, targets: Tensor, known: Tensor) -> Tensor:
-    """One minus the cosine to the teacher's features, where there are any."""
-    return ((1 - (vectors * targets).sum(1)) * known).sum() / known.sum().clamp(min=1)

@@ -11,7 +11,11 @@ from torch.nn import functional
 
 INPUT = 128
 WIDTHS = ((32, 48), (48, 48), (48, 96), (96, 96), (96, 192), (192, 192), (192, 320), (320, 320))
+# The blocks from here on see the smallest picture.
+LAST_STAGE = 6
 DIMENSIONS = 512
+# Pooled: no more than DIMENSIONS less the constant one and a bias, so that export loses nothing.
+FEATURES = 480
 POWER = 3.0
 MEAN, STD = 0.45, 0.25
 
@@ -45,10 +49,21 @@ class Network(nn.Module):
         self.stem = nn.Conv2d(3, WIDTHS[0][0], 3, 2, 1, bias=False)
         self.stem_norm = nn.BatchNorm2d(WIDTHS[0][0])
         self.blocks = nn.Sequential(*(Block(inputs, outputs) for inputs, outputs in WIDTHS))
-        self.head = nn.Linear(WIDTHS[-1][1], DIMENSIONS)
+        self.wide = nn.Conv2d(WIDTHS[-1][1], FEATURES, 1, bias=False)
+        self.wide_norm = nn.BatchNorm2d(FEATURES)
+        self.head = nn.Linear(FEATURES, DIMENSIONS)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.blocks(functional.relu(self.stem_norm(self.stem(x))))
+        return self.embed(self.maps(x)[-1])
+
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The features before the last halving, (n, 192, 8, 8), and the last, (n, 320, 4, 4)."""
+        middle = self.blocks[:LAST_STAGE](functional.relu(self.stem_norm(self.stem(x))))
+        return middle, self.blocks[LAST_STAGE:](middle)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the embeddings of the last features."""
+        x = functional.relu(self.wide_norm(self.wide(x)))
         # Generalised mean (Radenovic et al., 2018): between mean (1) and maximum (infinity).
         pooled = x.float().clamp(min=1e-4).pow(POWER).mean((2, 3)).pow(1 / POWER)
         return self.head(pooled)
@@ -61,7 +76,7 @@ class Network(nn.Module):
             pairs += [(block.first, block.first_norm), (block.second, block.second_norm)]
             if isinstance(block.shortcut, nn.Sequential):
                 pairs.append((block.shortcut[1], block.shortcut[2]))  # pyright: ignore[reportArgumentType]
-        return pairs
+        return [*pairs, (self.wide, self.wide_norm)]
 
 
 @torch.no_grad()

@@ -12,14 +12,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.augment import Augmenter
-from training.data import load_photos, teacher_features, with_procedural
-from training.losses import contrast, likeness, spread
-from training.network import DIMENSIONS, Network, load_onnx
+from training.data import load_photos, with_procedural
+from training.lessons import Lessons
+from training.losses import contrast, spread
+from training.network import Network, load_onnx
+from training.taught import Taught
+from training.teacher import Teacher, seen
 
-BATCH = 192
+# Pairs of a batch, and views that are there for the teacher's sake alone.
+PAIRS, ALONE = 88, 80
+# The first part of the time goes to smaller pictures, of which there are twice as many a second.
+SMALL, SMALL_SHARE = 96, 0.55
 TEMPERATURE = 0.05
-SPREAD, LIKENESS = 0.5, 0.25
-RATE, DECAY, WARM_UP = 6e-4, 0.02, 0.04
+SPREAD = 0.5
+RATE, DECAY, WARM_UP = 1e-3, 0.02, 0.04
 # How many of the teacher's nearest photos a neighbour is drawn from.
 NEIGHBOURS = 12
 CHECKPOINT_S = 120
@@ -29,9 +35,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders or tar files")
     parser.add_argument("--out", type=Path, required=True, help="checkpoints and the log")
-    parser.add_argument("--teacher", type=Path, help="npz of SET_names and SET_features")
     parser.add_argument("--init", type=Path, help="an exported model to go on from")
     parser.add_argument("--minutes", type=float, default=100)
+    parser.add_argument("--views", type=int, default=120_000, help="how many the teacher sees")
     parser.add_argument("--procedural", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -42,41 +48,35 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(given.seed)
     names, pixels = with_procedural(*load_photos(given.data), given.procedural)
-    photos = torch.from_numpy(pixels)
-    targets, known = torch.zeros(len(names), DIMENSIONS), torch.zeros(len(names))
-    if given.teacher:
-        features, mask = teacher_features(given.teacher, names)
-        targets, known = torch.from_numpy(features), torch.from_numpy(mask).float()
-    print(f"{len(names)} pictures, {int(known.sum())} with a teacher's feature", flush=True)
+    print(f"{len(names)} pictures", flush=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    Trainer(given, photos, targets, known, device).run()
+    Trainer(given, torch.from_numpy(pixels), device).run()
 
 
 class Trainer:
     """The loop, its state, and its checkpoints."""
 
-    def __init__(
-        self, given: argparse.Namespace, photos: Tensor, targets: Tensor, known: Tensor, device: str
-    ) -> None:
-        self.given, self.photos, self.targets, self.known = given, photos, targets, known
-        self.device = device
+    def __init__(self, given: argparse.Namespace, photos: Tensor, device: str) -> None:
+        self.given, self.photos, self.device = given, photos, device
         self.augmenter = Augmenter(given.seed)
         self.network = Network().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.neighbours = nearest(targets)
+        teacher = Teacher(given.out)
+        lesson = seen(teacher, self.augmenter, photos)
+        self.neighbours = nearest(functional.normalize(lesson.pooled - lesson.pooled.mean(0)))
+        self.taught = Taught(given.out, photos, lesson.logits, teacher, views=given.views)
+        sample, lesson = self.taught[torch.arange(512)]
+        self.lessons = Lessons(lesson)
         self.elapsed_s, self.step = 0.0, 0
         checkpoint = given.out / "checkpoint.pt"
         state = torch.load(checkpoint) if checkpoint.exists() else None
         if state:
             self.network.load_state_dict(state["network"])
+            self.lessons.load_state_dict(state["lessons"])
             self.elapsed_s, self.step = state["elapsed_s"], state["step"]
         elif given.init:
-            load_onnx(self.network, given.init, self.augmenter.mild(self._batch(torch.arange(256))))
-        if (state or given.init) and given.teacher:
-            vectors = self._embedded()
-            self.targets = rotated(self.targets, vectors)
-            agreement = 1 - likeness(vectors, self.targets, self.known).item()
-            print(f"cosine to the teacher: {agreement:.3f}", flush=True)
+            load_onnx(self.network, given.init, self.augmenter.mild(sample))
         self.network.to(device)
+        self.lessons.to(device)
         grouped = self._parameter_groups()
         self.optimizer = torch.optim.AdamW(grouped, lr=RATE, betas=(0.9, 0.99))
         if state:
@@ -108,52 +108,51 @@ class Trainer:
 
     def _train_step(self) -> dict[str, float]:
         owners = self._owners()
-        x = self._batch(owners)
-        views = torch.cat([self.augmenter.mild(x), self.augmenter.strong(x)])
+        paired = self.taught.of_photos(owners)
+        others = torch.randint(len(self.taught.owners), (ALONE,))
+        pixels, lesson = self.taught[torch.cat([paired, others])]
+        views = torch.cat([self.augmenter.mild(pixels), self.augmenter.strong(self._batch(owners))])
+        if self.elapsed_s < SMALL_SHARE * self.given.minutes * 60:
+            views = functional.interpolate(views, SMALL, mode="bilinear", antialias=True)
         views = views.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device, torch.bfloat16):
-            raw = self.network(views)
-        vectors = functional.normalize(raw.float().cpu())
-        a, b = vectors.chunk(2)
+            maps = self.network.maps(views)
+            raw = self.network.embed(maps[-1]).float()
+        count = len(pixels)
+        learned = self.lessons([part[:count] for part in maps], raw[:count], lesson)
+        vectors = functional.normalize(raw).cpu()
+        a, b = vectors[: len(owners)], vectors[count:]
         contrasted = (contrast(a, b, TEMPERATURE) + contrast(b, a, TEMPERATURE)) / 2
         apart = (spread(a, b) + spread(b, a)) / 2
-        both = torch.cat([owners, owners])
-        alike = likeness(vectors, self.targets[both], self.known[both])
-        loss = contrasted + SPREAD * apart + LIKENESS * alike
+        loss = contrasted + SPREAD * apart + sum(learned.values())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
         self.optimizer.step()
         return {
             "contrast": contrasted.item(),
             "spread": apart.item(),
-            "likeness": alike.item(),
+            **{name: value.item() for name, value in learned.items()},
             "copies": (a * b).sum(1).mean().item(),
         }
 
     def _owners(self) -> Tensor:
         """Draw a batch: half at random, half from the neighbours of those, the hard negatives."""
-        anchors = torch.randperm(len(self.photos))[: BATCH // 2]
+        anchors = torch.randperm(len(self.photos))[: PAIRS // 2]
         which = torch.randint(NEIGHBOURS, (len(anchors), 1))
         drawn = torch.cat([anchors, self.neighbours[anchors].gather(1, which).squeeze(1)]).unique()
         fill = torch.randperm(len(self.photos))
-        fill = fill[~torch.isin(fill, drawn)][: BATCH - len(drawn)]
+        fill = fill[~torch.isin(fill, drawn)][: PAIRS - len(drawn)]
         owners = torch.cat([drawn, fill])
         return owners[torch.randperm(len(owners))]
-
-    @torch.no_grad()
-    def _embedded(self) -> Tensor:
-        self.network.eval()
-        inputs = (self._batch(part) for part in torch.arange(len(self.photos)).split(256))
-        parts = [self.network(self.augmenter.plain(x)) for x in inputs]
-        return functional.normalize(torch.cat(parts))
 
     def _batch(self, owners: Tensor) -> Tensor:
         return self.photos[owners].permute(0, 3, 1, 2).float() / 255
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        matrices = [p for p in self.network.parameters() if p.ndim > 1]
-        vectors = [p for p in self.network.parameters() if p.ndim == 1]
+        parameters = [*self.network.parameters(), *self.lessons.parameters()]
+        matrices = [p for p in parameters if p.ndim > 1]
+        vectors = [p for p in parameters if p.ndim <= 1]
         return [
             {"params": matrices, "weight_decay": DECAY},
             {"params": vectors, "weight_decay": 0.0},
@@ -162,6 +161,7 @@ class Trainer:
     def _save(self) -> None:
         state = {
             "network": self.network.state_dict(),
+            "lessons": self.lessons.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "elapsed_s": self.elapsed_s,
             "step": self.step,
@@ -171,24 +171,16 @@ class Trainer:
         scratch.replace(self.given.out / "checkpoint.pt")
 
 
-def nearest(targets: Tensor) -> Tensor:
+def nearest(features: Tensor) -> Tensor:
     """Return the places of each picture's nearest others by the teacher, (n, 12).
 
     The very nearest is left out, for it is too often the same thing photographed twice.
     """
     parts = [
-        (part @ targets.T).topk(NEIGHBOURS + 2, dim=1).indices[:, 2:] for part in targets.split(512)
+        (part @ features.T).topk(NEIGHBOURS + 2, dim=1).indices[:, 2:]
+        for part in features.split(512)
     ]
     return torch.cat(parts)
-
-
-def rotated(targets: Tensor, vectors: Tensor) -> Tensor:
-    """Return the targets turned as near to the vectors as a rotation can (Schönemann, 1966).
-
-    A teacher's axes are arbitrary; a network that is trained on need not learn new ones.
-    """
-    left, _, right = torch.linalg.svd(targets.T @ vectors)
-    return targets @ (left @ right)
 
 
 def schedule(progress: float) -> float:

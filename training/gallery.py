@@ -1,0 +1,70 @@
+"""Photos as the frozen image tower and the teacher see them: what texts are trained against."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.encoder import unit
+from app.onnx_model import OnnxModel
+from training.augment import Augmenter
+from training.data import load_photos
+from training.teacher import Teacher
+
+VIEWS = 4
+BATCH = 128
+
+
+class Gallery:
+    """Of each photo, by its name, four views: unit vectors (photos, 4, 512) and the teacher's
+    shares of ImageNet's classes (photos, 4, 1000).
+    """
+
+    def __init__(self, names: Sequence[str], vectors: Tensor, shares: Tensor) -> None:
+        self.names, self.vectors, self.shares = list(names), vectors, shares
+        self.places = {name: place for place, name in enumerate(self.names)}
+
+    def draw(self, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vector and the shares of one view of each photo, drawn at random."""
+        views = torch.randint(VIEWS, (len(photos),))
+        return self.vectors[photos, views], self.shares[photos, views].float()
+
+
+def make_gallery(sources: Sequence[Path], model: Path, out: Path, *, without: set[str]) -> Gallery:
+    """Return the gallery of the photos that may be trained on, less those in `without`.
+
+    What it takes minutes to make is kept in `out`.
+    """
+    kept = out / "gallery.npz"
+    if not kept.exists():
+        np.savez(kept, **_looked_at(sources, model, out, without))
+    stored = np.load(kept)
+    tensors = (torch.from_numpy(stored[key]) for key in ("vectors", "shares"))
+    return Gallery([str(name) for name in stored["names"]], *tensors)
+
+
+def _looked_at(
+    sources: Sequence[Path], model: Path, out: Path, without: set[str]
+) -> dict[str, NDArray[np.generic]]:
+    names, pixels = load_photos(sources)
+    chosen = [place for place, name in enumerate(names) if name not in without]
+    encoder, teacher, augmenter = OnnxModel(model, name="image tower"), Teacher(out), Augmenter(0)
+    vectors = np.zeros((len(chosen), VIEWS, encoder.dimensions), np.float32)
+    shares = np.zeros((len(chosen), VIEWS, 1000), np.float16)
+    for first in range(0, len(chosen), BATCH):
+        part = chosen[first : first + BATCH]
+        x = torch.from_numpy(pixels[part]).permute(0, 3, 1, 2).float() / 255
+        # The photo itself first, then most of it.
+        views = [augmenter.plain(x), *(augmenter.scene(x) for _ in range(VIEWS - 1))]
+        for view, seen in enumerate(views):
+            rows = slice(first, first + len(part))
+            vectors[rows, view] = unit(encoder.embed_images(list(seen.numpy())))
+            shares[rows, view] = teacher(seen).logits.softmax(1).half().numpy()
+    return {
+        "names": np.array([names[place] for place in chosen]),
+        "vectors": vectors,
+        "shares": shares,
+    }

@@ -1,0 +1,67 @@
+"""The text tower: a small transformer over words."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.network import DIMENSIONS
+
+WIDTH, HEADS, LAYERS = 256, 4, 2
+DROPOUT = 0.2
+POSITIONS = 77
+
+
+class Layer(nn.Module):
+    """Attention and a perceptron, each normalised first (Xiong et al., 2020)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first_norm, self.second_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.attend = nn.Linear(WIDTH, 3 * WIDTH)
+        self.mix = nn.Linear(WIDTH, WIDTH)
+        self.widen, self.narrow = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(3 * WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        heads = self.attend(self.first_norm(x)).unflatten(2, (3, HEADS, WIDTH // HEADS))
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        weights = query @ key.transpose(2, 3) / math.sqrt(WIDTH // HEADS) + hidden
+        mixed = (weights.softmax(3) @ value).transpose(1, 2).flatten(2)
+        x = x + functional.dropout(self.mix(mixed), DROPOUT, self.training)
+        grown = functional.gelu(self.widen(self.second_norm(x)))
+        return x + functional.dropout(self.narrow(grown), DROPOUT, self.training)
+
+
+class TextNetwork(nn.Module):
+    """Word ids (n, words) and their mask to embeddings (n, 512), not yet of unit length.
+
+    `spread` (512, 512) turns directions of equal weight into those of the pictures' embeddings.
+    """
+
+    def __init__(self, vocabulary: int, spread: Tensor) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, WIDTH, padding_idx=0)
+        nn.init.normal_(self.words.weight, std=0.5)
+        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, DIMENSIONS)
+        self.register_buffer("spread", spread)
+        self.register_buffer("positions", _positions())
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        x = self.words(input_ids) + self.positions[: input_ids.shape[1]]
+        x = functional.dropout(x, DROPOUT, self.training)
+        present = attention_mask.unsqueeze(2).float()
+        hidden = (1 - present).transpose(1, 2).unsqueeze(1) * -1e4
+        for layer in self.layers:
+            x = layer(x, hidden)
+        mean = (self.norm(x) * present).sum(1) / present.sum(1).clamp(min=1)
+        return self.head(mean) @ self.spread
+
+
+def _positions() -> Tensor:
+    """Return sinusoids (Vaswani et al., 2017), small beside the words: order says little."""
+    rates = torch.exp(torch.arange(0, WIDTH, 2) * (-math.log(10_000.0) / WIDTH))
+    angles = torch.arange(POSITIONS).unsqueeze(1) * rates
+    return 0.1 * torch.stack([angles.sin(), angles.cos()], 2).flatten(1)

@@ -1,0 +1,84 @@
+"""Words: the tokenizer's vocabulary, and what is done to phrases so that more of them are known."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+PAD, UNKNOWN = "[PAD]", "[UNK]"
+# They say nothing of what is to be seen, and so are neither read nor called unknown.
+FUNCTION_WORDS = (
+    "a|an|the|this|that|these|those|some|any|its|his|her|their|our|my|it|is|are|was|were|be|been|"
+    "being|has|have|had|of|to|for|at|by|as|there|which|who|while|s|t|photos?|pictures?|images?"
+)
+# A word of captions that is rarer than this may be a slip of the pen.
+LEAST_USES = 2
+LONGEST = 32
+
+TEMPLATES = (
+    "{}", "{}", "{}", "{}s", "{} outdoors", "{} indoors", "close up of {}", "one {}", "two {}s",
+    "{} in front of background", "small {}", "large {}", "{} on white background",
+)  # fmt: skip
+
+
+def make_tokenizer(captions: Iterable[str], names: Iterable[str]) -> Tokenizer:
+    """Return a tokenizer of whole words that knows those of the names and, often enough, captions.
+
+    Accents, capitals and function words are dropped.
+    """
+    tokenizer = Tokenizer(models.WordLevel({PAD: 0, UNKNOWN: 1}, UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKD(),
+            normalizers.StripAccents(),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(rf"\b({FUNCTION_WORDS})\b"), " "),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[^\p{L}\p{N}]+"), "removed")
+    used = Counter(word for caption in captions for word in words_of(tokenizer, caption))
+    words = {word for word, uses in used.items() if uses >= LEAST_USES}
+    for name in names:
+        words.update(words_of(tokenizer, name), words_of(tokenizer, plural(name)))
+    for template in TEMPLATES:
+        words.update(words_of(tokenizer, template.format("")))
+    vocabulary = {word: place for place, word in enumerate([PAD, UNKNOWN, *sorted(words)])}
+    tokenizer.model = models.WordLevel(vocabulary, UNKNOWN)
+    return tokenizer
+
+
+def words_of(tokenizer: Tokenizer, text: str) -> list[str]:
+    """Return the words that a tokenizer sees in a text, known or not."""
+    assert tokenizer.normalizer is not None
+    assert tokenizer.pre_tokenizer is not None
+    split = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+    return [word for word, _ in split]
+
+
+def plural(name: str) -> str:
+    """Return the plural of an English noun, as the rule has it."""
+    if re.search(r"(s|x|z|ch|sh)$", name):
+        return name + "es"
+    if re.search(r"[^aeiou]y$", name):
+        return name[:-1] + "ies"
+    return name + "s"
+
+
+def phrase(name: str, rng: np.random.Generator) -> str:
+    """Return a name in one of the templates."""
+    template = TEMPLATES[rng.integers(len(TEMPLATES))]
+    if "{}s" in template:
+        return template.replace("{}s", plural(name))
+    return template.format(name)
+
+
+def altered(ids: list[int], rng: np.random.Generator) -> list[int]:
+    """Return a text's words with some of them dropped or out of order, as people type queries."""
+    if len(ids) > 2:
+        ids = [place for place in ids if rng.random() > 0.12] or ids
+        if rng.random() < 0.2:
+            at = int(rng.integers(len(ids)))
+            ids = ids[at:] + ids[:at]
+    return ids[:LONGEST]

@@ -1,5 +1,5 @@
 # Build: docker build -t lookalike .
-# Without CLIP's weights (the built-in encoder, pictures only): --build-arg ENCODER=builtin
+# Without CLIP's weights (the built-in encoder): --build-arg ENCODER=builtin
 
 FROM python:3.13-slim AS build
 WORKDIR /srv/lookalike

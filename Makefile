@@ -15,7 +15,7 @@ run: $(VENV)/.server  ## serve your own index (empty at first)
 
 test: $(VENV)/.dev  ## run every test, the browser's too
 	@$(BIN)/python -m tests.browser_setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.dev  ## formatting, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
@@ -42,7 +42,7 @@ FLAGS ?=
 
 train: $(VENV)/.training  ## train the built-in encoder on DATA, then export it to OUT/model
 	$(BIN)/python -m training.train --data $(DATA) --out $(OUT) $(FLAGS)
-	$(BIN)/python -m training.export $(OUT)/checkpoint.pt $(OUT)/model
+	$(BIN)/python -m training.export $(OUT)/network.pt $(OUT)/model
 
 train-text: $(VENV)/.training  ## train its text tower on DATA, then add it to the model in OUT/model
 	$(BIN)/python -m training.text_train --data $(DATA) --out $(OUT) --model $(OUT)/model $(FLAGS)

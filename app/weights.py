@@ -78,7 +78,7 @@ def _auto(indexed: Sequence[str], announce: Callable[[str], None]) -> Weights:
             reason = exc.detail
     announce(
         f"CLIP's weights are not here ({reason}): using the built-in encoder, which finds copies "
-        "and look-alikes; search by text needs ENCODER=clip"
+        "and look-alikes, and knows some thousand words; ENCODER=clip understands more"
     )
     return Weights(BUILTIN, BUILTIN_DIRECTORY, BUILTIN)
 

@@ -154,11 +154,26 @@ def server(lookalike: Lookalike, loop: Loop) -> Generator[Server]:
 def reading(
     settings: Settings, loop: Loop, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[Lookalike]:
-    """A Lookalike whose encoder reads texts."""
+    """A Lookalike whose encoder reads a few words."""
     folder = write_clip(tmp_path_factory.mktemp("models") / "tiny")
     changed = settings.model_copy(update={"encoder": str(folder)})
     with loop.entered(open_lookalike(changed, announce=lambda _: None)) as lookalike:
         yield lookalike
+
+
+@pytest.fixture
+def silent(
+    settings: Settings, loop: Loop, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Server]:
+    """A server whose encoder reads pictures only."""
+    folder = write_clip(tmp_path_factory.mktemp("models") / "silent", text=False)
+    changed = settings.model_copy(update={"encoder": str(folder)})
+    with (
+        loop.entered(open_lookalike(changed, announce=lambda _: None)) as lookalike,
+        loop.serving(create_app(lookalike)) as address,
+        client_of(address) as client,
+    ):
+        yield Server(address, client, lookalike)
 
 
 def path_of(operation: Operation) -> str:

@@ -206,9 +206,8 @@ def test_everything_can_be_reached_with_the_keyboard(
 TITLES = ("Red boat", "Blue boat", "A dog in the snow", "A tree", "A lamp", "A shoe")
 
 
-@pytest.fixture
-def described(server: Server, host: ImageHost) -> Server:
-    """Six pictures that have been given titles and tags."""
+def describe(server: Server, host: ImageHost) -> Server:
+    """Index six pictures with titles and tags."""
     server.upsert(
         [
             {"url": host.url(f"seed/{n}.png"), "title": title, "tags": ["sea"] if n < 2 else []}
@@ -218,14 +217,25 @@ def described(server: Server, host: ImageHost) -> Server:
     return server
 
 
+@pytest.fixture
+def described(server: Server, host: ImageHost) -> Server:
+    return describe(server, host)
+
+
+@pytest.fixture
+def worded(silent: Server, host: ImageHost) -> Server:
+    """Pictures with titles that are found by these only."""
+    return describe(silent, host)
+
+
 def titles(page: Page) -> list[str]:
     return [text.strip() for text in page.locator("#hits .caption").all_inner_texts()]
 
 
 def test_words_are_searched_for_as_they_are_typed(
-    described: Server, new_page: Callable[..., Page]
+    worded: Server, new_page: Callable[..., Page]
 ) -> None:
-    page = new_page()
+    page = new_page(worded)
     page.goto("/")
     entries = page.evaluate("history.length")
     page.locator("#text").press_sequentially("boat")
@@ -238,7 +248,7 @@ def test_words_are_searched_for_as_they_are_typed(
     assert titles(page) == ["Blue boat"]
     # Letters are not steps back; the address is that of the search.
     assert page.evaluate("history.length") == entries
-    other = new_page()
+    other = new_page(worded)
     other.goto(page.url)
     expect(other.locator("#text")).to_have_value("boats - red")
     expect(other.locator("#hits li")).to_have_count(1)
@@ -246,10 +256,27 @@ def test_words_are_searched_for_as_they_are_typed(
     expect(page.get_by_text("No picture has these words")).to_be_visible()
 
 
-def test_marked_results_change_the_search_and_back_undoes_it(
+def test_a_phrase_ranks_all_and_says_which_words_are_unknown(
     described: Server, new_page: Callable[..., Page]
 ) -> None:
     page = new_page()
+    page.goto("/")
+    expect(page.get_by_label("What it shows")).to_be_visible()
+    page.locator("#text").fill("a flurble in the snow")
+    expect(page.locator("#hits li")).to_have_count(6)
+    expect(page.locator(".note")).to_have_text("The encoder builtin does not know: flurble.")
+    # Ranks, for a phrase's similarity in percent would say nothing.
+    assert page.locator("#hits .strength").all_inner_texts() == list("123456")
+    expect(page.locator("#hits").get_by_text("%")).to_have_count(0)
+    page.locator("#text").fill("flurble")
+    expect(page.locator(".note")).to_contain_text("knows no word of “flurble”")
+    expect(page.get_by_text("No picture has these words")).to_be_visible()
+
+
+def test_marked_results_change_the_search_and_back_undoes_it(
+    worded: Server, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(worded)
     page.goto("/?text=boat")
     page.get_by_role("button", name="More like Red boat").click()
     expect(page.locator("#like img")).to_have_attribute("alt", "Red boat")
@@ -267,17 +294,17 @@ def test_marked_results_change_the_search_and_back_undoes_it(
     expect(page.locator("#unlike")).to_have_count(0)
     page.go_back()
     expect(page.locator("#hits li")).to_have_count(2)
-    other = new_page()
+    other = new_page(worded)
     other.goto(shared)
     expect(other.locator("#hits li")).to_have_count(4)
     expect(other.locator("#like img, #unlike img")).to_have_count(2)
 
 
 def test_filters_are_offered_with_counts_and_narrow_the_search(
-    described: Server, new_page: Callable[..., Page], host: ImageHost
+    worded: Server, new_page: Callable[..., Page], host: ImageHost
 ) -> None:
-    described.upsert([{"url": host.add("b.jpg", altered(png(1))), "title": "Old boat"}])
-    page = new_page()
+    worded.upsert([{"url": host.add("b.jpg", altered(png(1))), "title": "Old boat"}])
+    page = new_page(worded)
     page.goto("/")
     page.locator("#text").fill("boat")
     expect(page.locator("#hits li")).to_have_count(3)

@@ -138,7 +138,8 @@ def test_a_picture_that_is_not_there_is_not_a_text(run: Run) -> None:
 def test_without_an_encoder_that_reads_words_are_looked_for(
     run: Run, photos: Path, tmp_path: Path
 ) -> None:
-    done = run("search", "a red cat")
+    silent = {"ENCODER": str(write_clip(tmp_path / "silent", text=False))}
+    done = run("search", "a red cat", **silent)
     assert (done.returncode, "pictures only" in done.stderr) == (3, True)
     tiny = {"ENCODER": str(write_clip(tmp_path / "tiny"))}
     run("index", str(photos), **tiny)
@@ -177,7 +178,7 @@ def test_a_wrong_search_is_refused_before_anything_is_opened(wrong: list[str]) -
 def test_model_info_and_reindex(run: Run, photos: Path, tmp_path: Path) -> None:
     run("index", str(photos))
     facts = json.loads(run("model", "info", "--json", ENCODER="auto").stdout)
-    assert (facts["name"], facts["text"]) == ("builtin", False)
+    assert (facts["name"], facts["text"]) == ("builtin", True)
     tiny = {"ENCODER": str(write_clip(tmp_path / "tiny"))}
     told = run("stats", **tiny)
     assert "reindex" in told.stderr

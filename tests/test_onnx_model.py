@@ -2,14 +2,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from app.encoder import unit
 from app.onnx_model import OnnxModel, fingerprint
 from app.problems import UnusableEncoder
 from app.reading import Reading
 from app.weights import BUILTIN_DIRECTORY
+from demo.__main__ import sample_photos
 from tests.onnx_models import DIMENSIONS, PREPROCESSOR, write_clip
 from tests.samples import photo
+
+# Of the demo's photos, what should be among the first three for a phrase.
+SHOWN = {
+    "a cat": "chelsea.png",
+    "a cup of coffee": "coffee.png",
+    "flowers": "flower.jpg",
+    "the moon": "moon.png",
+    "a motorcycle": "motorcycle_left.png",
+}
+
+
+def opened(path: Path) -> Image.Image:
+    return Image.open(path).convert("RGB")
 
 
 def test_both_towers_embed(tmp_path: Path) -> None:
@@ -69,7 +85,17 @@ def test_a_model_that_spells_words_knows_all_of_them(tmp_path: Path) -> None:
 
 def test_the_builtin_model_loads() -> None:
     model = OnnxModel(BUILTIN_DIRECTORY, name="builtin")
-    assert (model.dimensions, model.has_text) == (512, False)
+    assert (model.dimensions, model.has_text) == (512, True)
+
+
+def test_the_builtin_model_finds_sample_photos_by_what_they_show() -> None:
+    model = OnnxModel(BUILTIN_DIRECTORY, name="builtin")
+    assert model.read("A flurble in the snow") == Reading(unknown_words=("flurble",))
+    photos = sample_photos()
+    pictures = unit(model.embed_images([model.prepare(opened(p)) for p in photos.values()]))
+    for text, name in SHOWN.items():
+        best = np.argsort(-pictures @ unit(model.embed_texts([text]))[0])[:3]
+        assert name in [list(photos)[place] for place in best], text
 
 
 def test_the_fingerprint_follows_what_decides_the_vectors(tmp_path: Path) -> None:

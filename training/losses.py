@@ -4,6 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+TEMPERATURE = 0.05
+# The weight of the spread beside the contrast.
+SPREAD = 0.5
+
 
 def contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     """Return the mean InfoNCE of each of `a` with its row of `b`; all other rows are negatives.

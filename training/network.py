@@ -54,19 +54,18 @@ class Network(nn.Module):
         self.head = nn.Linear(FEATURES, DIMENSIONS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.embed(self.maps(x)[-1])
+        return self.head(self.pooled(self.maps(x)[-1]))
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The features before the last halving, (n, 192, 8, 8), and the last, (n, 320, 4, 4)."""
         middle = self.blocks[:LAST_STAGE](functional.relu(self.stem_norm(self.stem(x))))
         return middle, self.blocks[LAST_STAGE:](middle)
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Return the embeddings of the last features."""
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the 480 features of whole pictures from the maps of their last."""
         x = functional.relu(self.wide_norm(self.wide(x)))
         # Generalised mean (Radenovic et al., 2018): between mean (1) and maximum (infinity).
-        pooled = x.float().clamp(min=1e-4).pow(POWER).mean((2, 3)).pow(1 / POWER)
-        return self.head(pooled)
+        return x.float().clamp(min=1e-4).pow(POWER).mean((2, 3)).pow(1 / POWER)
 
     def layers(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
         """Return every convolution with its normalisation, in the order of an exported graph."""

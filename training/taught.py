@@ -5,7 +5,7 @@ rare among them get more views.
 """
 
 import json
-from pathlib import Path
+from argparse import Namespace
 from typing import Any
 
 import numpy as np
@@ -23,25 +23,21 @@ BATCH = 128
 
 
 class Taught:
-    """`views` views as bytes (n, 3, 128, 128), whose photo each shows, and the lesson of each."""
+    """Views as bytes (n, 3, 128, 128), whose photo each shows, and the lesson of each."""
 
-    def __init__(
-        self, folder: Path, photos: Tensor, logits: Tensor, teacher: Teacher, *, views: int
-    ) -> None:
-        augmenter = Augmenter(views)
-        self._folder = folder / "taught"
+    def __init__(self, given: Namespace, photos: Tensor, logits: Tensor, teacher: Teacher) -> None:
+        self._folder = given.out / "taught"
         done = self._folder / "done.json"
         if not done.exists():
             self._folder.mkdir(exist_ok=True)
-            owners = owners_of_views(logits, views)
-            self._make(owners, photos, teacher, augmenter)
+            owners = owners_of_views(logits, given.views)
+            self._make(owners, photos, teacher, Augmenter(given.seed))
             done.write_text(json.dumps({"views": len(owners)}))
         self.owners = torch.from_numpy(np.load(self._folder / "owners.npy"))
-        self._views, *columns = (
+        self._views, *self._lessons = (
             np.load(self._folder / f"{name}.npy", mmap_mode="r")
             for name in ("views", *Lesson._fields)
         )
-        self._lessons = columns
         order = torch.argsort(self.owners, stable=True)
         self._by_owner = order.split(torch.bincount(self.owners, minlength=len(photos)).tolist())
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from training.augment import Augmenter
 from training.data import load_photos, with_procedural
+from training.head import features, train_head
 from training.lessons import Lessons
-from training.losses import contrast, spread
+from training.losses import SPREAD, TEMPERATURE, contrast, spread
 from training.network import Network, load_onnx
 from training.taught import Taught
 from training.teacher import Teacher, seen
@@ -23,8 +24,6 @@ from training.teacher import Teacher, seen
 PAIRS, ALONE = 88, 80
 # The first part of the time goes to smaller pictures, of which there are twice as many a second.
 SMALL, SMALL_SHARE = 96, 0.55
-TEMPERATURE = 0.05
-SPREAD = 0.5
 RATE, DECAY, WARM_UP = 1e-3, 0.02, 0.04
 # How many of the teacher's nearest photos a neighbour is drawn from.
 NEIGHBOURS = 12
@@ -50,7 +49,9 @@ def main() -> None:
     names, pixels = with_procedural(*load_photos(given.data), given.procedural)
     print(f"{len(names)} pictures", flush=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    Trainer(given, torch.from_numpy(pixels), device).run()
+    trainer = Trainer(given, torch.from_numpy(pixels), device)
+    trainer.run()
+    trainer.finish()
 
 
 class Trainer:
@@ -63,7 +64,7 @@ class Trainer:
         teacher = Teacher(given.out)
         lesson = seen(teacher, self.augmenter, photos)
         self.neighbours = nearest(functional.normalize(lesson.pooled - lesson.pooled.mean(0)))
-        self.taught = Taught(given.out, photos, lesson.logits, teacher, views=given.views)
+        self.taught = Taught(given, photos, lesson.logits, teacher)
         sample, lesson = self.taught[torch.arange(512)]
         self.lessons = Lessons(lesson)
         self.elapsed_s, self.step = 0.0, 0
@@ -106,6 +107,19 @@ class Trainer:
                 saved = now
         self._save()
 
+    def finish(self) -> None:
+        """Train the last layer once more, for copies, and write what is to be exported."""
+        train_head(self.network.head, features(self.network, self.photos, self._views))
+        torch.save({"network": self.network.state_dict()}, self.given.out / "network.pt")
+
+    def _views(self, owners: Tensor) -> list[Tensor]:
+        """Return two mild and three strong views of photos."""
+        x, augmenter = self._batch(owners), self.augmenter
+        pixels, _ = self.taught[self.taught.of_photos(owners)]
+        mild = [augmenter.plain(x), augmenter.mild(pixels)]
+        strong = [augmenter.strong(x) for _ in range(3)]
+        return [view.to(self.device) for view in mild + strong]
+
     def _train_step(self) -> dict[str, float]:
         owners = self._owners()
         paired = self.taught.of_photos(owners)
@@ -117,7 +131,7 @@ class Trainer:
         views = views.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device, torch.bfloat16):
             maps = self.network.maps(views)
-            raw = self.network.embed(maps[-1]).float()
+            raw = self.network.head(self.network.pooled(maps[-1])).float()
         count = len(pixels)
         learned = self.lessons([part[:count] for part in maps], raw[:count], lesson)
         vectors = functional.normalize(raw).cpu()

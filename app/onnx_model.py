@@ -167,10 +167,10 @@ class _TextTower:
 
 
 def fingerprint(directory: Path) -> str:
-    """Return a SHA-256 over the files that decide the vectors of pictures, which are what is stored.
+    """Return a SHA-256 over the files that decide the vectors of pictures.
 
-    Texts are only ever asked with, so that another text tower needs no other index. Precision is
-    not part of it: int8 is kept only where it agrees with fp32.
+    Only these are stored, so that another text tower needs no other index. Precision is not part of
+    it: int8 is kept only where it agrees with fp32.
     """
     digest = hashlib.sha256()
     for part in (VISION, PREPROCESSOR):

@@ -209,9 +209,9 @@ def test_the_docs_page_names_every_operation(server: Server) -> None:
 
 
 def test_a_text_field_where_the_encoder_reads(
-    server: Server, reading: Lookalike, loop: Loop, host: ImageHost
+    silent: Server, reading: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
-    assert "Words of titles" in get(server, "/").words
+    assert "Words of titles" in get(silent, "/").words
     with loop.serving(create_app(reading)) as address, client_of(address) as client:
         client.post("/api/upsert", json={"images": [host.url("seed/1.png")]})
         assert "What it shows" in Page(client.get("/").text).words

@@ -46,6 +46,8 @@ class TextNetwork(nn.Module):
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
         self.norm = nn.LayerNorm(WIDTH)
         self.head = nn.Linear(WIDTH, DIMENSIONS)
+        # The logarithm of the inverse temperature; CLIP's start (Radford et al., 2021).
+        self.scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.register_buffer("spread", spread)
         self.register_buffer("positions", _positions())
 

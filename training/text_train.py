@@ -4,10 +4,7 @@ Against the frozen image tower (locked-image tuning: Zhai et al., "LiT", CVPR 20
 """
 
 import argparse
-import json
-import math
 from pathlib import Path
-from time import perf_counter
 
 import torch
 from tokenizers import Tokenizer
@@ -17,9 +14,9 @@ from torch.nn import functional
 from app.weights import BUILTIN_DIRECTORY
 from training.data import read_captions, read_labels
 from training.gallery import Gallery, make_gallery
+from training.loop import Loop, add_arguments, grouped
 from training.text_network import TextNetwork
 from training.text_pairs import Pairs
-from training.train import schedule
 from training.wordnet import names_of_classes, read_nouns
 from training.words import make_tokenizer
 
@@ -28,20 +25,16 @@ SMOOTHING = 0.1
 RATE, DECAY = 1e-3, 0.1
 # The share of the deviation that stays in the least varied directions of the pictures' vectors.
 LEAST_DEVIATION = 0.1
-CHECKPOINT_S = 60
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders or tar files")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoints and the log")
+    add_arguments(parser, minutes=15)
     parser.add_argument("--model", type=Path, default=BUILTIN_DIRECTORY, help="the image tower")
     parser.add_argument("--classes", type=Path, help="the teacher's 1,001 classes, a line each")
     parser.add_argument("--wordnet", type=Path, help="the folder of WordNet's data.noun")
     parser.add_argument("--labels", type=Path, help="tab-separated: file, label")
     parser.add_argument("--captions", type=Path, help="tab-separated: file, split, caption")
-    parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
@@ -78,7 +71,7 @@ def read_names(classes: Path | None, wordnet: Path | None) -> dict[str, set[int]
 
 
 class Trainer:
-    """The loop, its state, and its checkpoints."""
+    """What is trained, on what, and a step of it."""
 
     def __init__(
         self, given: argparse.Namespace, gallery: Gallery, tokenizer: Tokenizer, pairs: Pairs
@@ -87,72 +80,29 @@ class Trainer:
         self.network = TextNetwork(
             tokenizer.get_vocab_size(), spread_of(gallery.vectors.flatten(0, 1))
         )
-        self.scale = torch.nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim == 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": DECAY},
-                {"params": [*others, self.scale], "weight_decay": 0.0},
-            ],
-            betas=(0.9, 0.98),
+        self.optimizer = torch.optim.AdamW(grouped(self.network, decay=DECAY), betas=(0.9, 0.98))
+        self.loop = Loop(
+            given.out / "text.pt",
+            {"network": self.network},
+            self.optimizer,
+            minutes=given.minutes,
+            rate=RATE,
         )
-        self.elapsed_s, self.step = 0.0, 0
-        checkpoint = given.out / "text.pt"
-        if checkpoint.exists():
-            state = torch.load(checkpoint)
-            self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scale.data = state["scale"]
-            self.elapsed_s, self.step = state["elapsed_s"], state["step"]
 
     def run(self) -> None:
-        budget_s = self.given.minutes * 60
-        last = saved = perf_counter()
-        total = 0.0
         self.network.train()
-        while self.elapsed_s < budget_s:
-            for group in self.optimizer.param_groups:
-                group["lr"] = RATE * schedule(self.elapsed_s / budget_s)
-            total += self._train_step()
-            self.step += 1
-            now = perf_counter()
-            self.elapsed_s, last = self.elapsed_s + now - last, now
-            if self.step % 50 == 0:
-                shown = {
-                    "step": self.step,
-                    "s": round(self.elapsed_s),
-                    "loss": round(total / 50, 4),
-                }
-                print(json.dumps(shown), flush=True)
-                total = 0.0
-            if now - saved > CHECKPOINT_S:
-                self._save()
-                saved = now
-        self._save()
+        self.loop.run(self._train_step, shown_every=50)
 
-    def _train_step(self) -> float:
+    def _train_step(self) -> dict[str, float]:
         batch = self.pairs.draw(TEXTS, CANDIDATES)
         texts = functional.normalize(self.network(batch.ids, batch.mask))
-        logits = texts @ batch.vectors.T * self.scale.exp().clamp(max=100)
+        logits = texts @ batch.vectors.T * self.network.scale.exp().clamp(max=100)
         loss = info_nce(logits, batch.truth)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
-        return loss.item()
-
-    def _save(self) -> None:
-        state = {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scale": self.scale.data,
-            "elapsed_s": self.elapsed_s,
-            "step": self.step,
-        }
-        scratch = self.given.out / "text.tmp"
-        torch.save(state, scratch)
-        scratch.replace(self.given.out / "text.pt")
+        return {"loss": loss.item()}
 
 
 def info_nce(logits: Tensor, truth: Tensor) -> Tensor:

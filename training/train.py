@@ -1,11 +1,7 @@
 """Train the network: `python -m training.train --data FOLDER_OR_TAR… --out FOLDER`."""
 
 import argparse
-import json
-import math
 from pathlib import Path
-from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +11,7 @@ from training.augment import Augmenter
 from training.data import load_photos, with_procedural
 from training.head import features, train_head
 from training.lessons import Lessons
+from training.loop import Loop, add_arguments, grouped
 from training.losses import SPREAD, TEMPERATURE, contrast, spread
 from training.network import Network, load_onnx
 from training.taught import Taught
@@ -24,21 +21,17 @@ from training.teacher import Teacher, seen
 PAIRS, ALONE = 88, 80
 # The first part of the time goes to smaller pictures, of which there are twice as many a second.
 SMALL, SMALL_SHARE = 96, 0.55
-RATE, DECAY, WARM_UP = 1e-3, 0.02, 0.04
+RATE, DECAY = 1e-3, 0.02
 # How many of the teacher's nearest photos a neighbour is drawn from.
 NEIGHBOURS = 12
-CHECKPOINT_S = 120
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders or tar files")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoints and the log")
+    add_arguments(parser, minutes=150)
     parser.add_argument("--init", type=Path, help="an exported model to go on from")
-    parser.add_argument("--minutes", type=float, default=100)
     parser.add_argument("--views", type=int, default=120_000, help="how many the teacher sees")
     parser.add_argument("--procedural", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
@@ -55,7 +48,7 @@ def main() -> None:
 
 
 class Trainer:
-    """The loop, its state, and its checkpoints."""
+    """What is trained, on what, and a step of it."""
 
     def __init__(self, given: argparse.Namespace, photos: Tensor, device: str) -> None:
         self.given, self.photos, self.device = given, photos, device
@@ -67,45 +60,20 @@ class Trainer:
         self.taught = Taught(given, photos, lesson.logits, teacher)
         sample, lesson = self.taught[torch.arange(512)]
         self.lessons = Lessons(lesson)
-        self.elapsed_s, self.step = 0.0, 0
         checkpoint = given.out / "checkpoint.pt"
-        state = torch.load(checkpoint) if checkpoint.exists() else None
-        if state:
-            self.network.load_state_dict(state["network"])
-            self.lessons.load_state_dict(state["lessons"])
-            self.elapsed_s, self.step = state["elapsed_s"], state["step"]
-        elif given.init:
+        if given.init and not checkpoint.exists():
             load_onnx(self.network, given.init, self.augmenter.mild(sample))
         self.network.to(device)
         self.lessons.to(device)
-        grouped = self._parameter_groups()
-        self.optimizer = torch.optim.AdamW(grouped, lr=RATE, betas=(0.9, 0.99))
-        if state:
-            self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer = torch.optim.AdamW(
+            grouped(self.network, self.lessons, decay=DECAY), lr=RATE, betas=(0.9, 0.99)
+        )
+        parts = {"network": self.network, "lessons": self.lessons}
+        self.loop = Loop(checkpoint, parts, self.optimizer, minutes=given.minutes, rate=RATE)
 
     def run(self) -> None:
-        budget_s = self.given.minutes * 60
-        last, saved = perf_counter(), perf_counter()
-        sums: dict[str, float] = {}
         self.network.train()
-        while self.elapsed_s < budget_s:
-            for group in self.optimizer.param_groups:
-                group["lr"] = RATE * schedule(self.elapsed_s / budget_s)
-            for name, value in self._train_step().items():
-                sums[name] = sums.get(name, 0) + value
-            self.step += 1
-            now = perf_counter()
-            self.elapsed_s, last = self.elapsed_s + now - last, now
-            if self.step % 25 == 0:
-                shown = {name: round(value / 25, 4) for name, value in sums.items()}
-                print(
-                    json.dumps({"step": self.step, "s": round(self.elapsed_s), **shown}), flush=True
-                )
-                sums.clear()
-            if now - saved > CHECKPOINT_S:
-                self._save()
-                saved = now
-        self._save()
+        self.loop.run(self._train_step)
 
     def finish(self) -> None:
         """Train the last layer once more, for copies, and write what is to be exported."""
@@ -126,7 +94,7 @@ class Trainer:
         others = torch.randint(len(self.taught.owners), (ALONE,))
         pixels, lesson = self.taught[torch.cat([paired, others])]
         views = torch.cat([self.augmenter.mild(pixels), self.augmenter.strong(self._batch(owners))])
-        if self.elapsed_s < SMALL_SHARE * self.given.minutes * 60:
+        if self.loop.progress < SMALL_SHARE:
             views = functional.interpolate(views, SMALL, mode="bilinear", antialias=True)
         views = views.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device, torch.bfloat16):
@@ -163,27 +131,6 @@ class Trainer:
     def _batch(self, owners: Tensor) -> Tensor:
         return self.photos[owners].permute(0, 3, 1, 2).float() / 255
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        parameters = [*self.network.parameters(), *self.lessons.parameters()]
-        matrices = [p for p in parameters if p.ndim > 1]
-        vectors = [p for p in parameters if p.ndim <= 1]
-        return [
-            {"params": matrices, "weight_decay": DECAY},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-
-    def _save(self) -> None:
-        state = {
-            "network": self.network.state_dict(),
-            "lessons": self.lessons.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "elapsed_s": self.elapsed_s,
-            "step": self.step,
-        }
-        scratch = self.given.out / "checkpoint.tmp"
-        torch.save(state, scratch)
-        scratch.replace(self.given.out / "checkpoint.pt")
-
 
 def nearest(features: Tensor) -> Tensor:
     """Return the places of each picture's nearest others by the teacher, (n, 12).
@@ -195,13 +142,6 @@ def nearest(features: Tensor) -> Tensor:
         for part in features.split(512)
     ]
     return torch.cat(parts)
-
-
-def schedule(progress: float) -> float:
-    """Return the share of the learning rate: a short rise, then half a cosine down to nothing."""
-    if progress < WARM_UP:
-        return progress / WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * min(1, (progress - WARM_UP) / (1 - WARM_UP))))
 
 
 if __name__ == "__main__":

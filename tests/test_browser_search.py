@@ -181,6 +181,8 @@ def test_everything_can_be_reached_with_the_keyboard(
     # The button still has the focus; on to the filters, and to a result that is marked.
     tab_to("#filters summary")
     page.keyboard.press("Enter")
+    # What there is to filter by is asked for when it is opened.
+    expect(page.locator("#filters input[name=formats][value=jpeg]")).to_be_visible()
     tab_to("#filters input[name=formats][value=jpeg]")
     page.keyboard.press("Space")
     expect(page).to_have_url(re.compile("formats=jpeg"))

@@ -15,6 +15,16 @@ from training.procedural import LETTERS
 CAPTIONS = 400
 
 
+def as_pixels(photos: Tensor) -> Tensor:
+    """Return photos kept as bytes, (n, side, side, 3), as pixels (n, 3, side, side) in 0..1."""
+    return photos.permute(0, 3, 1, 2).float() / 255
+
+
+def pixels_of_inputs(x: Tensor) -> Tensor:
+    """Return the pixels in 0..1 that network inputs were made from."""
+    return x * STD + MEAN
+
+
 class Augmenter:
     """Turns pixels (n, 3, side, side) in 0..1 into altered network inputs (n, 3, 128, 128)."""
 

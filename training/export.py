@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, save
 from torch import Tensor
 
@@ -29,6 +30,13 @@ PREPROCESSOR = {
     "image_mean": [MEAN] * 3,
     "image_std": [STD] * 3,
 }
+
+
+def in_8_bits(full: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return a weight as bytes and a scale per row, whose product is nearly the weight."""
+    scale = np.abs(full).reshape(len(full), -1).max(1) / 127
+    scale = np.maximum(scale, 1e-12).reshape(-1, *[1] * (full.ndim - 1)).astype(np.float32)
+    return np.round(full / scale).astype(np.int8), scale
 
 
 class Graph:
@@ -54,10 +62,9 @@ class Graph:
         full = value.numpy()
         if not self._small:
             return self.constant(full)
-        scale = np.abs(full).reshape(len(full), -1).max(1) / 127
-        scale = np.maximum(scale, 1e-12).reshape(-1, *[1] * (full.ndim - 1)).astype(np.float32)
-        small = self.constant(np.round(full / scale).astype(np.int8))
-        return self.run("Mul", self.run("Cast", small, to=TensorProto.FLOAT), self.constant(scale))
+        small, scale = in_8_bits(full)
+        floats = self.run("Cast", self.constant(small), to=TensorProto.FLOAT)
+        return self.run("Mul", floats, self.constant(scale))
 
     def convolution(self, x: str, weight: Tensor, bias: Tensor, stride: int) -> str:
         size = weight.shape[-1]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from app.encoder import unit
 from app.onnx_model import OnnxModel
-from training.augment import Augmenter
+from training.augment import Augmenter, as_pixels
 from training.data import load_photos
 from training.teacher import Teacher
 
@@ -56,7 +56,7 @@ def _looked_at(
     shares = np.zeros((len(chosen), VIEWS, 1000), np.float16)
     for first in range(0, len(chosen), BATCH):
         part = chosen[first : first + BATCH]
-        x = torch.from_numpy(pixels[part]).permute(0, 3, 1, 2).float() / 255
+        x = as_pixels(torch.from_numpy(pixels[part]))
         # The photo itself first, then most of it.
         views = [augmenter.plain(x), *(augmenter.scene(x) for _ in range(VIEWS - 1))]
         for view, seen in enumerate(views):

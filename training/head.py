@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.losses import SPREAD, TEMPERATURE, contrast, spread
+from training.losses import copies_loss
 from training.network import FEATURES, Network
 
 STEPS, BATCH, RATE = 600, 1024, 3e-3
@@ -51,8 +51,7 @@ def train_head(head: nn.Linear, views: Tensor) -> None:
         photos = torch.randperm(views.shape[1])[:BATCH]
         mild, strong = torch.randint(2, ()), torch.randint(2, len(views), ())
         a, b = (functional.normalize(head(views[view, photos].float())) for view in (mild, strong))
-        contrasted = (contrast(a, b, TEMPERATURE) + contrast(b, a, TEMPERATURE)) / 2
-        loss = contrasted + SPREAD * (spread(a, b) + spread(b, a)) / 2
+        loss = copies_loss(a, b)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

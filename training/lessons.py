@@ -15,8 +15,7 @@ from torch.nn import functional
 from training.network import DIMENSIONS, WIDTHS
 from training.teacher import Lesson
 
-CLASSES = 1.0
-HINTS = {"middle": 1.0, "last": 1.0, "pooled": 1.0}
+HINTS = ("middle", "last", "pooled")
 
 
 class Lessons(nn.Module):
@@ -39,19 +38,17 @@ class Lessons(nn.Module):
     def forward(
         self, maps: Sequence[Tensor], embeddings: Tensor, lesson: Lesson
     ) -> dict[str, Tensor]:
-        """Return each loss, weighted; the hints' are shares of the teacher's variance."""
+        """Return each loss; the hints' are shares of the teacher's variance."""
         middle, last = maps
         said = {
             "middle": self.middle(middle.float()),
             "last": self.last(last.float()),
             "pooled": self.pooled(embeddings),
         }
-        losses = {name: HINTS[name] * self._hint(name, said[name], lesson) for name in HINTS}
+        losses = {name: self._hint(name, said[name], lesson) for name in HINTS}
         logits = self.classes(functional.normalize(embeddings)) * self.scale.exp()
         target = lesson.logits.to(logits.device).softmax(1)
-        losses["classes"] = CLASSES * functional.kl_div(
-            logits.log_softmax(1), target, reduction="batchmean"
-        )
+        losses["classes"] = functional.kl_div(logits.log_softmax(1), target, reduction="batchmean")
         return losses
 
     def _hint(self, name: str, said: Tensor, lesson: Lesson) -> Tensor:

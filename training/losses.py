@@ -9,6 +9,12 @@ TEMPERATURE = 0.05
 SPREAD = 0.5
 
 
+def copies_loss(a: Tensor, b: Tensor) -> Tensor:
+    """Return what two views of each photo, unit vectors (n, 512) row by row, are trained with."""
+    contrasted = (contrast(a, b, TEMPERATURE) + contrast(b, a, TEMPERATURE)) / 2
+    return contrasted + SPREAD * (spread(a, b) + spread(b, a)) / 2
+
+
 def contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     """Return the mean InfoNCE of each of `a` with its row of `b`; all other rows are negatives.
 

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.augment import Augmenter
-from training.network import MEAN, STD
+from training.augment import Augmenter, as_pixels, pixels_of_inputs
 from training.teacher import Lesson, Teacher
 
 # Every photo has at least this many, whatever it shows.
@@ -27,12 +26,11 @@ class Taught:
 
     def __init__(self, given: Namespace, photos: Tensor, logits: Tensor, teacher: Teacher) -> None:
         self._folder = given.out / "taught"
-        done = self._folder / "done.json"
-        if not done.exists():
+        # Written last.
+        if not (self._folder / "owners.npy").exists():
             self._folder.mkdir(exist_ok=True)
             owners = owners_of_views(logits, given.views)
             self._make(owners, photos, teacher, Augmenter(given.seed))
-            done.write_text(json.dumps({"views": len(owners)}))
         self.owners = torch.from_numpy(np.load(self._folder / "owners.npy"))
         self._views, *self._lessons = (
             np.load(self._folder / f"{name}.npy", mmap_mode="r")
@@ -60,9 +58,9 @@ class Taught:
         files: dict[str, NDArray[Any]] = {}
         for first in range(0, len(owners), BATCH):
             part = owners[first : first + BATCH]
-            x = augmenter.scene(photos[part].permute(0, 3, 1, 2).float() / 255)
+            x = augmenter.scene(as_pixels(photos[part]))
             arrays = {
-                "views": ((x * STD + MEAN) * 255).round().byte().numpy(),
+                "views": (pixels_of_inputs(x) * 255).round().byte().numpy(),
                 **{name: value.half().numpy() for name, value in teacher(x)._asdict().items()},
             }
             for name, array in arrays.items():

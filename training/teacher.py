@@ -15,8 +15,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.augment import Augmenter
-from training.network import MEAN, STD
+from training.augment import Augmenter, as_pixels, pixels_of_inputs
 
 SIDE = 160
 # Where a stage ends: in its last block before the picture is halved, and in the last of all.
@@ -47,7 +46,7 @@ class Teacher:
 
     def __call__(self, views: Tensor) -> Lesson:
         # Its pixels are (x - 127) / 128.
-        x = (views.float() * STD + MEAN) * (255 / 128) - 127 / 128
+        x = pixels_of_inputs(views.float()) * (255 / 128) - 127 / 128
         x = functional.interpolate(x, SIDE, mode="bilinear", antialias=True).contiguous()
         outputs = self._session.run(None, {"pixels": x.numpy()})
         return Lesson(*(torch.from_numpy(output) for output in outputs))
@@ -55,10 +54,7 @@ class Teacher:
 
 def seen(teacher: Teacher, augmenter: Augmenter, photos: Tensor) -> Lesson:
     """Return what the teacher sees in whole photos, bytes (n, side, side, 3); no maps."""
-    lessons = [
-        teacher(augmenter.plain(part.permute(0, 3, 1, 2).float() / 255))
-        for part in photos.split(128)
-    ]
+    lessons = [teacher(augmenter.plain(as_pixels(part))) for part in photos.split(128)]
     nothing = torch.zeros(0)
     pooled = torch.cat([lesson.pooled for lesson in lessons])
     return Lesson(nothing, nothing, pooled, torch.cat([lesson.logits for lesson in lessons]))

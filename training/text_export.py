@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from app.onnx_model import TEXT, TOKENIZER
+from training.export import in_8_bits
 from training.text_network import TextNetwork
 
 # Smaller tensors are worth less than the nodes that would restore them.
@@ -68,11 +69,9 @@ def store_in_8_bits(model: ModelProto) -> None:
         full = numpy_helper.to_array(tensor)
         if full.dtype != np.float32 or full.ndim != 2 or full.size < LEAST_ENTRIES:
             continue
-        scale = np.maximum(np.abs(full).max(1, keepdims=True) / 127, 1e-12).astype(np.float32)
+        small, scale = in_8_bits(full)
         names = [f"{tensor.name}_{part}" for part in ("bytes", "scale", "floats")]
-        graph.initializer.append(
-            numpy_helper.from_array(np.round(full / scale).astype(np.int8), names[0])
-        )
+        graph.initializer.append(numpy_helper.from_array(small, names[0]))
         graph.initializer.append(numpy_helper.from_array(scale, names[1]))
         restoring.append(helper.make_node("Cast", [names[0]], [names[2]], to=TensorProto.FLOAT))
         restoring.append(helper.make_node("Mul", [names[2], names[1]], [tensor.name]))

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.augment import Augmenter
+from training.augment import Augmenter, as_pixels
 from training.data import load_photos, with_procedural
 from training.head import features, train_head
 from training.lessons import Lessons
 from training.loop import Loop, add_arguments, grouped
-from training.losses import SPREAD, TEMPERATURE, contrast, spread
+from training.losses import copies_loss
 from training.network import Network, load_onnx
 from training.taught import Taught
 from training.teacher import Teacher, seen
@@ -104,18 +104,16 @@ class Trainer:
         learned = self.lessons([part[:count] for part in maps], raw[:count], lesson)
         vectors = functional.normalize(raw).cpu()
         a, b = vectors[: len(owners)], vectors[count:]
-        contrasted = (contrast(a, b, TEMPERATURE) + contrast(b, a, TEMPERATURE)) / 2
-        apart = (spread(a, b) + spread(b, a)) / 2
-        loss = contrasted + SPREAD * apart + sum(learned.values())
+        copies = copies_loss(a, b)
+        loss = copies + sum(learned.values())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
         self.optimizer.step()
         return {
-            "contrast": contrasted.item(),
-            "spread": apart.item(),
+            "copies": copies.item(),
             **{name: value.item() for name, value in learned.items()},
-            "copies": (a * b).sum(1).mean().item(),
+            "similarity of copies": (a * b).sum(1).mean().item(),
         }
 
     def _owners(self) -> Tensor:
@@ -129,7 +127,7 @@ class Trainer:
         return owners[torch.randperm(len(owners))]
 
     def _batch(self, owners: Tensor) -> Tensor:
-        return self.photos[owners].permute(0, 3, 1, 2).float() / 255
+        return as_pixels(self.photos[owners])
 
 
 def nearest(features: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from PIL import Image
 from app.onnx_model import OnnxModel
 from tests.onnx_models import write_clip
 from tests.samples import encode, photo
-from training.data import is_held_out
+from training.data import files_to_test_on, is_held_out, load_photos, read_captions
 from training.evaluate import Protocol, build, measure, model_similarities, read_photos
 from training.transformations import TRANSFORMATIONS
 
@@ -51,6 +51,25 @@ def test_one_in_twenty_photos_is_held_out_by_its_name() -> None:
     held_out = [is_held_out(f"{number}.jpg") for number in range(4000)]
     assert 0.03 < np.mean(held_out) < 0.07
     assert is_held_out("5.jpg") == is_held_out("5.jpg")
+
+
+def test_what_captions_keep_for_tests_is_neither_trained_on_nor_missing_here(
+    tmp_path: Path,
+) -> None:
+    trained_on = [name for name in (f"{n}.png" for n in range(40)) if not is_held_out(name)][:4]
+    for seed, name in enumerate(trained_on):
+        (tmp_path / name).write_bytes(encode(photo(seed, (40, 40))))
+    captions = tmp_path / "captions.tsv"
+    splits = zip(trained_on, ["train", "dev", "test"], strict=False)
+    rows = [f"{name}\t{split}\tA dog .\n" for name, split in splits]
+    captions.write_text("file\tsplit\tcaption\n" + "".join(rows))
+
+    kept_back = files_to_test_on(read_captions(captions))
+    names, _ = load_photos([tmp_path], without=kept_back)
+    assert names == sorted([trained_on[0], trained_on[3]])
+    held_out = read_photos([tmp_path], only_held_out=True, captions=captions, count=2)
+    expected = [Image.open(tmp_path / name).convert("RGB") for name in trained_on[1:3]]
+    assert {encode(image) for image in held_out} == {encode(image) for image in expected}
 
 
 def protocol(places: list[int]) -> Protocol:

@@ -51,12 +51,17 @@ def is_held_out(name: str) -> bool:
     return hashlib.sha256(name.encode()).digest()[0] % HELD_OUT_SHARE == 0
 
 
-def load_photos(sources: Sequence[Path]) -> tuple[list[str], Pixels]:
+def files_to_test_on(captions: Sequence[Caption]) -> set[str]:
+    """Return the photos that captions keep for tests: those outside their train split."""
+    return {caption.file for caption in captions if caption.split != "train"}
+
+
+def load_photos(sources: Sequence[Path], *, without: set[str]) -> tuple[list[str], Pixels]:
     """Return the names and the pixels, (n, 144, 144, 3), of the photos that may be trained on."""
     names: list[str] = []
     pixels: list[Pixels] = []
     for name, data in files(sources):
-        if not is_held_out(name):
+        if name not in without and not is_held_out(name):
             image = Image.open(BytesIO(data)).convert("RGB").resize((SIDE, SIDE), Image.BICUBIC)
             names.append(name)
             pixels.append(np.asarray(image))

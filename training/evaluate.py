@@ -21,7 +21,7 @@ from PIL import Image
 from app.encoder import MAX_BATCH, unit
 from app.onnx_model import OnnxModel
 from app.weights import BUILTIN_DIRECTORY
-from training.data import files, is_held_out
+from training.data import files, files_to_test_on, is_held_out, read_captions
 from training.transformations import TRANSFORMATIONS
 
 Floats = NDArray[np.float32]
@@ -54,12 +54,19 @@ class Measures:
     threshold_at_99: float
 
 
-def read_photos(sources: Sequence[Path], *, only_held_out: bool, count: int) -> list[Image.Image]:
+def read_photos(
+    sources: Sequence[Path],
+    *,
+    only_held_out: bool,
+    count: int,
+    captions: Path | None = None,
+) -> list[Image.Image]:
     """Return `count` photos, chosen by the hashes of their names."""
+    kept_back = files_to_test_on(read_captions(captions))
     chosen = [
         (hashlib.sha256(f"evaluation {name}".encode()).digest(), data)
         for name, data in files(sources)
-        if is_held_out(name) or not only_held_out
+        if not only_held_out or name in kept_back or is_held_out(name)
     ]
     if len(chosen) < count:
         raise SystemExit(f"There are only {len(chosen)} photos; {count} are needed.")
@@ -149,8 +156,14 @@ def main() -> None:
     parser.add_argument("--model", type=Path, nargs="*", default=[BUILTIN_DIRECTORY])
     parser.add_argument("--gallery", type=int, default=500)
     parser.add_argument("--held-out", action="store_true", help="only what training leaves out")
+    parser.add_argument("--captions", type=Path, help="the captions that training was given")
     given = parser.parse_args()
-    photos = read_photos(given.photos, only_held_out=given.held_out, count=2 * given.gallery)
+    photos = read_photos(
+        given.photos,
+        only_held_out=given.held_out,
+        captions=given.captions,
+        count=2 * given.gallery,
+    )
     protocol = build(photos, given.gallery)
     table = {
         "pHash": measure(protocol, hash_similarities(imagehash.phash, protocol)),

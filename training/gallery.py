@@ -49,22 +49,20 @@ def make_gallery(sources: Sequence[Path], model: Path, out: Path, *, without: se
 def _looked_at(
     sources: Sequence[Path], model: Path, out: Path, without: set[str]
 ) -> dict[str, NDArray[np.generic]]:
-    names, pixels = load_photos(sources)
-    chosen = [place for place, name in enumerate(names) if name not in without]
+    names, pixels = load_photos(sources, without=without)
     encoder, teacher, augmenter = OnnxModel(model, name="image tower"), Teacher(out), Augmenter(0)
-    vectors = np.zeros((len(chosen), VIEWS, encoder.dimensions), np.float32)
-    shares = np.zeros((len(chosen), VIEWS, 1000), np.float16)
-    for first in range(0, len(chosen), BATCH):
-        part = chosen[first : first + BATCH]
-        x = as_pixels(torch.from_numpy(pixels[part]))
+    vectors = np.zeros((len(names), VIEWS, encoder.dimensions), np.float32)
+    shares = np.zeros((len(names), VIEWS, 1000), np.float16)
+    for first in range(0, len(names), BATCH):
+        x = as_pixels(torch.from_numpy(pixels[first : first + BATCH]))
         # The photo itself first, then most of it.
         views = [augmenter.plain(x), *(augmenter.scene(x) for _ in range(VIEWS - 1))]
         for view, seen in enumerate(views):
-            rows = slice(first, first + len(part))
+            rows = slice(first, first + len(x))
             vectors[rows, view] = unit(encoder.embed_images(list(seen.numpy())))
             shares[rows, view] = teacher(seen).logits.softmax(1).half().numpy()
     return {
-        "names": np.array([names[place] for place in chosen]),
+        "names": np.array(names),
         "vectors": vectors,
         "shares": shares,
     }

@@ -12,11 +12,13 @@ from torch import nn
 
 WARM_UP = 0.04
 CHECKPOINT_S = 120
+CAPTIONS = "tab-separated: file, split, caption; only photos of the split `train` are trained on"
 
 
 def add_arguments(parser: ArgumentParser, *, minutes: float) -> None:
     """Add what every training is told."""
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders or tar files")
+    parser.add_argument("--captions", type=Path, help=CAPTIONS)
     parser.add_argument("--out", type=Path, required=True, help="checkpoints and the rest")
     parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--seed", type=int, default=0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from app.weights import BUILTIN_DIRECTORY
-from training.data import read_captions, read_labels
+from training.data import files_to_test_on, read_captions, read_labels
 from training.gallery import Gallery, make_gallery
 from training.loop import Loop, add_arguments, grouped
 from training.text_network import TextNetwork
@@ -34,7 +34,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--classes", type=Path, help="the teacher's 1,001 classes, a line each")
     parser.add_argument("--wordnet", type=Path, help="the folder of WordNet's data.noun")
     parser.add_argument("--labels", type=Path, help="tab-separated: file, label")
-    parser.add_argument("--captions", type=Path, help="tab-separated: file, split, caption")
     return parser.parse_args()
 
 
@@ -43,8 +42,8 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(given.seed)
     captions = read_captions(given.captions)
-    unseen = {caption.file for caption in captions if caption.split != "train"}
-    gallery = make_gallery(given.data, given.model, given.out, without=unseen)
+    kept_back = files_to_test_on(captions)
+    gallery = make_gallery(given.data, given.model, given.out, without=kept_back)
     captions = [caption for caption in captions if caption.file in gallery.places]
     names = read_names(given.classes, given.wordnet)
     labels = read_labels(given.labels)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.augment import Augmenter, as_pixels
-from training.data import load_photos, with_procedural
+from training.data import files_to_test_on, load_photos, read_captions, with_procedural
 from training.head import features, train_head
 from training.lessons import Lessons
 from training.loop import Loop, add_arguments, grouped
@@ -20,7 +20,7 @@ from training.teacher import Teacher, seen
 # Pairs of a batch, and views that are there for the teacher's sake alone.
 PAIRS, ALONE = 88, 80
 # The first part of the time goes to smaller pictures, of which there are twice as many a second.
-SMALL, SMALL_SHARE = 96, 0.55
+SMALL, SMALL_SHARE = 96, 0.7
 RATE, DECAY = 1e-3, 0.02
 # How many of the teacher's nearest photos a neighbour is drawn from.
 NEIGHBOURS = 12
@@ -39,7 +39,9 @@ def main() -> None:
     given = arguments()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(given.seed)
-    names, pixels = with_procedural(*load_photos(given.data), given.procedural)
+    kept_back = files_to_test_on(read_captions(given.captions))
+    photos = load_photos(given.data, without=kept_back)
+    names, pixels = with_procedural(*photos, given.procedural)
     print(f"{len(names)} pictures", flush=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     trainer = Trainer(given, torch.from_numpy(pixels), device)

@@ -20,7 +20,7 @@ from training.teacher import Teacher, seen
 # Pairs of a batch, and views that are there for the teacher's sake alone.
 PAIRS, ALONE = 88, 80
 # The first part of the time goes to smaller pictures, of which there are twice as many a second.
-SMALL, SMALL_SHARE = 96, 0.7
+SMALL, SMALL_SHARE = 96, 0.55
 RATE, DECAY = 1e-3, 0.02
 # How many of the teacher's nearest photos a neighbour is drawn from.
 NEIGHBOURS = 12

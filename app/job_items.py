@@ -1,6 +1,6 @@
 """The tables of jobs and their items: what is to be indexed, and how each item ended."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,8 +69,7 @@ class JobItems:
         self, connection: AsyncConnection, job_id: int, items: Sequence[NewItem]
     ) -> Sequence[int]:
         """Add items to a job; return the numbers of the chunks they are in."""
-        locked = select(JOBS.c.id).where(JOBS.c.id == job_id).with_for_update()
-        if await connection.scalar(locked) is None:
+        if not await self._lock(connection, {job_id}):
             return []
         first = await self._total(connection, job_id)
         rows = (_copied(job_id, place, item) for place, item in enumerate(items, first))
@@ -137,6 +136,7 @@ class JobItems:
 
     async def end(self, connection: AsyncConnection, ended: Sequence[Ended]) -> None:
         """Write down how items ended; one that ended before stays as it is."""
+        await self._lock(connection, {e.job_id for e in ended})
         # One row per item, so that the driver sends one statement and the counts change once.
         rows = (
             func.unnest(
@@ -274,6 +274,15 @@ class JobItems:
             query = query.where(ITEMS.c.state == state)
         async with self._database.begin() as connection:
             return [_item(row) for row in await connection.execute(query)]
+
+    async def _lock(self, connection: AsyncConnection, job_ids: Set[int]) -> Sequence[int]:
+        """Keep other writers from these jobs until the transaction ends; return those there are.
+
+        Every statement on a job's items also writes its counts, and the first count of a state
+        asks for the job. With the job first, writers wait for each other and do not deadlock.
+        """
+        query = select(JOBS.c.id).where(JOBS.c.id.in_(job_ids)).order_by(JOBS.c.id)
+        return (await connection.scalars(query.with_for_update())).all()
 
     async def _total(self, connection: AsyncConnection, job_id: int) -> int:
         total = cast(func.coalesce(func.sum(COUNTS.c.number), 0), BigInteger)

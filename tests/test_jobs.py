@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -238,6 +238,46 @@ def test_a_short_job_does_not_wait_for_a_long_one(settings: Settings, loop: Loop
             ).fetchall()
     assert order[:3] == [(long, 0), (short, 0), (long, 1)]
     assert len(order) == 17
+
+
+@pytest.mark.parametrize("change", ["add", "cancel", "delete"])
+def test_a_job_is_changed_while_its_first_picture_ends(
+    settings: Settings, loop: Loop, database_url: str, change: str
+) -> None:
+    """Both writers have begun when the counts, which a third one holds, are free again."""
+
+    async def blocked(observer: psycopg.AsyncConnection, writers: int) -> None:
+        query = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
+        )
+        while await (await observer.execute(query)).fetchone() != (writers,):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+    async def both(lookalike: Lookalike) -> None:
+        items = [NewItem("web", Entry(f"https://example.com/{place}.png")) for place in range(2)]
+        job_id = await lookalike.jobs.create("Two", items)
+        [first, _] = await lookalike.job_items.items(job_id, state=None, after=-1, limit=9)
+        changes: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "add": lambda: lookalike.jobs.add(job_id, items),
+            "cancel": lambda: lookalike.job_items.cancel(job_id),
+            "delete": lambda: lookalike.job_items.delete(job_id),
+        }
+        connect = psycopg.AsyncConnection.connect
+        async with (
+            await connect(database_url) as holder,
+            await connect(database_url, autocommit=True) as observer,
+        ):
+            await holder.execute("SELECT * FROM job_counts FOR UPDATE")
+            ends = asyncio.create_task(lookalike.job_items.fail(first, "no picture"))
+            await blocked(observer, 1)
+            changed = asyncio.create_task(changes[change]())
+            await blocked(observer, 2)
+            await holder.rollback()
+            await asyncio.gather(ends, changed)
+
+    with without_worker(settings, loop) as lookalike:
+        loop.run(both(lookalike))
 
 
 def test_the_same_bytes_are_embedded_once(server: Server, host: ImageHost) -> None:

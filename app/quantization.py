@@ -89,6 +89,9 @@ def _quantize(source: Path, target: Path) -> None:
                 op_types_to_quantize=["MatMul", "Gemm"],
                 per_channel=True,
                 weight_type=QuantType.QInt8,
+                # 7 bits, whose sums of products fit into the 16 bits that CPUs without VNNI
+                # instructions add them up in: a file may be made on one CPU and used on another.
+                reduce_range=True,
             )
         finally:
             root.setLevel(level)

@@ -3,6 +3,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from app.quantization import load, probe
@@ -46,6 +47,16 @@ def test_what_was_measured_is_what_the_models_give(model: Path, tmp_path: Path) 
     mean = float(np.mean([cosine(a, b) for a, b in pairs]))
     assert mean == pytest.approx(json.loads((model / RECORD).read_text())["mean_cosine"], abs=1e-4)
     assert mean < 1  # it is another model
+
+
+def test_int8_holds_on_cpus_that_add_products_in_16_bits(model: Path, tmp_path: Path) -> None:
+    load(model, name="tiny", precision="int8", data_dir=tmp_path, announce=lambda _: None)
+    graph = onnx.load(model / "onnx" / "vision_model_int8.onnx").graph
+    weights = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer]
+    largest = [int(np.abs(each.astype(int)).max()) for each in weights if each.dtype == np.int8]
+    assert largest
+    # Two products of a byte and a weight at a time.
+    assert 2 * 255 * max(largest) < 2**15
 
 
 def test_a_second_start_makes_nothing_again(model: Path, tmp_path: Path) -> None:

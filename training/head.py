@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.loop import autocast
 from training.losses import copies_loss
 from training.network import FEATURES, Network
 
@@ -33,7 +34,7 @@ def features(
     for part in order.split(128):
         views = make_views(part)
         x = torch.cat(list(views)).to(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with autocast(x.device.type):
             pooled = network.pooled(network.maps(x)[-1])
         found.append(pooled.half().view(len(views), len(part), FEATURES))
     return torch.cat(found, 1)[:, torch.argsort(order)]

@@ -91,6 +91,15 @@ class Loop:
         scratch.replace(self._path)
 
 
+def autocast(device: str) -> torch.autocast:
+    """Return a context in which a device that has bfloat16 computes in it.
+
+    A CPU without would emulate it, which takes several times as long as float32.
+    """
+    has_it = device != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.autocast(device, torch.bfloat16, enabled=has_it)
+
+
 def schedule(progress: float) -> float:
     """Return the share of the learning rate: a short rise, then half a cosine down to nothing."""
     if progress < WARM_UP:

@@ -11,7 +11,7 @@ from training.augment import Augmenter, as_pixels
 from training.data import files_to_test_on, load_photos, read_captions, with_procedural
 from training.head import features, train_head
 from training.lessons import Lessons
-from training.loop import Loop, add_arguments, grouped
+from training.loop import Loop, add_arguments, autocast, grouped
 from training.losses import copies_loss
 from training.network import Network, load_onnx
 from training.taught import Taught
@@ -99,7 +99,7 @@ class Trainer:
         if self.loop.progress < SMALL_SHARE:
             views = functional.interpolate(views, SMALL, mode="bilinear", antialias=True)
         views = views.to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device, torch.bfloat16):
+        with autocast(self.device):
             maps = self.network.maps(views)
             raw = self.network.head(self.network.pooled(maps[-1])).float()
         count = len(pixels)

@@ -62,10 +62,15 @@ def load_photos(sources: Sequence[Path], *, without: set[str]) -> tuple[list[str
     pixels: list[Pixels] = []
     for name, data in files(sources):
         if name not in without and not is_held_out(name):
-            image = Image.open(BytesIO(data)).convert("RGB").resize((SIDE, SIDE), Image.BICUBIC)
             names.append(name)
-            pixels.append(np.asarray(image))
+            pixels.append(squashed(data))
     return names, np.stack(pixels)
+
+
+def squashed(data: bytes) -> Pixels:
+    """Return the pixels, (144, 144, 3), of a picture file."""
+    image = Image.open(BytesIO(data)).convert("RGB")
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
 def with_procedural(names: list[str], pixels: Pixels, count: int) -> tuple[list[str], Pixels]:

@@ -9,11 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.augment import Augmenter, as_pixels
-from training.data import files, files_to_test_on, is_held_out, read_captions, squashed
-from training.teacher import Teacher
-
-BATCH = 128
+from training.augment import Augmenter
+from training.data import (
+    files,
+    files_to_test_on,
+    is_held_out,
+    read_captions,
+    read_classes,
+    squashed,
+)
+from training.teacher import Teacher, seen
 
 
 def main() -> None:
@@ -28,10 +33,10 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     kept_back = files_to_test_on(read_captions(given.captions))
     photos = [data for name, data in files(given.data) if name in kept_back or is_held_out(name)]
-    # The file's first line is no class. Classes of one name, like the two cranes, share a photo.
-    names = [line.split(",")[0].strip() for line in given.classes.read_text("utf-8").splitlines()]
+    # Classes of one name, like the two cranes, share a photo.
+    names = [synonyms.split(",")[0].strip() for synonyms in read_classes(given.classes)]
     found = best_of_classes(photos, Teacher(given.out.parent))
-    chosen = {names[place + 1]: photos[photo] for place, photo in found.items()}
+    chosen = {names[place]: photos[photo] for place, photo in found.items()}
     for name, data in chosen.items():
         (given.out / f"{name.replace(' ', '_')}.jpg").write_bytes(data)
     print(f"{len(chosen)} names of classes, from {len(photos)} photos: {given.out}")
@@ -39,13 +44,8 @@ def main() -> None:
 
 def best_of_classes(photos: list[bytes], teacher: Teacher) -> dict[int, int]:
     """Return, for each class that is some photo's likeliest, the place of the surest such photo."""
-    augmenter = Augmenter(0)
-    shares: list[torch.Tensor] = []
-    for first in range(0, len(photos), BATCH):
-        pixels = np.stack([squashed(data) for data in photos[first : first + BATCH]])
-        views = augmenter.plain(as_pixels(torch.from_numpy(pixels)))
-        shares.append(teacher(views).logits.softmax(1))
-    sureness, classes = torch.cat(shares).max(1)
+    pixels = torch.from_numpy(np.stack([squashed(photo) for photo in photos]))
+    sureness, classes = seen(teacher, Augmenter(0), pixels).logits.softmax(1).max(1)
     # Of one class, the surest comes last and stays.
     return {int(classes[photo]): int(photo) for photo in sureness.argsort()}
 

@@ -88,6 +88,11 @@ def read_captions(path: Path | None) -> list[Caption]:
         return [Caption(row["file"], row["split"], row["caption"]) for row in rows]
 
 
+def read_classes(path: Path) -> list[str]:
+    """Return the synonyms of each of the teacher's classes; the file's first line is no class."""
+    return path.read_text("utf-8").splitlines()[1:]
+
+
 def read_labels(path: Path | None) -> dict[str, set[str]]:
     """Return the files that each label is true of; a line may hold several, split by commas."""
     labels: dict[str, set[str]] = defaultdict(set)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from app.weights import BUILTIN_DIRECTORY
-from training.data import files_to_test_on, read_captions, read_labels
+from training.data import files_to_test_on, read_captions, read_classes, read_labels
 from training.gallery import Gallery, make_gallery
 from training.loop import Loop, add_arguments, grouped
 from training.text_network import TextNetwork
@@ -62,11 +62,10 @@ def main() -> None:
 
 
 def read_names(classes: Path | None, wordnet: Path | None) -> dict[str, set[int]]:
-    """Return names with the teacher's classes that they name; the file's first is no class."""
+    """Return names with the teacher's classes that they name."""
     if classes is None:
         return {}
-    lines = classes.read_text("utf-8").splitlines()[1:]
-    return names_of_classes(lines, read_nouns(wordnet) if wordnet else {})
+    return names_of_classes(read_classes(classes), read_nouns(wordnet) if wordnet else {})
 
 
 class Trainer:

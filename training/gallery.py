@@ -19,8 +19,8 @@ BATCH = 128
 
 
 class Gallery:
-    """Of each photo, by its name, four views: unit vectors (photos, 4, 512) and the teacher's
-    shares of ImageNet's classes (photos, 4, 1000).
+    """Of each photo, by its name, four views' unit vectors (photos, 4, 512), and the teacher's
+    shares of ImageNet's classes (photos, 1000).
     """
 
     def __init__(self, names: Sequence[str], vectors: Tensor, shares: Tensor) -> None:
@@ -28,9 +28,9 @@ class Gallery:
         self.places = {name: place for place, name in enumerate(self.names)}
 
     def draw(self, photos: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the vector and the shares of one view of each photo, drawn at random."""
+        """Return the vector of one view, drawn at random, and the shares of each photo."""
         views = torch.randint(VIEWS, (len(photos),))
-        return self.vectors[photos, views], self.shares[photos, views].float()
+        return self.vectors[photos, views], self.shares[photos].float()
 
 
 def make_gallery(sources: Sequence[Path], model: Path, out: Path, *, without: set[str]) -> Gallery:
@@ -52,15 +52,15 @@ def _looked_at(
     names, pixels = load_photos(sources, without=without)
     encoder, teacher, augmenter = OnnxModel(model, name="image tower"), Teacher(out), Augmenter(0)
     vectors = np.zeros((len(names), VIEWS, encoder.dimensions), np.float32)
-    shares = np.zeros((len(names), VIEWS, 1000), np.float16)
+    shares = np.zeros((len(names), 1000), np.float16)
     for first in range(0, len(names), BATCH):
         x = as_pixels(torch.from_numpy(pixels[first : first + BATCH]))
         # The photo itself first, then most of it.
         views = [augmenter.plain(x), *(augmenter.scene(x) for _ in range(VIEWS - 1))]
+        rows = slice(first, first + len(x))
         for view, seen in enumerate(views):
-            rows = slice(first, first + len(x))
             vectors[rows, view] = unit(encoder.embed_images(list(seen.numpy())))
-            shares[rows, view] = teacher(seen).logits.softmax(1).half().numpy()
+        shares[rows] = teacher(views[0]).logits.softmax(1).half().numpy()
     return {
         "names": np.array(names),
         "vectors": vectors,

@@ -10,6 +10,7 @@ from training.network import DIMENSIONS
 
 WIDTH, HEADS, LAYERS = 256, 4, 2
 DROPOUT = 0.2
+WORDS_STD = 0.5
 POSITIONS = 77
 
 
@@ -42,23 +43,38 @@ class TextNetwork(nn.Module):
     def __init__(self, vocabulary: int, spread: Tensor) -> None:
         super().__init__()
         self.words = nn.Embedding(vocabulary, WIDTH, padding_idx=0)
-        nn.init.normal_(self.words.weight, std=0.5)
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
         self.norm = nn.LayerNorm(WIDTH)
-        self.head = nn.Linear(WIDTH, DIMENSIONS)
-        # The logarithm of the inverse temperature; CLIP's start (Radford et al., 2021).
-        self.scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.head = nn.Linear(2 * WIDTH, DIMENSIONS)
+        # The logarithm of the inverse temperature, which is learned.
+        self.scale = nn.Parameter(torch.tensor(math.log(1 / 0.05)))
         self.register_buffer("spread", spread)
         self.register_buffer("positions", _positions())
 
+    @torch.no_grad()
+    def start_from(self, vectors: Tensor) -> None:
+        """Make a text's embedding the mean of its words' vectors, (vocabulary, 512), or nearly so.
+
+        The vectors' largest `WIDTH` components are kept; the layers say nothing before they learn.
+        """
+        left, strength, right = torch.linalg.svd(vectors, full_matrices=False)
+        left, right = (part[..., :WIDTH] * strength[:WIDTH].sqrt() for part in (left, right.T))
+        size = left.std() / WORDS_STD
+        self.words.weight.copy_(left / size)
+        self.head.weight[:, :WIDTH] = right * size
+        self.head.weight[:, WIDTH:] = 0
+        self.head.bias.zero_()
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        x = self.words(input_ids) + self.positions[: input_ids.shape[1]]
+        words = self.words(input_ids)
+        x = words + self.positions[: input_ids.shape[1]]
         x = functional.dropout(x, DROPOUT, self.training)
         present = attention_mask.unsqueeze(2).float()
         hidden = (1 - present).transpose(1, 2).unsqueeze(1) * -1e4
         for layer in self.layers:
             x = layer(x, hidden)
-        mean = (self.norm(x) * present).sum(1) / present.sum(1).clamp(min=1)
+        both = torch.cat([words, self.norm(x)], 2)
+        mean = (both * present).sum(1) / present.sum(1).clamp(min=1)
         return self.head(mean) @ self.spread
 
 

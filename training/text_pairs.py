@@ -48,7 +48,7 @@ class Pairs:
         places = gallery.places
         self._captions = [(places[c.file], c.text) for c in captions if c.file in places]
         self._names = list(names)
-        self._members = torch.zeros(len(names), gallery.shares.shape[2])
+        self._members = torch.zeros(len(names), gallery.shares.shape[1])
         for row, classes in enumerate(names.values()):
             self._members[row, list(classes)] = 1
         known = {

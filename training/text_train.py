@@ -17,6 +17,7 @@ from training.gallery import Gallery, make_gallery
 from training.loop import Loop, add_arguments, grouped
 from training.text_network import TextNetwork
 from training.text_pairs import Pairs
+from training.word_vectors import fit_word_vectors
 from training.wordnet import names_of_classes, read_nouns
 from training.words import make_tokenizer
 
@@ -75,12 +76,16 @@ class Trainer:
         self, given: argparse.Namespace, gallery: Gallery, tokenizer: Tokenizer, pairs: Pairs
     ) -> None:
         self.given, self.pairs = given, pairs
-        self.network = TextNetwork(
-            tokenizer.get_vocab_size(), spread_of(gallery.vectors.flatten(0, 1))
-        )
+        vectors = gallery.vectors.flatten(0, 1)
+        vocabulary, spread = tokenizer.get_vocab_size(), spread_of(vectors)
+        self.network = TextNetwork(vocabulary, spread)
+        checkpoint = given.out / "text.pt"
+        if not checkpoint.exists():
+            words = fit_word_vectors(pairs, vocabulary, vectors.mean(0), spread)
+            self.network.start_from(words)
         self.optimizer = torch.optim.AdamW(grouped(self.network, decay=DECAY), betas=(0.9, 0.98))
         self.loop = Loop(
-            given.out / "text.pt",
+            checkpoint,
             {"network": self.network},
             self.optimizer,
             minutes=given.minutes,

@@ -8,6 +8,7 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
+PAD_ID, UNKNOWN_ID = 0, 1
 # They say nothing of what is to be seen, and so are neither read nor called unknown.
 FUNCTION_WORDS = (
     "a|an|the|this|that|these|those|some|any|its|his|her|their|our|my|it|is|are|was|were|be|been|"
@@ -28,7 +29,7 @@ def make_tokenizer(captions: Iterable[str], names: Iterable[str]) -> Tokenizer:
 
     Accents, capitals and function words are dropped.
     """
-    tokenizer = Tokenizer(models.WordLevel({PAD: 0, UNKNOWN: 1}, UNKNOWN))
+    tokenizer = Tokenizer(models.WordLevel({PAD: PAD_ID, UNKNOWN: UNKNOWN_ID}, UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence(
         [
             normalizers.NFKD(),

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.network import DIMENSIONS
+from training.words import PAD_ID
 
 WIDTH, HEADS, LAYERS = 256, 4, 2
 DROPOUT = 0.2
@@ -42,7 +43,7 @@ class TextNetwork(nn.Module):
 
     def __init__(self, vocabulary: int, spread: Tensor) -> None:
         super().__init__()
-        self.words = nn.Embedding(vocabulary, WIDTH, padding_idx=0)
+        self.words = nn.Embedding(vocabulary, WIDTH, padding_idx=PAD_ID)
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
         self.norm = nn.LayerNorm(WIDTH)
         self.head = nn.Linear(2 * WIDTH, DIMENSIONS)

@@ -61,9 +61,10 @@ class TextNetwork(nn.Module):
         left, strength, right = torch.linalg.svd(vectors, full_matrices=False)
         left, right = (part[..., :WIDTH] * strength[:WIDTH].sqrt() for part in (left, right.T))
         size = left.std() / WORDS_STD
-        self.words.weight.copy_(left / size)
-        self.head.weight[:, :WIDTH] = right * size
-        self.head.weight[:, WIDTH:] = 0
+        # A vocabulary of fewer words than WIDTH has fewer components.
+        count = left.shape[1]
+        self.words.weight.zero_()[:, :count] = left / size
+        self.head.weight.zero_()[:, :count] = right * size
         self.head.bias.zero_()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

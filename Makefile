@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test lint setup lock bench bench-filter bench-index train train-text eval eval-text clean
+.PHONY: demo run test lint setup lock bench bench-filter bench-index train train-semantic train-text eval eval-text clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -40,8 +40,11 @@ DATA ?= $(error DATA is the folder (or tar files) of photos: make $@ DATA=…)
 OUT ?= data/training
 FLAGS ?=
 
-train: $(VENV)/.training  ## train the built-in encoder on DATA, then export it to OUT/model
+train: $(VENV)/.training  ## train the built-in encoder on DATA to know copies
 	$(BIN)/python -m training.train --data $(DATA) --out $(OUT) $(FLAGS)
+
+train-semantic: $(VENV)/.training  ## then to know what is shown, and export it to OUT/model
+	$(BIN)/python -m training.semantic_train --data $(DATA) --out $(OUT) $(FLAGS)
 	$(BIN)/python -m training.export $(OUT)/network.pt $(OUT)/model
 
 train-text: $(VENV)/.training  ## train its text tower on DATA, then add it to the model in OUT/model

@@ -11,7 +11,13 @@ from PIL import Image
 from app.onnx_model import OnnxModel
 from tests.onnx_models import write_clip
 from tests.samples import encode, photo
-from training.data import files_to_test_on, is_held_out, load_photos, read_captions
+from training.data import (
+    files_to_test_on,
+    is_held_out,
+    load_photos,
+    read_captions,
+    read_features,
+)
 from training.evaluate import Protocol, build, measure, model_similarities, read_photos
 from training.transformations import TRANSFORMATIONS
 
@@ -77,6 +83,15 @@ def protocol(places: list[int]) -> Protocol:
     return Protocol(
         [blank] * 3, [blank] * len(places), np.array(places), np.zeros(len(places), int)
     )
+
+
+def test_given_features_find_their_photos_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "features.npz"
+    np.savez(path, pets_names=["pets/cat.jpg"], pets_features=np.array([[1, 2]], np.float16),
+             farm_names=["cow.jpg"], farm_features=np.array([[3, 4]], np.float16))  # fmt: skip
+    features, known = read_features(path, ["cow.jpg", "unicorn.jpg", "cat.jpg"])
+    assert features.tolist() == [[3, 4], [0, 0], [1, 2]]
+    assert known.tolist() == [True, False, True]
 
 
 def test_the_measures_by_hand() -> None:

@@ -25,6 +25,11 @@ def pixels_of_inputs(x: Tensor) -> Tensor:
     return x * STD + MEAN
 
 
+def inputs_of_pixels(x: Tensor) -> Tensor:
+    """Return network inputs from pixels in 0..1."""
+    return (x.clamp(0, 1) - MEAN) / STD
+
+
 class Augmenter:
     """Turns pixels (n, 3, side, side) in 0..1 into altered network inputs (n, 3, 128, 128)."""
 
@@ -36,17 +41,17 @@ class Augmenter:
     def plain(self, x: Tensor) -> Tensor:
         """The picture as it is."""
         small = functional.interpolate(x, INPUT, mode="bicubic", antialias=True)
-        return self._normalise(small)
+        return inputs_of_pixels(small)
 
     def scene(self, x: Tensor) -> Tensor:
         """Most of the picture, in its own colours, sometimes within another."""
         x = self._place(x, least_area=0.45, turned=0.04, most_angle=6, pasted=0.08, framed=0.04)
-        return self._normalise(x)
+        return inputs_of_pixels(x)
 
     def mild(self, x: Tensor) -> Tensor:
         """A scene, (n, 3, 128, 128) in 0..1, nearly as it is: little is recoloured or lost."""
         x = self._recolour(x, strength=0.25, grey=0.03)
-        return self._normalise(self._coarse(x, share=0.2))
+        return inputs_of_pixels(self._coarse(x, share=0.2))
 
     def strong(self, x: Tensor) -> Tensor:
         """What makes copies hard to find, often several things at once."""
@@ -58,7 +63,7 @@ class Augmenter:
         x = self._jpeg(x, share=0.12)
         noise = self._chance(len(x), 0.15) * self._uniform(len(x), 0, 0.1)
         x = x + noise.view(-1, 1, 1, 1) * torch.randn(x.shape, generator=self._random)
-        return self._normalise(x)
+        return inputs_of_pixels(x)
 
     def _uniform(self, count: int, low: float, high: float) -> Tensor:
         return torch.rand(count, generator=self._random) * (high - low) + low
@@ -195,6 +200,3 @@ class Augmenter:
             place = (int(self._rng.integers(-20, 60)), int(self._rng.integers(-5, INPUT - size)))
             draw.text(place, letters, fill=255, font=ImageFont.load_default(size))
         return torch.from_numpy(np.asarray(image, np.float32) / 255).unsqueeze(0)
-
-    def _normalise(self, x: Tensor) -> Tensor:
-        return (x.clamp(0, 1) - MEAN) / STD

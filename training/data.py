@@ -93,6 +93,26 @@ def read_classes(path: Path) -> list[str]:
     return path.read_text("utf-8").splitlines()[1:]
 
 
+def read_features(
+    path: Path, names: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the features, (n, size), of the photos of those names, and which of them are known.
+
+    `path` is a NumPy archive that holds, for any sets of photos, `SET_names` and `SET_features`.
+    """
+    stored = np.load(path)
+    sets = [key.removesuffix("_names") for key in stored.files if key.endswith("_names")]
+    rows = {
+        Path(str(name)).name: row
+        for kind in sets
+        for name, row in zip(stored[f"{kind}_names"], stored[f"{kind}_features"], strict=True)
+    }
+    known = np.array([name in rows for name in names])
+    nothing = np.zeros_like(next(iter(rows.values())))
+    features = np.stack([rows.get(name, nothing) for name in names])
+    return features.astype(np.float32), known
+
+
 def read_labels(path: Path | None) -> dict[str, set[str]]:
     """Return the files that each label is true of; a line may hold several, split by commas."""
     labels: dict[str, set[str]] = defaultdict(set)

@@ -1,13 +1,16 @@
 """Export a checkpoint as a model directory: `python -m training.export CHECKPOINT FOLDER`.
 
 The normalisations go into the convolutions, and the weights are stored in 8 bits with one scale per
-filter, which ONNX Runtime turns into float32 when it loads the model. Calibration goes into the
-graph too: every vector gets one more, constant, dimension, which raises all similarities together
-(s becomes (1 - offset) s + offset), so that 0.90 is where copies begin.
+filter, which ONNX Runtime turns into float32 when it loads the model. A vector holds both branches'
+embeddings side by side, so that its similarities are their weighted mean; a phrase is compared with
+the semantic part. Calibration goes into the graph too: every vector gets one more, constant,
+dimension, which raises all similarities together (s becomes (1 - offset) s + offset), so that 0.90
+is where copies begin.
 """
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, save
-from torch import Tensor
+from torch import Tensor, nn
 
-from training.network import DIMENSIONS, INPUT, MEAN, POWER, STD, Network, folded
+from training.network import (
+    DIMENSIONS,
+    INPUT,
+    MEAN,
+    POWER,
+    SEMANTIC_SCALE,
+    SHARED,
+    STD,
+    Block,
+    Network,
+    SemanticBranch,
+    folded,
+)
+
+# How many dimensions of a vector are for what is shown, and how much of its square they make up.
+SEMANTIC_DIMENSIONS, SEMANTIC_SHARE = 191, 0.05
+# Where they are: the last is constant.
+SEMANTIC = slice(DIMENSIONS - 1 - SEMANTIC_DIMENSIONS, DIMENSIONS - 1)
+SMALLER = np.array([1, 1, SEMANTIC_SCALE, SEMANTIC_SCALE], np.float32)
 
 PREPROCESSOR = {
     "do_resize": True,
@@ -78,31 +99,55 @@ class Graph:
             pads=[size // 2] * 4,
         )
 
+    def blocks(self, x: str, blocks: nn.Sequential, layers: Iterator[tuple[Tensor, Tensor]]) -> str:
+        """Add residual blocks, whose convolutions come from `layers`."""
+        for block in blocks:
+            assert isinstance(block, Block)
+            stride = block.first.stride[0]
+            hidden = self.run("Relu", self.convolution(x, *next(layers), stride))
+            hidden = self.convolution(hidden, *next(layers), 1)
+            if stride == 2:
+                x = self.run("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
+                x = self.convolution(x, *next(layers), 1)
+            x = self.run("Relu", self.run("Add", hidden, x))
+        return x
 
+    def pooling(self, x: str, layer: tuple[Tensor, Tensor]) -> str:
+        """Add what turns maps into features of the whole picture: the mean of cubes."""
+        x = self.run("Relu", self.convolution(x, *layer, 1))
+        # The least value keeps the root's gradient finite in training.
+        x = self.run("Max", x, self.constant(np.float32(1e-4)))
+        x = self.run("Pow", x, self.constant(np.float32(POWER)))
+        x = self.run("ReduceMean", x, axes=[2, 3], keepdims=0)
+        return self.run("Pow", x, self.constant(np.float32(1 / POWER)))
+
+    def embedding(self, x: str, head: nn.Linear, dimensions: int, length: float) -> str:
+        """Add the first dimensions of a linear layer, and give its vectors that length."""
+        weight, bias = head.weight[:dimensions], head.bias[:dimensions]
+        x = self.run("Gemm", x, self.weight(weight), self.constant(bias.numpy()), transB=1)
+        x = self.run("LpNormalization", x, axis=1, p=2)
+        return self.run("Mul", x, self.constant(np.float32(length)))
+
+
+@torch.no_grad()
 def export(
-    network: Network, folder: Path, head: tuple[Tensor, Tensor], *, offset: float, small: bool
+    network: Network, branch: SemanticBranch, folder: Path, *, offset: float, small: bool
 ) -> None:
     """Write the model directory; `offset` is what every two pictures get for free."""
-    layers = iter(folded(network))
     graph = Graph(small=small)
+    layers = iter(folded(network.layers()))
     x = graph.run("Relu", graph.convolution("pixel_values", *next(layers), 2))
-    for block in network.blocks:
-        stride = block.first.stride[0]  # pyright: ignore[reportAttributeAccessIssue]
-        hidden = graph.run("Relu", graph.convolution(x, *next(layers), stride))
-        hidden = graph.convolution(hidden, *next(layers), 1)
-        if stride == 2:
-            x = graph.run("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
-            x = graph.convolution(x, *next(layers), 1)
-        x = graph.run("Relu", graph.run("Add", hidden, x))
-    x = graph.run("Relu", graph.convolution(x, *next(layers), 1))
-    # The mean of cubes; the least value keeps the root's gradient finite in training.
-    x = graph.run("Max", x, graph.constant(np.float32(1e-4)))
-    x = graph.run("Pow", x, graph.constant(np.float32(POWER)))
-    x = graph.run("ReduceMean", x, axes=[2, 3], keepdims=0)
-    x = graph.run("Pow", x, graph.constant(np.float32(1 / POWER)))
-    x = graph.run("Gemm", x, graph.weight(head[0]), graph.constant(head[1].numpy()), transB=1)
-    x = graph.run("LpNormalization", x, axis=1, p=2)
-    x = graph.run("Mul", x, graph.constant(np.float32(np.sqrt(1 - offset))))
+    shared = graph.blocks(x, network.blocks[:SHARED], layers)
+    x = graph.pooling(graph.blocks(shared, network.blocks[SHARED:], layers), next(layers))
+    rest = 1 - offset
+    length = (rest * (1 - SEMANTIC_SHARE)) ** 0.5
+    copies = graph.embedding(x, network.head, SEMANTIC.start, length)
+    layers = iter(folded(branch.layers()))
+    x = graph.run("Resize", shared, "", graph.constant(SMALLER), mode="linear")
+    x = graph.pooling(graph.blocks(x, branch.blocks, layers), next(layers))
+    length = (rest * SEMANTIC_SHARE) ** 0.5
+    semantic = graph.embedding(x, branch.head, SEMANTIC_DIMENSIONS, length)
+    x = graph.run("Concat", copies, semantic, axis=1)
     room = graph.constant(np.array([0, 0, 0, 1]))
     value = graph.constant(np.float32(np.sqrt(offset)))
     graph.nodes.append(helper.make_node("Pad", [x, room, value], ["image_embeds"]))
@@ -130,18 +175,6 @@ def _save(graph: Graph, folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
 
 
-@torch.no_grad()
-def shortened_head(network: Network) -> tuple[Tensor, Tensor]:
-    """Return the head turned so that it needs 511 dimensions, which leaves room for a constant one.
-
-    Nothing is lost: 480 features and a bias fill no more than 481 of the 512.
-    """
-    weight, bias = network.head.weight, network.head.bias
-    axes, _, _ = torch.linalg.svd(torch.cat([weight, bias[:, None]], 1))
-    turned = axes.T[: DIMENSIONS - 1]
-    return turned @ weight, turned @ bias
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
@@ -152,15 +185,13 @@ def main() -> None:
         default=0.9,
         help="the network's own similarity that becomes 0.90 (training.evaluate tells it)",
     )
-    parser.add_argument("--float32", action="store_true", help="store the weights in full (20 MB)")
+    parser.add_argument("--float32", action="store_true", help="store the weights in full (40 MB)")
     given = parser.parse_args()
-    network = Network()
-    network.load_state_dict(torch.load(given.checkpoint)["network"])
-    network.eval()
-    head = shortened_head(network)
+    network, branch, state = Network(), SemanticBranch(), torch.load(given.checkpoint)
+    network.load_state_dict(state["network"])
+    branch.load_state_dict(state["semantic"])
     offset = max(0.0, (0.9 - given.threshold) / (1 - given.threshold))
-    with torch.no_grad():
-        export(network, given.folder, head, offset=offset, small=not given.float32)
+    export(network, branch, given.folder, offset=offset, small=not given.float32)
     size = (given.folder / "onnx" / "vision_model.onnx").stat().st_size
     print(f"{given.folder}: {size / 1e6:.1f} MB, offset {offset:.3f}")
 

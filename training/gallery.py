@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from app.encoder import unit
 from app.onnx_model import OnnxModel
 from training.augment import Augmenter, as_pixels
 from training.data import load_photos
+from training.export import SEMANTIC
 from training.teacher import Teacher
 
 VIEWS = 4
@@ -42,8 +44,17 @@ def make_gallery(sources: Sequence[Path], model: Path, out: Path, *, without: se
     if not kept.exists():
         np.savez(kept, **_looked_at(sources, model, out, without))
     stored = np.load(kept)
-    tensors = (torch.from_numpy(stored[key]) for key in ("vectors", "shares"))
-    return Gallery([str(name) for name in stored["names"]], *tensors)
+    vectors, shares = (torch.from_numpy(stored[key]) for key in ("vectors", "shares"))
+    return Gallery([str(name) for name in stored["names"]], semantic_part(vectors), shares)
+
+
+def semantic_part(vectors: Tensor) -> Tensor:
+    """Return vectors, (…, 512), of unit length, with nothing in the dimensions for copies: what
+    they hold says nothing to texts, and could only be learned by heart.
+    """
+    part = torch.zeros_like(vectors)
+    part[..., SEMANTIC] = vectors[..., SEMANTIC]
+    return functional.normalize(part, dim=-1)
 
 
 def _looked_at(

@@ -35,7 +35,7 @@ def features(
         views = make_views(part)
         x = torch.cat(list(views)).to(memory_format=torch.channels_last)
         with autocast(x.device.type):
-            pooled = network.pooled(network.maps(x)[-1])
+            pooled = network.pooling(network.maps(x)[-1])
         found.append(pooled.half().view(len(views), len(part), FEATURES))
     return torch.cat(found, 1)[:, torch.argsort(order)]
 
@@ -56,3 +56,17 @@ def train_head(head: nn.Linear, views: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+
+
+@torch.no_grad()
+def turn(head: nn.Linear, features: Tensor) -> None:
+    """Turn the embeddings so that their first dimensions hold as much of them as so many can.
+
+    `features` (n, 480) are those of photos. No similarity changes; what is exported is the first
+    dimensions.
+    """
+    vectors = functional.normalize(head(features))
+    _, axes = torch.linalg.eigh(vectors.T @ vectors)
+    turned = axes.flip(1).T
+    head.weight.copy_(turned @ head.weight)
+    head.bias.copy_(turned @ head.bias)

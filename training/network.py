@@ -1,4 +1,4 @@
-"""The network: a small ResNet with generalised-mean pooling."""
+"""The network: a small ResNet with two branches, one for copies and one for what is shown."""
 
 from pathlib import Path
 
@@ -14,21 +14,27 @@ WIDTHS = ((32, 48), (48, 48), (48, 96), (96, 96), (96, 192), (192, 192), (192, 3
 # The blocks from here on see the smallest picture.
 LAST_STAGE = 6
 DIMENSIONS = 512
-# Pooled: no more than DIMENSIONS less the constant one and a bias, so that export loses nothing.
 FEATURES = 480
+# The semantic branch starts from the output of so many blocks, made smaller by this.
+SHARED, SEMANTIC_SCALE = 2, 0.75
+# What its last two blocks have between their convolutions keeps the file below 10 MB.
+SEMANTIC_HIDDEN = (96, 96, 192, 192, 288, 256)
 POWER = 3.0
 MEAN, STD = 0.45, 0.25
+
+Layers = list[tuple[nn.Conv2d, nn.BatchNorm2d]]
+Weights = list[tuple[Tensor, Tensor]]
 
 
 class Block(nn.Module):
     """A basic residual block (He et al., 2016); where it widens, it halves the size (ResNet-D)."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, hidden: int | None = None) -> None:
         super().__init__()
-        stride = 1 if inputs == outputs else 2
-        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.first_norm = nn.BatchNorm2d(outputs)
-        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        stride, hidden = 1 if inputs == outputs else 2, hidden or outputs
+        self.first = nn.Conv2d(inputs, hidden, 3, stride, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(hidden)
+        self.second = nn.Conv2d(hidden, outputs, 3, 1, 1, bias=False)
         self.second_norm = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride == 2:
@@ -41,48 +47,94 @@ class Block(nn.Module):
         return functional.relu(self.second_norm(self.second(hidden)) + self.shortcut(x))
 
 
+class Pooling(nn.Module):
+    """The 480 features of whole pictures from maps of features (n, 320, 4, 4) or (n, 320, 3, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(WIDTHS[-1][1], FEATURES, 1, bias=False)
+        self.wide_norm = nn.BatchNorm2d(FEATURES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.wide_norm(self.wide(x)))
+        # Generalised mean (Radenovic et al., 2018): between mean (1) and maximum (infinity).
+        return x.float().clamp(min=1e-4).pow(POWER).mean((2, 3)).pow(1 / POWER)
+
+
 class Network(nn.Module):
-    """Normalised pixels (n, 3, 128, 128) to embeddings (n, 512), not yet of unit length."""
+    """The branch for copies: normalised pixels (n, 3, 128, 128) to embeddings (n, 512), not yet of
+    unit length.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, WIDTHS[0][0], 3, 2, 1, bias=False)
         self.stem_norm = nn.BatchNorm2d(WIDTHS[0][0])
         self.blocks = nn.Sequential(*(Block(inputs, outputs) for inputs, outputs in WIDTHS))
-        self.wide = nn.Conv2d(WIDTHS[-1][1], FEATURES, 1, bias=False)
-        self.wide_norm = nn.BatchNorm2d(FEATURES)
+        self.pooling = Pooling()
         self.head = nn.Linear(FEATURES, DIMENSIONS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pooled(self.maps(x)[-1]))
+        return self.head(self.pooling(self.maps(x)[-1]))
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The features before the last halving, (n, 192, 8, 8), and the last, (n, 320, 4, 4)."""
-        middle = self.blocks[:LAST_STAGE](functional.relu(self.stem_norm(self.stem(x))))
+        middle = self.blocks[SHARED:LAST_STAGE](self.shared(x))
         return middle, self.blocks[LAST_STAGE:](middle)
 
-    def pooled(self, x: Tensor) -> Tensor:
-        """Return the 480 features of whole pictures from the maps of their last."""
-        x = functional.relu(self.wide_norm(self.wide(x)))
-        # Generalised mean (Radenovic et al., 2018): between mean (1) and maximum (infinity).
-        return x.float().clamp(min=1e-4).pow(POWER).mean((2, 3)).pow(1 / POWER)
+    def shared(self, x: Tensor) -> Tensor:
+        """The features that both branches start from, (n, 48, 32, 32)."""
+        return self.blocks[:SHARED](functional.relu(self.stem_norm(self.stem(x))))
 
-    def layers(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    def layers(self) -> Layers:
         """Return every convolution with its normalisation, in the order of an exported graph."""
-        pairs = [(self.stem, self.stem_norm)]
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            pairs += [(block.first, block.first_norm), (block.second, block.second_norm)]
-            if isinstance(block.shortcut, nn.Sequential):
-                pairs.append((block.shortcut[1], block.shortcut[2]))  # pyright: ignore[reportArgumentType]
-        return [*pairs, (self.wide, self.wide_norm)]
+        return [(self.stem, self.stem_norm), *_layers(self.blocks, self.pooling)]
+
+
+class SemanticBranch(nn.Module):
+    """What the first blocks see, (n, 48, 32, 32), to embeddings (n, 512), not yet of unit length:
+    near where the same is shown.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = zip(WIDTHS[SHARED:], SEMANTIC_HIDDEN, strict=True)
+        self.blocks = nn.Sequential(*(Block(*ends, hidden) for ends, hidden in widths))
+        self.pooling = Pooling()
+        self.head = nn.Linear(FEATURES, DIMENSIONS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(smaller(x)))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the 480 features of whole pictures from what `smaller` makes."""
+        return self.pooling(self.blocks(x))
+
+    def layers(self) -> Layers:
+        """Return every convolution with its normalisation, in the order of an exported graph."""
+        return _layers(self.blocks, self.pooling)
+
+
+def smaller(x: Tensor) -> Tensor:
+    """Return the features that both branches start from at the semantic one's size."""
+    return functional.interpolate(x, scale_factor=SEMANTIC_SCALE, mode="bilinear")
+
+
+def _layers(blocks: nn.Sequential, pooling: Pooling) -> Layers:
+    pairs: Layers = []
+    for block in blocks:
+        assert isinstance(block, Block)
+        pairs += [(block.first, block.first_norm), (block.second, block.second_norm)]
+        if isinstance(block.shortcut, nn.Sequential):
+            pairs.append((block.shortcut[1], block.shortcut[2]))  # pyright: ignore[reportArgumentType]
+    return [*pairs, (pooling.wide, pooling.wide_norm)]
 
 
 @torch.no_grad()
-def folded(network: Network) -> list[tuple[Tensor, Tensor]]:
+def folded(layers: Layers) -> Weights:
     """Return weight and bias of every convolution with its normalisation in them."""
-    result: list[tuple[Tensor, Tensor]] = []
-    for conv, norm in network.layers():
+    result: Weights = []
+    for conv, norm in layers:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -91,28 +143,42 @@ def folded(network: Network) -> list[tuple[Tensor, Tensor]]:
     return result
 
 
-@torch.no_grad()
 def load_onnx(network: Network, path: Path, sample: Tensor) -> None:
     """Start from an exported model whose convolutions hold their normalisation.
 
     The normalisations become the identity on `sample`, normalised pixels (n, 3, 128, 128), so that
     training goes on from the same function.
     """
+    count = len(network.layers()) + 1
+    _start_from(network, network.layers(), network.head, _graph_weights(path)[:count], sample)
+
+
+def load_semantic_onnx(branch: SemanticBranch, path: Path, sample: Tensor) -> None:
+    """Start likewise, if the exported model has such a branch; `sample` is `Network.shared`'s."""
+    count = len(branch.layers()) + 1
     weights = _graph_weights(path)
-    for (conv, norm), (weight, bias) in zip(network.layers(), weights[:-1], strict=True):
+    if len(weights) > count + len(Network().layers()):
+        _start_from(branch, branch.layers(), branch.head, weights[-count:], sample)
+
+
+@torch.no_grad()
+def _start_from(
+    module: nn.Module, layers: Layers, head: nn.Linear, weights: Weights, sample: Tensor
+) -> None:
+    for (conv, norm), (weight, bias) in zip(layers, weights[:-1], strict=True):
         conv.weight.copy_(weight)
         norm.bias.copy_(bias)
         norm.momentum = None
-    # An exported head may have left room for a constant dimension.
+    # What is exported has fewer dimensions than there are rows.
     weight, bias = weights[-1]
-    network.head.weight.zero_()[: len(weight)] = weight
-    network.head.bias.zero_()[: len(bias)] = bias
+    head.weight.zero_()[: len(weight)] = weight
+    head.bias.zero_()[: len(bias)] = bias
     # Layer by layer, for each one's input depends on those before it.
-    for conv, norm in network.layers():
+    for conv, norm in layers:
         seen: list[Tensor] = []
         hook = conv.register_forward_hook(lambda _module, _given, out, seen=seen: seen.append(out))
-        network.eval()
-        network(sample)
+        module.eval()
+        module(sample)
         hook.remove()
         mean, variance = seen[0].mean((0, 2, 3)), seen[0].var((0, 2, 3))
         norm.running_mean.copy_(mean)  # pyright: ignore[reportOptionalMemberAccess]
@@ -128,7 +194,7 @@ def load_onnx(network: Network, path: Path, sample: Tensor) -> None:
         norm.running_var.div_(lengths**2)  # pyright: ignore[reportOptionalMemberAccess]
 
 
-def _graph_weights(path: Path) -> list[tuple[Tensor, Tensor]]:
+def _graph_weights(path: Path) -> Weights:
     graph = onnx.load(str(path)).graph
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:

@@ -5,7 +5,7 @@ rare among them get more views.
 """
 
 import json
-from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,28 @@ from training.teacher import Lesson, Teacher
 # Every photo has at least this many, whatever it shows.
 LEAST_VIEWS = 2
 BATCH = 128
+WHOLE = ("pooled", "logits")
 
 
 class Taught:
     """Views as bytes (n, 3, 128, 128), whose photo each shows, and the lesson of each."""
 
-    def __init__(self, given: Namespace, photos: Tensor, logits: Tensor, teacher: Teacher) -> None:
-        self._folder = given.out / "taught"
+    def __init__(
+        self,
+        folder: Path,
+        photos: Tensor,
+        logits: Tensor,
+        teacher: Teacher,
+        *,
+        views: int,
+        seed: int,
+    ) -> None:
+        self._folder = folder
         # Written last.
         if not (self._folder / "owners.npy").exists():
-            self._folder.mkdir(exist_ok=True)
-            owners = owners_of_views(logits, given.views)
-            self._make(owners, photos, teacher, Augmenter(given.seed))
+            self._folder.mkdir(parents=True, exist_ok=True)
+            owners = owners_of_views(logits, views)
+            self._make(owners, photos, teacher, Augmenter(seed))
         self.owners = torch.from_numpy(np.load(self._folder / "owners.npy"))
         self._views, *self._lessons = (
             np.load(self._folder / f"{name}.npy", mmap_mode="r")
@@ -53,6 +63,13 @@ class Taught:
             maps = {"middle": lesson.middle.flip(3), "last": lesson.last.flip(3)}
             return pixels.flip(3), lesson._replace(**maps)
         return pixels, lesson
+
+    def whole(self, places: Tensor) -> Lesson:
+        """Return what the teacher sees in the whole of those views; no maps."""
+        rows, nothing = places.numpy(), torch.zeros(0)
+        columns = dict(zip(Lesson._fields, self._lessons, strict=True))
+        pooled, logits = (torch.from_numpy(columns[name][rows]).float() for name in WHOLE)
+        return Lesson(nothing, nothing, pooled, logits)
 
     def _make(self, owners: Tensor, photos: Tensor, teacher: Teacher, augmenter: Augmenter) -> None:
         files: dict[str, NDArray[Any]] = {}

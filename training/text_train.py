@@ -17,15 +17,13 @@ from training.gallery import Gallery, make_gallery
 from training.loop import Loop, add_arguments, grouped
 from training.text_network import TextNetwork
 from training.text_pairs import Pairs
-from training.word_vectors import fit_word_vectors
+from training.word_vectors import fit_word_vectors, spread_of
 from training.wordnet import names_of_classes, read_nouns
 from training.words import make_tokenizer
 
 TEXTS, CANDIDATES = 384, 3072
 SMOOTHING = 0.1
 RATE, DECAY = 1e-3, 0.1
-# The share of the deviation that stays in the least varied directions of the pictures' vectors.
-LEAST_DEVIATION = 0.1
 
 
 def arguments() -> argparse.Namespace:
@@ -118,19 +116,6 @@ def info_nce(logits: Tensor, truth: Tensor) -> Tensor:
     log_shares = logits[known].log_softmax(1)
     told = -(truth[known] * log_shares).sum(1)
     return ((1 - SMOOTHING) * told - SMOOTHING * log_shares.mean(1)).mean()
-
-
-def spread_of(vectors: Tensor) -> Tensor:
-    """Return the (512, 512) matrix that takes the pictures' vectors' correlations back out.
-
-    A text that differs from others in some direction then differs by as much as pictures do.
-    """
-    centred = vectors - vectors.mean(0)
-    deviation, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
-    deviation = deviation.clamp(min=0).sqrt()
-    kept = deviation > 1e-4 * deviation.max()
-    weights = kept / (deviation + LEAST_DEVIATION * deviation.max())
-    return axes * weights @ axes.T
 
 
 if __name__ == "__main__":

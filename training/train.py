@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from training.augment import Augmenter, as_pixels
 from training.data import files_to_test_on, load_photos, read_captions, with_procedural
-from training.head import features, train_head
+from training.head import features, train_head, turn
 from training.lessons import Lessons
 from training.loop import Loop, add_arguments, autocast, grouped
 from training.losses import copies_loss
@@ -59,7 +59,9 @@ class Trainer:
         teacher = Teacher(given.out)
         lesson = seen(teacher, self.augmenter, photos)
         self.neighbours = nearest(functional.normalize(lesson.pooled - lesson.pooled.mean(0)))
-        self.taught = Taught(given, photos, lesson.logits, teacher)
+        self.taught = Taught(
+            given.out / "taught", photos, lesson.logits, teacher, views=given.views, seed=given.seed
+        )
         sample, lesson = self.taught[torch.arange(512)]
         self.lessons = Lessons(lesson)
         checkpoint = given.out / "checkpoint.pt"
@@ -79,7 +81,9 @@ class Trainer:
 
     def finish(self) -> None:
         """Train the last layer once more, for copies, and write what is to be exported."""
-        train_head(self.network.head, features(self.network, self.photos, self._views))
+        views = features(self.network, self.photos, self._views)
+        train_head(self.network.head, views)
+        turn(self.network.head, views[0].float())
         torch.save({"network": self.network.state_dict()}, self.given.out / "network.pt")
 
     def _views(self, owners: Tensor) -> list[Tensor]:
@@ -101,7 +105,7 @@ class Trainer:
         views = views.to(self.device, memory_format=torch.channels_last)
         with autocast(self.device):
             maps = self.network.maps(views)
-            raw = self.network.head(self.network.pooled(maps[-1])).float()
+            raw = self.network.head(self.network.pooling(maps[-1])).float()
         count = len(pixels)
         learned = self.lessons([part[:count] for part in maps], raw[:count], lesson)
         vectors = functional.normalize(raw).cpu()

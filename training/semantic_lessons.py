@@ -1,0 +1,102 @@
+"""What the semantic branch learns: what teachers see in a picture, and what people say of it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.data import Caption
+from training.network import FEATURES
+from training.teacher import Lesson
+from training.text_pairs import padded
+from training.word_vectors import ridge
+from training.words import make_tokenizer
+
+COMPONENTS = 256
+CLASSES_WEIGHT, CAPTIONS_WEIGHT = 0.1, 0.1
+# Captions that are, but for chance, of other photos.
+OTHERS = 1500
+
+
+class Principal(NamedTuple):
+    """Principal components, whose variances have the mean 1."""
+
+    mean: Tensor
+    axes: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, count: int) -> "Principal":
+        """Return the `count` largest of features, (n, size)."""
+        mean = features.mean(0)
+        centred = features - mean
+        variance, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
+        return cls(mean, axes[:, -count:] / variance[-count:].mean().sqrt())
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return (features - self.mean) @ self.axes
+
+
+class SemanticLessons(nn.Module):
+    """The teacher's features and classes of the very view that the branch sees (Beyer et al.,
+    "Knowledge distillation: A good teacher is patient and consistent", CVPR 2022).
+    """
+
+    def __init__(self, sample: Lesson) -> None:
+        super().__init__()
+        self._principal = Principal.of(sample.pooled, COMPONENTS)
+        self.seen = nn.Linear(FEATURES, len(self._principal.axes.T))
+        self.classes = nn.Linear(FEATURES, sample.logits.shape[1])
+
+    def forward(self, features: Tensor, lesson: Lesson) -> dict[str, Tensor]:
+        """Return each loss."""
+        shares = self.classes(features).log_softmax(1)
+        target = lesson.logits.softmax(1)
+        classes = functional.kl_div(shares, target, reduction="batchmean")
+        seen = functional.mse_loss(self.seen(features), self._principal(lesson.pooled))
+        return {"seen": seen, "classes": CLASSES_WEIGHT * classes}
+
+
+class CaptionLessons(nn.Module):
+    """What captions say, as means of word vectors that are learned along: a photo's embedding is
+    nearer to its own than to others' (InfoNCE, van den Oord et al., 2018).
+
+    `places` are the captions' photos; `targets` (photos, 512) the embeddings photos are to have.
+    """
+
+    def __init__(self, captions: Sequence[Caption], places: Tensor, targets: Tensor) -> None:
+        super().__init__()
+        texts = [caption.text for caption in captions]
+        tokenizer = make_tokenizer(texts, [])
+        self._ids, mask = padded([encoding.ids for encoding in tokenizer.encode_batch(texts)])
+        self._mask, self._places = mask.float(), places
+        present = torch.zeros(len(texts), tokenizer.get_vocab_size()).scatter_(1, self._ids, 1.0)
+        self.words = nn.Parameter(ridge(present.to_sparse(), targets[places]))
+        # The logarithm of the inverse temperature, which is learned.
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, embeddings: Tensor, photos: Tensor) -> Tensor:
+        """Return the loss of photos' unit embeddings, (n, 512); all photos have captions."""
+        own = torch.stack([self._one_of(photo) for photo in photos])
+        drawn = torch.cat([own, torch.randint(len(self._ids), (OTHERS,))])
+        texts = functional.normalize(
+            functional.embedding_bag(
+                self._ids[drawn], self.words, per_sample_weights=self._mask[drawn], mode="sum"
+            )
+        )
+        logits = embeddings @ texts.T * self.scale.exp()
+        true = (self._places[drawn] == photos.unsqueeze(1)).float()
+        count = len(photos)
+        both = contrast(logits, true) + contrast(logits[:, :count].T, true[:, :count].T)
+        return CAPTIONS_WEIGHT * both
+
+    def _one_of(self, photo: Tensor) -> Tensor:
+        captions = torch.nonzero(self._places == photo).flatten()
+        return captions[torch.randint(len(captions), ())]
+
+
+def contrast(logits: Tensor, true: Tensor) -> Tensor:
+    """Return the mean cross entropy of rows with what is true of them, in equal shares."""
+    shares = true / true.sum(1, keepdim=True)
+    return -(shares * logits.log_softmax(1)).sum(1).mean()

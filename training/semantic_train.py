@@ -1,0 +1,190 @@
+"""Train the semantic branch: `python -m training.semantic_train --data PLACE… --out FOLDER`.
+
+Against teachers and captions, on what the first blocks see, which stay as they are: so the branch
+for copies keeps every vector that it had.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.augment import Augmenter, inputs_of_pixels
+from training.data import files_to_test_on, load_photos, read_captions, read_features
+from training.head import turn
+from training.loop import Loop, add_arguments, grouped
+from training.network import (
+    DIMENSIONS,
+    Network,
+    SemanticBranch,
+    load_onnx,
+    load_semantic_onnx,
+    smaller,
+)
+from training.semantic_lessons import CaptionLessons, Principal, SemanticLessons
+from training.taught import Taught
+from training.teacher import Teacher, seen
+from training.word_vectors import spread_of
+
+# Views: of a step, that the first blocks look at together, and that tell what is usual.
+BATCH, LOOKED_AT, SAMPLE = 64, 128, 8192
+RATE, DECAY = 1e-3, 0.03
+# The share of a batch that has captions, if any has.
+CAPTIONED_SHARE = 0.68
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser, minutes=60)
+    parser.add_argument("--init", type=Path, help="an exported model, in place of OUT/network.pt")
+    parser.add_argument("--features", type=Path, help="a better teacher's, of whole photos (.npz)")
+    parser.add_argument("--views", type=int, default=120_000, help="how many the teacher sees")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    given.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(given.seed)
+    captions = read_captions(given.captions)
+    names, pixels = load_photos(given.data, without=files_to_test_on(captions))
+    print(f"{len(names)} pictures", flush=True)
+    trainer = Trainer(given, names, torch.from_numpy(pixels))
+    trainer.run()
+    trainer.finish()
+
+
+class Trainer:
+    """What is trained, on what, and a step of it."""
+
+    def __init__(self, given: argparse.Namespace, names: list[str], photos: Tensor) -> None:
+        self.given = given
+        self.network, self.branch = Network(), SemanticBranch()
+        teacher, augmenter = Teacher(given.out), Augmenter(given.seed)
+        lesson = seen(teacher, augmenter, photos)
+        # Not those of `training.train`, whose photos may be others.
+        folder = given.out / "semantic"
+        self.taught = Taught(
+            folder, photos, lesson.logits, teacher, views=given.views, seed=given.seed
+        )
+        pixels, sample = self.taught[torch.arange(min(SAMPLE, len(self.taught.owners)))]
+        self._start(augmenter.mild(pixels[:512]))
+        self.maps = shared_maps(self.network, self.taught, folder / "maps.npy")
+        self.lessons = SemanticLessons(sample)
+        self.whole, self.known = whole_photos(given.features, names, lesson.pooled)
+        parts: dict[str, nn.Module] = {"branch": self.branch, "lessons": self.lessons}
+        at = {name: place for place, name in enumerate(names)}
+        captions = [caption for caption in read_captions(given.captions) if caption.file in at]
+        places = torch.tensor([at[c.file] for c in captions], dtype=torch.long)
+        self.captioned = torch.isin(torch.arange(len(names)), places)
+        usual = self.whole[self.captioned if captions else self.known]
+        self.mean, self.spread = usual.mean(0), spread_of(usual)
+        if captions:
+            self.captions = CaptionLessons(captions, places, self._embeddings(self.whole))
+            parts["captions"] = self.captions
+        self.odds = odds_of(self.captioned[self.taught.owners])
+        self.optimizer = torch.optim.AdamW(
+            grouped(*parts.values(), decay=DECAY), lr=RATE, betas=(0.9, 0.99)
+        )
+        path = given.out / "semantic.pt"
+        self.loop = Loop(path, parts, self.optimizer, minutes=given.minutes, rate=RATE)
+
+    def run(self) -> None:
+        self.branch.train()
+        self.loop.run(self._train_step, shown_every=100)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Turn what the branch tells into embeddings, and write what is to be exported."""
+        self.branch.eval()
+        head = self.branch.head
+        head.weight.copy_(self.spread.T @ head.weight)
+        head.bias.copy_((head.bias - self.mean) @ self.spread)
+        places = torch.randperm(len(self.maps))[:SAMPLE]
+        features = [self.branch.features(self._maps(part)) for part in places.split(BATCH)]
+        turn(head, torch.cat(features))
+        state = {"network": self.network.state_dict(), "semantic": self.branch.state_dict()}
+        torch.save(state, self.given.out / "network.pt")
+
+    def _start(self, sample: Tensor) -> None:
+        if self.given.init:
+            load_onnx(self.network, self.given.init, sample)
+            self.network.eval()
+            with torch.no_grad():
+                load_semantic_onnx(self.branch, self.given.init, self.network.shared(sample))
+        else:
+            self.network.load_state_dict(torch.load(self.given.out / "network.pt")["network"])
+        self.network.eval()
+        self.branch.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def _embeddings(self, told: Tensor) -> Tensor:
+        return functional.normalize((told - self.mean) @ self.spread)
+
+    def _maps(self, places: Tensor) -> Tensor:
+        return torch.from_numpy(self.maps[places.numpy()]).float().permute(0, 3, 1, 2)
+
+    def _train_step(self) -> dict[str, float]:
+        places = torch.multinomial(self.odds, BATCH)
+        photos = self.taught.owners[places]
+        features = self.branch.features(self._maps(places))
+        told = self.branch.head(features)
+        known = self.known[photos]
+        losses = self.lessons(features, self.taught.whole(places))
+        losses["whole"] = functional.mse_loss(told[known], self.whole[photos[known]])
+        captioned = self.captioned[photos]
+        if captioned.any():
+            embeddings = self._embeddings(told[captioned])
+            losses["captions"] = self.captions(embeddings, photos[captioned])
+        self.optimizer.zero_grad(set_to_none=True)
+        sum(losses.values(), torch.zeros(())).backward()
+        torch.nn.utils.clip_grad_norm_(self.branch.parameters(), 2.0)
+        self.optimizer.step()
+        return {name: loss.item() for name, loss in losses.items()}
+
+
+def shared_maps(network: Network, taught: Taught, path: Path) -> NDArray[np.float16]:
+    """Return what the first blocks see in every view, (n, 24, 24, 48), half of them mirrored.
+
+    They do not learn, so that to ask them once is enough; kept in the file `path`.
+    """
+    if not path.exists():
+        scratch, made = path.with_suffix(".tmp"), None
+        for places in torch.arange(len(taught.owners)).split(LOOKED_AT):
+            pixels, _ = taught[places]
+            with torch.no_grad():
+                maps = smaller(network.shared(inputs_of_pixels(pixels)))
+            rows = maps.permute(0, 2, 3, 1).half().numpy()
+            if made is None:
+                shape = (len(taught.owners), *rows.shape[1:])
+                made = np.lib.format.open_memmap(scratch, "w+", np.float16, shape)
+            made[places[0] : places[0] + len(places)] = rows
+        scratch.replace(path)
+    return np.load(path, mmap_mode="r")
+
+
+def whole_photos(path: Path | None, names: list[str], seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what is to be told of each whole photo, (photos, 512), and of which it is known.
+
+    From the file of features, if there is one; else from what the teacher itself has `seen`.
+    """
+    if path is None:
+        known = torch.ones(len(names), dtype=torch.bool)
+    else:
+        features, is_known = read_features(path, names)
+        seen, known = torch.from_numpy(features), torch.from_numpy(is_known)
+    return Principal.of(seen[known], DIMENSIONS)(seen), known
+
+
+def odds_of(captioned: Tensor) -> Tensor:
+    """Return the odds with which each view is drawn, so that so many have captions."""
+    share = CAPTIONED_SHARE if captioned.any() else 0.0
+    rest = (~captioned).float() / (~captioned).sum().clamp(min=1)
+    return share * captioned.float() / captioned.sum().clamp(min=1) + (1 - share) * rest
+
+
+if __name__ == "__main__":
+    main()

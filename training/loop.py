@@ -2,7 +2,7 @@
 
 import json
 import math
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +22,14 @@ def add_arguments(parser: ArgumentParser, *, minutes: float) -> None:
     parser.add_argument("--out", type=Path, required=True, help="checkpoints and the rest")
     parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--seed", type=int, default=0)
+
+
+def started(parser: ArgumentParser) -> Namespace:
+    """Return what a training was told, with its folder made and its chance seeded."""
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(given.seed)
+    return given
 
 
 class Loop:

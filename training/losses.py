@@ -1,4 +1,4 @@
-"""The losses: contrast and spread."""
+"""The losses: contrast, with one or with many that are true, and spread."""
 
 import torch
 from torch import Tensor
@@ -38,3 +38,15 @@ def spread(a: Tensor, b: Tensor) -> Tensor:
     with torch.no_grad():
         nearest = (a @ everything.T).masked_fill(same, -2).argmax(1)
     return -torch.log((a - everything[nearest]).norm(dim=1) + 1e-4).mean()
+
+
+def info_nce(logits: Tensor, truth: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Return the mean cross entropy of each row's truth, in shares of 1, with its logits.
+
+    InfoNCE (van den Oord et al., 2018), perhaps with label smoothing (Szegedy et al., 2016). Rows
+    of which nothing is true do not count.
+    """
+    known = truth.sum(1) > 0
+    log_shares = logits[known].log_softmax(1)
+    told = -(truth[known] * log_shares).sum(1)
+    return ((1 - smoothing) * told - smoothing * log_shares.mean(1)).mean()

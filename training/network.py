@@ -143,28 +143,23 @@ def folded(layers: Layers) -> Weights:
     return result
 
 
-def load_onnx(network: Network, path: Path, sample: Tensor) -> None:
+@torch.no_grad()
+def load_onnx(
+    network: Network, path: Path, sample: Tensor, branch: SemanticBranch | None = None
+) -> None:
     """Start from an exported model whose convolutions hold their normalisation.
 
     The normalisations become the identity on `sample`, normalised pixels (n, 3, 128, 128), so that
-    training goes on from the same function.
+    training goes on from the same function. So does `branch`, if the model has such a branch.
     """
-    count = len(network.layers()) + 1
-    _start_from(network, network.layers(), network.head, _graph_weights(path)[:count], sample)
+    weights, count = _graph_weights(path), len(network.layers()) + 1
+    _start_from(network, weights[:count], sample)
+    if branch is not None and weights[count:]:
+        _start_from(branch, weights[count:], network.shared(sample))
 
 
-def load_semantic_onnx(branch: SemanticBranch, path: Path, sample: Tensor) -> None:
-    """Start likewise, if the exported model has such a branch; `sample` is `Network.shared`'s."""
-    count = len(branch.layers()) + 1
-    weights = _graph_weights(path)
-    if len(weights) > count + len(Network().layers()):
-        _start_from(branch, branch.layers(), branch.head, weights[-count:], sample)
-
-
-@torch.no_grad()
-def _start_from(
-    module: nn.Module, layers: Layers, head: nn.Linear, weights: Weights, sample: Tensor
-) -> None:
+def _start_from(module: Network | SemanticBranch, weights: Weights, sample: Tensor) -> None:
+    layers, head = module.layers(), module.head
     for (conv, norm), (weight, bias) in zip(layers, weights[:-1], strict=True):
         conv.weight.copy_(weight)
         norm.bias.copy_(bias)

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.data import Caption
+from training.losses import info_nce
 from training.network import FEATURES
+from training.taught import Belongings
 from training.teacher import Lesson
 from training.text_pairs import padded
 from training.word_vectors import ridge
@@ -71,6 +73,7 @@ class CaptionLessons(nn.Module):
         tokenizer = make_tokenizer(texts, [])
         self._ids, mask = padded([encoding.ids for encoding in tokenizer.encode_batch(texts)])
         self._mask, self._places = mask.float(), places
+        self._of_photos = Belongings(places, len(targets))
         present = torch.zeros(len(texts), tokenizer.get_vocab_size()).scatter_(1, self._ids, 1.0)
         self.words = nn.Parameter(ridge(present.to_sparse(), targets[places]))
         # The logarithm of the inverse temperature, which is learned.
@@ -78,8 +81,7 @@ class CaptionLessons(nn.Module):
 
     def forward(self, embeddings: Tensor, photos: Tensor) -> Tensor:
         """Return the loss of photos' unit embeddings, (n, 512); all photos have captions."""
-        own = torch.stack([self._one_of(photo) for photo in photos])
-        drawn = torch.cat([own, torch.randint(len(self._ids), (OTHERS,))])
+        drawn = torch.cat([self._of_photos(photos), torch.randint(len(self._ids), (OTHERS,))])
         texts = functional.normalize(
             functional.embedding_bag(
                 self._ids[drawn], self.words, per_sample_weights=self._mask[drawn], mode="sum"
@@ -88,15 +90,5 @@ class CaptionLessons(nn.Module):
         logits = embeddings @ texts.T * self.scale.exp()
         true = (self._places[drawn] == photos.unsqueeze(1)).float()
         count = len(photos)
-        both = contrast(logits, true) + contrast(logits[:, :count].T, true[:, :count].T)
-        return CAPTIONS_WEIGHT * both
-
-    def _one_of(self, photo: Tensor) -> Tensor:
-        captions = torch.nonzero(self._places == photo).flatten()
-        return captions[torch.randint(len(captions), ())]
-
-
-def contrast(logits: Tensor, true: Tensor) -> Tensor:
-    """Return the mean cross entropy of rows with what is true of them, in equal shares."""
-    shares = true / true.sum(1, keepdim=True)
-    return -(shares * logits.log_softmax(1)).sum(1).mean()
+        both = [(logits, true), (logits[:, :count].T, true[:, :count].T)]
+        return CAPTIONS_WEIGHT * sum(info_nce(a, b / b.sum(1, keepdim=True)) for a, b in both)

@@ -5,6 +5,7 @@ for copies keeps every vector that it had.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.augment import Augmenter, inputs_of_pixels
-from training.data import files_to_test_on, load_photos, read_captions, read_features
+from training.data import (
+    Caption,
+    files_to_test_on,
+    load_photos,
+    read_captions,
+    read_features,
+)
 from training.head import turn
-from training.loop import Loop, add_arguments, grouped
+from training.loop import Loop, add_arguments, grouped, started
 from training.network import (
     DIMENSIONS,
     Network,
     SemanticBranch,
     load_onnx,
-    load_semantic_onnx,
     smaller,
 )
 from training.semantic_lessons import CaptionLessons, Principal, SemanticLessons
@@ -43,17 +49,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--init", type=Path, help="an exported model, in place of OUT/network.pt")
     parser.add_argument("--features", type=Path, help="a better teacher's, of whole photos (.npz)")
     parser.add_argument("--views", type=int, default=120_000, help="how many the teacher sees")
-    return parser.parse_args()
+    return started(parser)
 
 
 def main() -> None:
     given = arguments()
-    given.out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(given.seed)
     captions = read_captions(given.captions)
     names, pixels = load_photos(given.data, without=files_to_test_on(captions))
     print(f"{len(names)} pictures", flush=True)
-    trainer = Trainer(given, names, torch.from_numpy(pixels))
+    known = set(names)
+    captions = [caption for caption in captions if caption.file in known]
+    trainer = Trainer(given, names, torch.from_numpy(pixels), captions)
     trainer.run()
     trainer.finish()
 
@@ -61,7 +67,13 @@ def main() -> None:
 class Trainer:
     """What is trained, on what, and a step of it."""
 
-    def __init__(self, given: argparse.Namespace, names: list[str], photos: Tensor) -> None:
+    def __init__(
+        self,
+        given: argparse.Namespace,
+        names: list[str],
+        photos: Tensor,
+        captions: Sequence[Caption],
+    ) -> None:
         self.given = given
         self.network, self.branch = Network(), SemanticBranch()
         teacher, augmenter = Teacher(given.out), Augmenter(given.seed)
@@ -71,14 +83,13 @@ class Trainer:
         self.taught = Taught(
             folder, photos, lesson.logits, teacher, views=given.views, seed=given.seed
         )
-        pixels, sample = self.taught[torch.arange(min(SAMPLE, len(self.taught.owners)))]
-        self._start(augmenter.mild(pixels[:512]))
+        pixels, _ = self.taught[torch.arange(512)]
+        self._start(augmenter.mild(pixels))
         self.maps = shared_maps(self.network, self.taught, folder / "maps.npy")
-        self.lessons = SemanticLessons(sample)
+        self.lessons = SemanticLessons(self.taught.whole(torch.arange(len(self.maps))[:SAMPLE]))
         self.whole, self.known = whole_photos(given.features, names, lesson.pooled)
         parts: dict[str, nn.Module] = {"branch": self.branch, "lessons": self.lessons}
         at = {name: place for place, name in enumerate(names)}
-        captions = [caption for caption in read_captions(given.captions) if caption.file in at]
         places = torch.tensor([at[c.file] for c in captions], dtype=torch.long)
         self.captioned = torch.isin(torch.arange(len(names)), places)
         usual = self.whole[self.captioned if captions else self.known]
@@ -112,10 +123,7 @@ class Trainer:
 
     def _start(self, sample: Tensor) -> None:
         if self.given.init:
-            load_onnx(self.network, self.given.init, sample)
-            self.network.eval()
-            with torch.no_grad():
-                load_semantic_onnx(self.branch, self.given.init, self.network.shared(sample))
+            load_onnx(self.network, self.given.init, sample, self.branch)
         else:
             self.network.load_state_dict(torch.load(self.given.out / "network.pt")["network"])
         self.network.eval()
@@ -166,17 +174,17 @@ def shared_maps(network: Network, taught: Taught, path: Path) -> NDArray[np.floa
     return np.load(path, mmap_mode="r")
 
 
-def whole_photos(path: Path | None, names: list[str], seen: Tensor) -> tuple[Tensor, Tensor]:
+def whole_photos(path: Path | None, names: list[str], told: Tensor) -> tuple[Tensor, Tensor]:
     """Return what is to be told of each whole photo, (photos, 512), and of which it is known.
 
-    From the file of features, if there is one; else from what the teacher itself has `seen`.
+    From the file of features, if there is one; else from what the teacher itself has `told`.
     """
     if path is None:
         known = torch.ones(len(names), dtype=torch.bool)
     else:
         features, is_known = read_features(path, names)
-        seen, known = torch.from_numpy(features), torch.from_numpy(is_known)
-    return Principal.of(seen[known], DIMENSIONS)(seen), known
+        told, known = torch.from_numpy(features), torch.from_numpy(is_known)
+    return Principal.of(told[known], DIMENSIONS)(told), known
 
 
 def odds_of(captioned: Tensor) -> Tensor:

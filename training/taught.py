@@ -14,12 +14,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.augment import Augmenter, as_pixels, pixels_of_inputs
-from training.teacher import Lesson, Teacher
+from training.teacher import Lesson, Teacher, without_maps
 
 # Every photo has at least this many, whatever it shows.
 LEAST_VIEWS = 2
 BATCH = 128
-WHOLE = ("pooled", "logits")
+
+
+class Belongings:
+    """Draws one, at random, of what each photo has: views, or captions.
+
+    `owners` are the photos, in 0..`photos`, that they belong to.
+    """
+
+    def __init__(self, owners: Tensor, photos: int) -> None:
+        order = torch.argsort(owners, stable=True)
+        self._by_owner = order.split(torch.bincount(owners, minlength=photos).tolist())
+
+    def __call__(self, photos: Tensor) -> Tensor:
+        """Return the place of one of each photo's."""
+        belongings = (self._by_owner[photo] for photo in photos.tolist())
+        return torch.stack([own[torch.randint(len(own), ())] for own in belongings])
 
 
 class Taught:
@@ -46,13 +61,7 @@ class Taught:
             np.load(self._folder / f"{name}.npy", mmap_mode="r")
             for name in ("views", *Lesson._fields)
         )
-        order = torch.argsort(self.owners, stable=True)
-        self._by_owner = order.split(torch.bincount(self.owners, minlength=len(photos)).tolist())
-
-    def of_photos(self, photos: Tensor) -> Tensor:
-        """Return the place of one view, drawn at random, of each photo."""
-        views = (self._by_owner[photo] for photo in photos.tolist())
-        return torch.stack([own[torch.randint(len(own), ())] for own in views])
+        self.of_photos = Belongings(self.owners, len(photos))
 
     def __getitem__(self, places: Tensor) -> tuple[Tensor, Lesson]:
         """Return pixels in 0..1 and lessons; all mirrored, or none."""
@@ -66,10 +75,9 @@ class Taught:
 
     def whole(self, places: Tensor) -> Lesson:
         """Return what the teacher sees in the whole of those views; no maps."""
-        rows, nothing = places.numpy(), torch.zeros(0)
-        columns = dict(zip(Lesson._fields, self._lessons, strict=True))
-        pooled, logits = (torch.from_numpy(columns[name][rows]).float() for name in WHOLE)
-        return Lesson(nothing, nothing, pooled, logits)
+        *_, pooled, logits = self._lessons
+        rows = places.numpy()
+        return without_maps(*(torch.from_numpy(part[rows]).float() for part in (pooled, logits)))
 
     def _make(self, owners: Tensor, photos: Tensor, teacher: Teacher, augmenter: Augmenter) -> None:
         files: dict[str, NDArray[Any]] = {}

@@ -55,9 +55,14 @@ class Teacher:
 def seen(teacher: Teacher, augmenter: Augmenter, photos: Tensor) -> Lesson:
     """Return what the teacher sees in whole photos, bytes (n, side, side, 3); no maps."""
     lessons = [teacher(augmenter.plain(as_pixels(part))) for part in photos.split(128)]
-    nothing = torch.zeros(0)
     pooled = torch.cat([lesson.pooled for lesson in lessons])
-    return Lesson(nothing, nothing, pooled, torch.cat([lesson.logits for lesson in lessons]))
+    return without_maps(pooled, torch.cat([lesson.logits for lesson in lessons]))
+
+
+def without_maps(pooled: Tensor, logits: Tensor) -> Lesson:
+    """Return a lesson of whole pictures alone."""
+    nothing = torch.zeros(0)
+    return Lesson(nothing, nothing, pooled, logits)
 
 
 class _WithMaps(nn.Module):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 from torch.nn import functional
 
 from app.weights import BUILTIN_DIRECTORY
 from training.data import files_to_test_on, read_captions, read_classes, read_labels
 from training.gallery import Gallery, make_gallery
-from training.loop import Loop, add_arguments, grouped
+from training.loop import Loop, add_arguments, grouped, started
+from training.losses import info_nce
 from training.text_network import TextNetwork
 from training.text_pairs import Pairs
 from training.word_vectors import fit_word_vectors, spread_of
@@ -33,13 +33,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--classes", type=Path, help="the teacher's 1,001 classes, a line each")
     parser.add_argument("--wordnet", type=Path, help="the folder of WordNet's data.noun")
     parser.add_argument("--labels", type=Path, help="tab-separated: file, label")
-    return parser.parse_args()
+    return started(parser)
 
 
 def main() -> None:
     given = arguments()
-    given.out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(given.seed)
     captions = read_captions(given.captions)
     kept_back = files_to_test_on(captions)
     gallery = make_gallery(given.data, given.model, given.out, without=kept_back)
@@ -98,24 +96,12 @@ class Trainer:
         batch = self.pairs.draw(TEXTS, CANDIDATES)
         texts = functional.normalize(self.network(batch.ids, batch.mask))
         logits = texts @ batch.vectors.T * self.network.scale.exp().clamp(max=100)
-        loss = info_nce(logits, batch.truth)
+        loss = info_nce(logits, batch.truth, smoothing=SMOOTHING)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         return {"loss": loss.item()}
-
-
-def info_nce(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean cross entropy of texts' truths, smoothed, with their logits for photos.
-
-    InfoNCE (van den Oord et al., 2018) with label smoothing (Szegedy et al., 2016). Texts that are
-    true of none of the photos do not count.
-    """
-    known = truth.sum(1) > 0
-    log_shares = logits[known].log_softmax(1)
-    told = -(truth[known] * log_shares).sum(1)
-    return ((1 - SMOOTHING) * told - SMOOTHING * log_shares.mean(1)).mean()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from training.augment import Augmenter, as_pixels
 from training.data import files_to_test_on, load_photos, read_captions, with_procedural
 from training.head import features, train_head, turn
 from training.lessons import Lessons
-from training.loop import Loop, add_arguments, autocast, grouped
+from training.loop import Loop, add_arguments, autocast, grouped, started
 from training.losses import copies_loss
 from training.network import Network, load_onnx
 from training.taught import Taught
@@ -32,13 +32,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--init", type=Path, help="an exported model to go on from")
     parser.add_argument("--views", type=int, default=120_000, help="how many the teacher sees")
     parser.add_argument("--procedural", type=int, default=2000)
-    return parser.parse_args()
+    return started(parser)
 
 
 def main() -> None:
     given = arguments()
-    given.out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(given.seed)
     kept_back = files_to_test_on(read_captions(given.captions))
     photos = load_photos(given.data, without=kept_back)
     names, pixels = with_procedural(*photos, given.procedural)

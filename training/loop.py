@@ -1,4 +1,4 @@
-"""The loop of both trainings: for so many minutes, with checkpoints to go on from."""
+"""The loop of all trainings: for so many minutes, with checkpoints to go on from."""
 
 import json
 import math

@@ -13,7 +13,7 @@ from training.augment import Augmenter
 from training.data import (
     files,
     files_to_test_on,
-    is_held_out,
+    is_trained_on,
     read_captions,
     read_classes,
     squashed,
@@ -32,7 +32,7 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     kept_back = files_to_test_on(read_captions(given.captions))
-    photos = [data for name, data in files(given.data) if name in kept_back or is_held_out(name)]
+    photos = [data for name, data in files(given.data) if not is_trained_on(name, kept_back)]
     # Classes of one name, like the two cranes, share a photo.
     names = [synonyms.split(",")[0].strip() for synonyms in read_classes(given.classes)]
     found = best_of_classes(photos, Teacher(given.out.parent))

@@ -19,6 +19,8 @@ from training.procedural import procedural
 SIDE = 144
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 HELD_OUT_SHARE = 20
+# Of captions: the split whose photos no training sees.
+TEST_SPLIT = "test"
 
 Pixels = NDArray[np.uint8]
 
@@ -52,8 +54,13 @@ def is_held_out(name: str) -> bool:
 
 
 def files_to_test_on(captions: Sequence[Caption]) -> set[str]:
-    """Return the photos that captions keep for tests: those outside their train split."""
-    return {caption.file for caption in captions if caption.split != "train"}
+    """Return the photos that captions keep for tests."""
+    return {caption.file for caption in captions if caption.split == TEST_SPLIT}
+
+
+def is_trained_on(name: str, without: set[str]) -> bool:
+    """Return whether training may see a photo: not those to test on, nor those held out."""
+    return name not in without and not is_held_out(name)
 
 
 def load_photos(sources: Sequence[Path], *, without: set[str]) -> tuple[list[str], Pixels]:
@@ -61,7 +68,7 @@ def load_photos(sources: Sequence[Path], *, without: set[str]) -> tuple[list[str
     names: list[str] = []
     pixels: list[Pixels] = []
     for name, data in files(sources):
-        if name not in without and not is_held_out(name):
+        if is_trained_on(name, without):
             names.append(name)
             pixels.append(squashed(data))
     return names, np.stack(pixels)

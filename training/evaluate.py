@@ -21,7 +21,7 @@ from PIL import Image
 from app.encoder import MAX_BATCH, unit
 from app.onnx_model import OnnxModel
 from app.weights import BUILTIN_DIRECTORY
-from training.data import files, files_to_test_on, is_held_out, read_captions
+from training.data import files, files_to_test_on, is_trained_on, read_captions
 from training.transformations import TRANSFORMATIONS
 
 Floats = NDArray[np.float32]
@@ -66,7 +66,7 @@ def read_photos(
     chosen = [
         (hashlib.sha256(f"evaluation {name}".encode()).digest(), data)
         for name, data in files(sources)
-        if not only_held_out or name in kept_back or is_held_out(name)
+        if not (only_held_out and is_trained_on(name, kept_back))
     ]
     if len(chosen) < count:
         raise SystemExit(f"There are only {len(chosen)} photos; {count} are needed.")

@@ -3,9 +3,10 @@
 The normalisations go into the convolutions, and the weights are stored in 8 bits with one scale per
 filter, which ONNX Runtime turns into float32 when it loads the model. A vector holds both branches'
 embeddings side by side, so that its similarities are their weighted mean; a phrase is compared with
-the semantic part. Calibration goes into the graph too: every vector gets one more, constant,
-dimension, which raises all similarities together (s becomes (1 - offset) s + offset), so that 0.90
-is where copies begin.
+the semantic part. Two more dimensions: one takes from a picture's similarity with any phrase what
+it has in common with all (`training.querybank`; pictures' similarities with each other hardly
+change). The last is calibration, constant, and raises all similarities together (s becomes
+(1 - offset) s + offset), so that 0.90 is where copies begin.
 """
 
 import argparse
@@ -33,11 +34,13 @@ from training.network import (
     SemanticBranch,
     folded,
 )
+from training.querybank import SHARPNESS, Querybank
 
 # How many dimensions of a vector are for what is shown, and how much of its square they make up.
-SEMANTIC_DIMENSIONS, SEMANTIC_SHARE = 191, 0.05
-# Where they are: the last is constant.
-SEMANTIC = slice(DIMENSIONS - 1 - SEMANTIC_DIMENSIONS, DIMENSIONS - 1)
+SEMANTIC_DIMENSIONS, SEMANTIC_SHARE = 190, 0.05
+# Where they are, and where the hubness is: the last is constant.
+HUBNESS = DIMENSIONS - 2
+SEMANTIC = slice(HUBNESS - SEMANTIC_DIMENSIONS, HUBNESS)
 SMALLER = np.array([1, 1, SEMANTIC_SCALE, SEMANTIC_SCALE], np.float32)
 
 PREPROCESSOR = {
@@ -121,17 +124,33 @@ class Graph:
         x = self.run("ReduceMean", x, axes=[2, 3], keepdims=0)
         return self.run("Pow", x, self.constant(np.float32(1 / POWER)))
 
-    def embedding(self, x: str, head: nn.Linear, dimensions: int, length: float) -> str:
-        """Add the first dimensions of a linear layer, and give its vectors that length."""
-        weight, bias = head.weight[:dimensions], head.bias[:dimensions]
-        x = self.run("Gemm", x, self.weight(weight), self.constant(bias.numpy()), transB=1)
-        x = self.run("LpNormalization", x, axis=1, p=2)
-        return self.run("Mul", x, self.constant(np.float32(length)))
+    def linear(self, x: str, weight: Tensor, bias: Tensor) -> str:
+        return self.run("Gemm", x, self.weight(weight), self.constant(bias.numpy()), transB=1)
+
+    def embedding(self, x: str, head: nn.Linear, dimensions: int) -> str:
+        """Add the first dimensions of a linear layer, and make its vectors unit vectors."""
+        x = self.linear(x, head.weight[:dimensions], head.bias[:dimensions])
+        return self.run("LpNormalization", x, axis=1, p=2)
+
+    def hubness(self, x: str, bank: Querybank) -> str:
+        """Add `bank.hubness`, (n, 1)."""
+        x = self.linear(x, SHARPNESS * bank.texts, bank.counts)
+        x = self.run("ReduceLogSumExp", x, axes=[1], keepdims=1)
+        return self.times(x, 1 / SHARPNESS)
+
+    def times(self, x: str, factor: float) -> str:
+        return self.run("Mul", x, self.constant(np.float32(factor)))
 
 
 @torch.no_grad()
 def export(
-    network: Network, branch: SemanticBranch, folder: Path, *, offset: float, small: bool
+    network: Network,
+    branch: SemanticBranch,
+    bank: Querybank,
+    folder: Path,
+    *,
+    offset: float,
+    small: bool,
 ) -> None:
     """Write the model directory; `offset` is what every two pictures get for free."""
     graph = Graph(small=small)
@@ -139,15 +158,19 @@ def export(
     x = graph.run("Relu", graph.convolution("pixel_values", *next(layers), 2))
     shared = graph.blocks(x, network.blocks[:SHARED], layers)
     x = graph.pooling(graph.blocks(shared, network.blocks[SHARED:], layers), next(layers))
-    rest = 1 - offset
-    length = (rest * (1 - SEMANTIC_SHARE)) ** 0.5
-    copies = graph.embedding(x, network.head, SEMANTIC.start, length)
+    copies = graph.embedding(x, network.head, SEMANTIC.start)
     layers = iter(folded(branch.layers()))
     x = graph.run("Resize", shared, "", graph.constant(SMALLER), mode="linear")
     x = graph.pooling(graph.blocks(x, branch.blocks, layers), next(layers))
-    length = (rest * SEMANTIC_SHARE) ** 0.5
-    semantic = graph.embedding(x, branch.head, SEMANTIC_DIMENSIONS, length)
-    x = graph.run("Concat", copies, semantic, axis=1)
+    semantic = graph.embedding(x, branch.head, SEMANTIC_DIMENSIONS)
+    hubness = graph.hubness(semantic, bank.first(SEMANTIC_DIMENSIONS))
+    length = ((1 - offset) * SEMANTIC_SHARE) ** 0.5
+    parts = [
+        graph.times(copies, ((1 - offset) * (1 - SEMANTIC_SHARE)) ** 0.5),
+        graph.times(semantic, length),
+        graph.times(hubness, -length),
+    ]
+    x = graph.run("Concat", *parts, axis=1)
     room = graph.constant(np.array([0, 0, 0, 1]))
     value = graph.constant(np.float32(np.sqrt(offset)))
     graph.nodes.append(helper.make_node("Pad", [x, room, value], ["image_embeds"]))
@@ -190,8 +213,9 @@ def main() -> None:
     network, branch, state = Network(), SemanticBranch(), torch.load(given.checkpoint)
     network.load_state_dict(state["network"])
     branch.load_state_dict(state["semantic"])
+    bank = Querybank(*state["querybank"])
     offset = max(0.0, (0.9 - given.threshold) / (1 - given.threshold))
-    export(network, branch, given.folder, offset=offset, small=not given.float32)
+    export(network, branch, bank, given.folder, offset=offset, small=not given.float32)
     size = (given.folder / "onnx" / "vision_model.onnx").stat().st_size
     print(f"{given.folder}: {size / 1e6:.1f} MB, offset {offset:.3f}")
 

@@ -3,16 +3,17 @@
 import json
 import math
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import nn
 
 WARM_UP = 0.04
 CHECKPOINT_S = 120
-CAPTIONS = "tab-separated: file, split, caption; only photos of the split `train` are trained on"
+CAPTIONS = "tab-separated: file, split, caption; photos of the split `test` are not trained on"
 
 
 def add_arguments(parser: ArgumentParser, *, minutes: float) -> None:
@@ -35,27 +36,29 @@ def started(parser: ArgumentParser) -> Namespace:
 class Loop:
     """Runs steps until the time is up; what `path` holds of an earlier run is restored.
 
-    `optimizer` is given the learning rate `rate`, with a short rise and then half a cosine down to
-    nothing over all the minutes.
+    The learning rates that the optimizers have are their highest: there is a short rise, and then
+    half a cosine down to nothing over all the minutes.
     """
 
     def __init__(
         self,
         path: Path,
         parts: Mapping[str, nn.Module],
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
         *,
         minutes: float,
-        rate: float,
     ) -> None:
-        self._path, self._parts, self._optimizer, self._rate = path, parts, optimizer, rate
+        self._path, self._parts, self._optimizers = path, parts, optimizers
+        for group in self._groups():
+            group["highest"] = group["lr"]
         self._budget_s = minutes * 60
         self._elapsed_s, self._step = 0.0, 0
         if path.exists():
             state = torch.load(path)
             for name, part in parts.items():
                 part.load_state_dict(state[name])
-            optimizer.load_state_dict(state["optimizer"])
+            for optimizer, earlier in zip(optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(earlier)
             self._elapsed_s, self._step = state["elapsed_s"], state["step"]
 
     @property
@@ -68,8 +71,8 @@ class Loop:
         last = saved = perf_counter()
         sums: dict[str, float] = {}
         while self.progress < 1:
-            for group in self._optimizer.param_groups:
-                group["lr"] = self._rate * schedule(self.progress)
+            for group in self._groups():
+                group["lr"] = group["highest"] * schedule(self.progress)
             for name, value in step().items():
                 sums[name] = sums.get(name, 0) + value
             self._step += 1
@@ -87,10 +90,14 @@ class Loop:
                 saved = now
         self._save()
 
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        for optimizer in self._optimizers:
+            yield from optimizer.param_groups
+
     def _save(self) -> None:
         state = {
             **{name: part.state_dict() for name, part in self._parts.items()},
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "elapsed_s": self._elapsed_s,
             "step": self._step,
         }
@@ -115,9 +122,9 @@ def schedule(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1, (progress - WARM_UP) / (1 - WARM_UP))))
 
 
-def grouped(*parts: nn.Module, decay: float) -> list[dict[str, object]]:
-    """Return the parameters for AdamW: matrices decay, what is added or scales does not."""
-    parameters = [parameter for part in parts for parameter in part.parameters()]
+def grouped(parameters: Iterable[nn.Parameter], *, decay: float) -> list[dict[str, object]]:
+    """Return parameters for AdamW: matrices decay, what is added or scales does not."""
+    parameters = list(parameters)
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

@@ -155,7 +155,8 @@ def load_onnx(
     weights, count = _graph_weights(path), len(network.layers()) + 1
     _start_from(network, weights[:count], sample)
     if branch is not None and weights[count:]:
-        _start_from(branch, weights[count:], network.shared(sample))
+        weights = weights[count : count + len(branch.layers()) + 1]
+        _start_from(branch, weights, network.shared(sample))
 
 
 def _start_from(module: Network | SemanticBranch, weights: Weights, sample: Tensor) -> None:

@@ -20,6 +20,8 @@ COMPONENTS = 256
 CLASSES_WEIGHT, CAPTIONS_WEIGHT = 0.1, 0.1
 # Captions that are, but for chance, of other photos.
 OTHERS = 1500
+# The inverse temperature of how well captions fit a photo.
+SHARPNESS = 20.0
 
 
 class Principal(NamedTuple):
@@ -61,34 +63,34 @@ class SemanticLessons(nn.Module):
 
 
 class CaptionLessons(nn.Module):
-    """What captions say, as means of word vectors that are learned along: a photo's embedding is
-    nearer to its own than to others' (InfoNCE, van den Oord et al., 2018).
+    """What captions say, as means of word vectors: a photo's embedding is to be near its own, and
+    near others' as far as what the better teacher sees in the photo is.
 
-    `places` are the captions' photos; `targets` (photos, 512) the embeddings photos are to have.
+    InfoNCE (van den Oord et al., 2018) whose truth is half the one and half the other, for other
+    captions often fit too. `places` are the captions' photos; `targets` (photos, 512) the
+    embeddings photos are to have.
     """
 
     def __init__(self, captions: Sequence[Caption], places: Tensor, targets: Tensor) -> None:
         super().__init__()
         texts = [caption.text for caption in captions]
         tokenizer = make_tokenizer(texts, [])
-        self._ids, mask = padded([encoding.ids for encoding in tokenizer.encode_batch(texts)])
-        self._mask, self._places = mask.float(), places
+        ids, mask = padded([encoding.ids for encoding in tokenizer.encode_batch(texts)])
+        present = torch.zeros(len(texts), tokenizer.get_vocab_size()).scatter_(1, ids, 1.0)
+        words = ridge(present.to_sparse(), targets[places])
+        self.texts = functional.normalize(
+            functional.embedding_bag(ids, words, per_sample_weights=mask.float(), mode="sum")
+        )
+        self._places, self._targets = places, targets
         self._of_photos = Belongings(places, len(targets))
-        present = torch.zeros(len(texts), tokenizer.get_vocab_size()).scatter_(1, self._ids, 1.0)
-        self.words = nn.Parameter(ridge(present.to_sparse(), targets[places]))
         # The logarithm of the inverse temperature, which is learned.
         self.scale = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, embeddings: Tensor, photos: Tensor) -> Tensor:
         """Return the loss of photos' unit embeddings, (n, 512); all photos have captions."""
-        drawn = torch.cat([self._of_photos(photos), torch.randint(len(self._ids), (OTHERS,))])
-        texts = functional.normalize(
-            functional.embedding_bag(
-                self._ids[drawn], self.words, per_sample_weights=self._mask[drawn], mode="sum"
-            )
-        )
-        logits = embeddings @ texts.T * self.scale.exp()
-        true = (self._places[drawn] == photos.unsqueeze(1)).float()
-        count = len(photos)
-        both = [(logits, true), (logits[:, :count].T, true[:, :count].T)]
-        return CAPTIONS_WEIGHT * sum(info_nce(a, b / b.sum(1, keepdim=True)) for a, b in both)
+        drawn = torch.cat([self._of_photos(photos), torch.randint(len(self.texts), (OTHERS,))])
+        texts = self.texts[drawn]
+        own = (self._places[drawn] == photos.unsqueeze(1)).float()
+        fitting = (self._targets[photos] @ texts.T * SHARPNESS).softmax(1)
+        truth = (own / own.sum(1, keepdim=True) + fitting) / 2
+        return CAPTIONS_WEIGHT * info_nce(embeddings @ texts.T * self.scale.exp(), truth)

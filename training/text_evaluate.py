@@ -17,10 +17,8 @@ from PIL import Image
 from app.encoder import unit
 from app.onnx_model import OnnxModel
 from app.weights import BUILTIN_DIRECTORY
-from training.data import files, read_captions
+from training.data import TEST_SPLIT, files, read_captions
 from training.evaluate import Floats, embed
-
-SPLIT = "test"
 
 
 def ranks(texts: Floats, pictures: Floats, right: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -39,7 +37,7 @@ def embed_texts(model: OnnxModel, texts: Sequence[str]) -> Floats:
 
 def caption_ranks(model: OnnxModel, photos: Sequence[Path], captions: Path) -> NDArray[np.int64]:
     """Return the rank of each test caption's photo among the test photos."""
-    wanted = [caption for caption in read_captions(captions) if caption.split == SPLIT]
+    wanted = [caption for caption in read_captions(captions) if caption.split == TEST_SPLIT]
     names = {caption.file for caption in wanted}
     pictures = {
         name: Image.open(BytesIO(data)).convert("RGB")

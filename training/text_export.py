@@ -17,22 +17,29 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from app.onnx_model import TEXT, TOKENIZER
-from training.export import in_8_bits
+from training.export import HUBNESS, in_8_bits
+from training.network import DIMENSIONS
 from training.text_network import TextNetwork
 
 # Smaller tensors are worth less than the nodes that would restore them.
 LEAST_ENTRIES = 4096
+# How much of what a picture has in common with all texts is taken from its similarity with one: all
+# of it would be best for captions, and none for the names of things.
+HUBNESS_WEIGHT = 0.75
 
 
 class Unit(nn.Module):
-    """A text network whose embeddings have unit length."""
+    """A text network whose embeddings have unit length, and weigh pictures' hubness."""
 
     def __init__(self, network: TextNetwork) -> None:
         super().__init__()
         self.network = network
+        weights = functional.one_hot(torch.tensor(HUBNESS), DIMENSIONS) * HUBNESS_WEIGHT
+        self.register_buffer("hubness", weights)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return functional.normalize(self.network(input_ids, attention_mask))
+        semantic = functional.normalize(self.network(input_ids, attention_mask))
+        return functional.normalize(semantic + self.hubness)
 
 
 def export(network: TextNetwork, path: Path) -> None:

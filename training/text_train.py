@@ -79,14 +79,11 @@ class Trainer:
         if not checkpoint.exists():
             words = fit_word_vectors(pairs, vocabulary, vectors.mean(0), spread)
             self.network.start_from(words)
-        self.optimizer = torch.optim.AdamW(grouped(self.network, decay=DECAY), betas=(0.9, 0.98))
-        self.loop = Loop(
-            checkpoint,
-            {"network": self.network},
-            self.optimizer,
-            minutes=given.minutes,
-            rate=RATE,
+        self.optimizer = torch.optim.AdamW(
+            grouped(self.network.parameters(), decay=DECAY), lr=RATE, betas=(0.9, 0.98)
         )
+        parts = {"network": self.network}
+        self.loop = Loop(checkpoint, parts, [self.optimizer], minutes=given.minutes)
 
     def run(self) -> None:
         self.network.train()

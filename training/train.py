@@ -67,11 +67,12 @@ class Trainer:
             load_onnx(self.network, given.init, self.augmenter.mild(sample))
         self.network.to(device)
         self.lessons.to(device)
+        parameters = [*self.network.parameters(), *self.lessons.parameters()]
         self.optimizer = torch.optim.AdamW(
-            grouped(self.network, self.lessons, decay=DECAY), lr=RATE, betas=(0.9, 0.99)
+            grouped(parameters, decay=DECAY), lr=RATE, betas=(0.9, 0.99)
         )
         parts = {"network": self.network, "lessons": self.lessons}
-        self.loop = Loop(checkpoint, parts, self.optimizer, minutes=given.minutes, rate=RATE)
+        self.loop = Loop(checkpoint, parts, [self.optimizer], minutes=given.minutes)
 
     def run(self) -> None:
         self.network.train()

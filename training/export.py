@@ -4,14 +4,14 @@ The normalisations go into the convolutions, and the weights are stored in 8 bit
 filter, which ONNX Runtime turns into float32 when it loads the model. A vector holds both branches'
 embeddings side by side, so that its similarities are their weighted mean; a phrase is compared with
 the semantic part. Two more dimensions: one takes from a picture's similarity with any phrase what
-it has in common with all (`training.querybank`; pictures' similarities with each other hardly
-change). The last is calibration, constant, and raises all similarities together (s becomes
-(1 - offset) s + offset), so that 0.90 is where copies begin.
+it has in common with all (0 before the text tower is exported; see `training.querybank`).
+Pictures' similarities with each other hardly change. The last is calibration, constant, and raises
+all similarities together (s becomes (1 - offset) s + offset), so that 0.90 is where copies begin.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,16 @@ from training.network import (
     SemanticBranch,
     folded,
 )
-from training.querybank import SHARPNESS, Querybank
 
 # How many dimensions of a vector are for what is shown, and how much of its square they make up.
 SEMANTIC_DIMENSIONS, SEMANTIC_SHARE = 190, 0.05
 # Where they are, and where the hubness is: the last is constant.
 HUBNESS = DIMENSIONS - 2
 SEMANTIC = slice(HUBNESS - SEMANTIC_DIMENSIONS, HUBNESS)
+# The inverse temperature at which near texts count more than others for the hubness, and the names
+# in the graph of the querybank's texts, in 8 bits, their scale, and how much they count.
+SHARPNESS = 16.0
+BANK = ("querybank", "querybank_scale", "querybank_counts")
 SMALLER = np.array([1, 1, SEMANTIC_SCALE, SEMANTIC_SCALE], np.float32)
 
 PREPROCESSOR = {
@@ -71,8 +74,8 @@ class Graph:
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
 
-    def constant(self, value: Any) -> str:
-        name = f"w{len(self.tensors)}"
+    def constant(self, value: Any, name: str | None = None) -> str:
+        name = name or f"w{len(self.tensors)}"
         self.tensors.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
@@ -84,11 +87,16 @@ class Graph:
     def weight(self, value: Tensor) -> str:
         """Store a weight, in 8 bits with a scale per output."""
         full = value.numpy()
-        if not self._small:
-            return self.constant(full)
-        small, scale = in_8_bits(full)
-        floats = self.run("Cast", self.constant(small), to=TensorProto.FLOAT)
-        return self.run("Mul", floats, self.constant(scale))
+        return self.in_8_bits(*in_8_bits(full)) if self._small else self.constant(full)
+
+    def in_8_bits(
+        self,
+        small: NDArray[np.int8],
+        scale: NDArray[np.float32],
+        names: Sequence[str | None] = (None, None),
+    ) -> str:
+        floats = self.run("Cast", self.constant(small, names[0]), to=TensorProto.FLOAT)
+        return self.run("Mul", floats, self.constant(scale, names[1]))
 
     def convolution(self, x: str, weight: Tensor, bias: Tensor, stride: int) -> str:
         size = weight.shape[-1]
@@ -124,17 +132,18 @@ class Graph:
         x = self.run("ReduceMean", x, axes=[2, 3], keepdims=0)
         return self.run("Pow", x, self.constant(np.float32(1 / POWER)))
 
-    def linear(self, x: str, weight: Tensor, bias: Tensor) -> str:
-        return self.run("Gemm", x, self.weight(weight), self.constant(bias.numpy()), transB=1)
-
     def embedding(self, x: str, head: nn.Linear, dimensions: int) -> str:
         """Add the first dimensions of a linear layer, and make its vectors unit vectors."""
-        x = self.linear(x, head.weight[:dimensions], head.bias[:dimensions])
+        weight, bias = head.weight[:dimensions], head.bias[:dimensions]
+        x = self.run("Gemm", x, self.weight(weight), self.constant(bias.numpy()), transB=1)
         return self.run("LpNormalization", x, axis=1, p=2)
 
-    def hubness(self, x: str, bank: Querybank) -> str:
-        """Add `bank.hubness`, (n, 1)."""
-        x = self.linear(x, SHARPNESS * bank.texts, bank.counts)
+    def hubness(self, x: str) -> str:
+        """Add how near embeddings are to the texts of a bank, (n, 1): here to none."""
+        nothing = np.zeros((1, SEMANTIC_DIMENSIONS), np.int8), np.zeros((1, 1), np.float32)
+        texts = self.in_8_bits(*nothing, BANK[:2])
+        counts = self.constant(np.zeros(1, np.float32), BANK[2])
+        x = self.run("Gemm", x, texts, counts, transB=1)
         x = self.run("ReduceLogSumExp", x, axes=[1], keepdims=1)
         return self.times(x, 1 / SHARPNESS)
 
@@ -144,13 +153,7 @@ class Graph:
 
 @torch.no_grad()
 def export(
-    network: Network,
-    branch: SemanticBranch,
-    bank: Querybank,
-    folder: Path,
-    *,
-    offset: float,
-    small: bool,
+    network: Network, branch: SemanticBranch, folder: Path, *, offset: float, small: bool
 ) -> None:
     """Write the model directory; `offset` is what every two pictures get for free."""
     graph = Graph(small=small)
@@ -163,7 +166,7 @@ def export(
     x = graph.run("Resize", shared, "", graph.constant(SMALLER), mode="linear")
     x = graph.pooling(graph.blocks(x, branch.blocks, layers), next(layers))
     semantic = graph.embedding(x, branch.head, SEMANTIC_DIMENSIONS)
-    hubness = graph.hubness(semantic, bank.first(SEMANTIC_DIMENSIONS))
+    hubness = graph.hubness(semantic)
     length = ((1 - offset) * SEMANTIC_SHARE) ** 0.5
     parts = [
         graph.times(copies, ((1 - offset) * (1 - SEMANTIC_SHARE)) ** 0.5),
@@ -213,9 +216,8 @@ def main() -> None:
     network, branch, state = Network(), SemanticBranch(), torch.load(given.checkpoint)
     network.load_state_dict(state["network"])
     branch.load_state_dict(state["semantic"])
-    bank = Querybank(*state["querybank"])
     offset = max(0.0, (0.9 - given.threshold) / (1 - given.threshold))
-    export(network, branch, bank, given.folder, offset=offset, small=not given.float32)
+    export(network, branch, given.folder, offset=offset, small=not given.float32)
     size = (given.folder / "onnx" / "vision_model.onnx").stat().st_size
     print(f"{given.folder}: {size / 1e6:.1f} MB, offset {offset:.3f}")
 

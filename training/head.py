@@ -59,15 +59,14 @@ def train_head(head: nn.Linear, views: Tensor) -> None:
 
 
 @torch.no_grad()
-def turn(head: nn.Linear, features: Tensor) -> Tensor:
+def turn(head: nn.Linear, features: Tensor) -> None:
     """Turn the embeddings so that their first dimensions hold as much of them as so many can.
 
     `features` (n, 480) are those of photos. No similarity changes; what is exported is the first
-    dimensions. Returns the matrix, (512, 512), that embeddings were multiplied by.
+    dimensions.
     """
     vectors = functional.normalize(head(features))
     _, axes = torch.linalg.eigh(vectors.T @ vectors)
     turned = axes.flip(1).T
     head.weight.copy_(turned @ head.weight)
     head.bias.copy_(turned @ head.bias)
-    return turned

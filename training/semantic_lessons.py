@@ -78,7 +78,7 @@ class CaptionLessons(nn.Module):
         ids, mask = padded([encoding.ids for encoding in tokenizer.encode_batch(texts)])
         present = torch.zeros(len(texts), tokenizer.get_vocab_size()).scatter_(1, ids, 1.0)
         words = ridge(present.to_sparse(), targets[places])
-        self.texts = functional.normalize(
+        self._texts = functional.normalize(
             functional.embedding_bag(ids, words, per_sample_weights=mask.float(), mode="sum")
         )
         self._places, self._targets = places, targets
@@ -88,8 +88,8 @@ class CaptionLessons(nn.Module):
 
     def forward(self, embeddings: Tensor, photos: Tensor) -> Tensor:
         """Return the loss of photos' unit embeddings, (n, 512); all photos have captions."""
-        drawn = torch.cat([self._of_photos(photos), torch.randint(len(self.texts), (OTHERS,))])
-        texts = self.texts[drawn]
+        drawn = torch.cat([self._of_photos(photos), torch.randint(len(self._texts), (OTHERS,))])
+        texts = self._texts[drawn]
         own = (self._places[drawn] == photos.unsqueeze(1)).float()
         fitting = (self._targets[photos] @ texts.T * SHARPNESS).softmax(1)
         truth = (own / own.sum(1, keepdim=True) + fitting) / 2

@@ -33,7 +33,6 @@ from training.network import (
     load_onnx,
     smaller,
 )
-from training.querybank import Querybank
 from training.semantic_lessons import CaptionLessons, Principal, SemanticLessons
 from training.taught import Taught
 from training.teacher import Teacher, seen
@@ -141,15 +140,8 @@ class Trainer:
         head.weight.copy_(self.spread.T @ head.weight)
         head.bias.copy_((head.bias - self.mean) @ self.spread)
         places = torch.randperm(len(self.maps))[:SAMPLE]
-        seen = torch.cat([features(self._maps(part)) for part in places.split(BATCH)])
-        # What no captions tell, the photos themselves have to.
-        texts = self.captions.texts if self.captions else self._embeddings(self.whole[self.known])
-        bank = Querybank.of(texts).turned(turn(head, seen))
-        state = {
-            "network": self.network.state_dict(),
-            "semantic": self.branch.state_dict(),
-            "querybank": tuple(bank.centred(functional.normalize(head(seen)))),
-        }
+        turn(head, torch.cat([features(self._maps(part)) for part in places.split(BATCH)]))
+        state = {"network": self.network.state_dict(), "semantic": self.branch.state_dict()}
         torch.save(state, self.given.out / "network.pt")
 
     def _start(self, sample: Tensor) -> None:

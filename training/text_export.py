@@ -1,4 +1,5 @@
-"""Add a trained text tower to a model directory: `python -m training.text_export OUT FOLDER`.
+"""Add a trained text tower, and its querybank, to a model directory:
+`python -m training.text_export OUT FOLDER`.
 
 Weights are stored in 8 bits with a scale per row, which ONNX Runtime turns into float32 when it
 loads the model.
@@ -16,16 +17,17 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from app.onnx_model import TEXT, TOKENIZER
+from app.onnx_model import TEXT, TOKENIZER, VISION
 from training.export import HUBNESS, in_8_bits
 from training.network import DIMENSIONS
+from training.querybank import Querybank
 from training.text_network import TextNetwork
 
 # Smaller tensors are worth less than the nodes that would restore them.
 LEAST_ENTRIES = 4096
-# How much of what a picture has in common with all texts is taken from its similarity with one: all
-# of it would be best for captions, and none for the names of things.
-HUBNESS_WEIGHT = 0.75
+# How much of what a picture has in common with captions is taken from its similarity with a text:
+# more helps no caption further, and costs the names of things.
+HUBNESS_WEIGHT = 0.5
 
 
 class Unit(nn.Module):
@@ -100,6 +102,8 @@ def main() -> None:
     network.load_state_dict(state)
     with torch.no_grad():
         export(network, given.folder / TEXT)
+    bank = Querybank(*torch.load(given.trained / "querybank.pt"))
+    bank.install(given.folder / VISION)
     shutil.copyfile(tokenizer, given.folder / TOKENIZER)
     size = (given.folder / TEXT).stat().st_size + tokenizer.stat().st_size
     print(f"{given.folder / TEXT} and {TOKENIZER}: {size / 1e6:.1f} MB")

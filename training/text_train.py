@@ -4,6 +4,7 @@ Against the frozen image tower (locked-image tuning: Zhai et al., "LiT", CVPR 20
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,8 +16,9 @@ from training.data import files_to_test_on, read_captions, read_classes, read_la
 from training.gallery import Gallery, make_gallery
 from training.loop import Loop, add_arguments, grouped, started
 from training.losses import info_nce
+from training.querybank import Querybank
 from training.text_network import TextNetwork
-from training.text_pairs import Pairs
+from training.text_pairs import Pairs, padded
 from training.word_vectors import fit_word_vectors, spread_of
 from training.wordnet import names_of_classes, read_nouns
 from training.words import make_tokenizer
@@ -55,7 +57,10 @@ def main() -> None:
     pairs = Pairs(
         gallery, tokenizer, captions=captions, names=names, labels=labels, seed=given.seed
     )
-    Trainer(given, gallery, tokenizer, pairs).run()
+    trainer = Trainer(given, gallery, tokenizer, pairs)
+    trainer.run()
+    # What people say, or, if no one has said anything, what there is.
+    trainer.finish(texts or [*names, *labels])
 
 
 def read_names(classes: Path | None, wordnet: Path | None) -> dict[str, set[int]]:
@@ -71,7 +76,7 @@ class Trainer:
     def __init__(
         self, given: argparse.Namespace, gallery: Gallery, tokenizer: Tokenizer, pairs: Pairs
     ) -> None:
-        self.given, self.pairs = given, pairs
+        self.given, self.gallery, self.tokenizer, self.pairs = given, gallery, tokenizer, pairs
         vectors = gallery.vectors.flatten(0, 1)
         vocabulary, spread = tokenizer.get_vocab_size(), spread_of(vectors)
         self.network = TextNetwork(vocabulary, spread)
@@ -88,6 +93,18 @@ class Trainer:
     def run(self) -> None:
         self.network.train()
         self.loop.run(self._train_step, shown_every=50)
+
+    @torch.no_grad()
+    def finish(self, texts: Sequence[str]) -> None:
+        """Make the querybank of such texts."""
+        self.network.eval()
+        encodings = self.tokenizer.encode_batch(list(texts))
+        embeddings = [
+            self.network(*padded([encoding.ids for encoding in encodings[first : first + TEXTS]]))
+            for first in range(0, len(encodings), TEXTS)
+        ]
+        bank = Querybank.of(torch.cat(embeddings)).centred(self.gallery.vectors[:, 0])
+        torch.save(tuple(bank), self.given.out / "querybank.pt")
 
     def _train_step(self) -> dict[str, float]:
         batch = self.pairs.draw(TEXTS, CANDIDATES)

@@ -36,7 +36,7 @@ from training.network import (
 )
 
 # How many dimensions of a vector are for what is shown, and how much of its square they make up.
-SEMANTIC_DIMENSIONS, SEMANTIC_SHARE = 190, 0.05
+SEMANTIC_DIMENSIONS, SEMANTIC_SHARE = 190, 0.04
 # Where they are, and where the hubness is: the last is constant.
 HUBNESS = DIMENSIONS - 2
 SEMANTIC = slice(HUBNESS - SEMANTIC_DIMENSIONS, HUBNESS)

@@ -160,16 +160,17 @@ class Trainer:
 
     def _train_step(self) -> dict[str, float]:
         places = torch.multinomial(self.odds, BATCH)
-        others = places.roll(1)
+        maps = self._maps(places)
         share = self.mixing.sample().item() if torch.rand(()) < MIXED_SHARE else 1.0
-        maps = torch.lerp(self._maps(others), self._maps(places), share)
+        if share < 1:
+            maps = torch.lerp(maps.roll(1, 0), maps, share)
         if self.loop.progress < SMALL_SHARE:
             maps = functional.interpolate(maps, SMALL, mode="bilinear", antialias=True)
         features = self.branch.features(maps.contiguous(memory_format=torch.channels_last))
         told = self.branch.head(features)
         losses = self._losses(features, told, places)
         if share < 1:
-            second = self._losses(features, told, others)
+            second = self._losses(features, told, places.roll(1))
             losses = {name: torch.lerp(second[name], losses[name], share) for name in losses}
         for optimizer in self.optimizers:
             optimizer.zero_grad()

@@ -191,7 +191,8 @@ class Jobs:
         """Give the tasks that no one works on any more back to the queue, again and again.
 
         Those of dead workers; and those that this worker lost, when the database went away just as
-        they were handed over or done.
+        they were handed over or done. Never what runs here: a computer that slept finds its own
+        worker dead.
         """
         manager = self._queue.job_manager
         suspected: set[int | None] = set()
@@ -211,7 +212,8 @@ class Jobs:
             lost = [job for job in idle if job.id in suspected]
             suspected = {job.id for job in idle}
             for job in (*stalled, *lost):
-                await manager.retry_job(job)
+                if job.id not in self._running:
+                    await manager.retry_job(job)
 
     async def _append(
         self, connection: AsyncConnection, job_id: int, items: Sequence[NewItem]

@@ -84,7 +84,6 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         encoder="builtin",
         fetch_allow=["127.0.0.1"],
         fetch_timeout_s=10,
-        worker_timeout_s=1,
         retry_s=0.01,
     )
 

@@ -297,7 +297,6 @@ class Worker:
             "DATA_DIR": str(settings.data_dir),
             "ENCODER": "builtin",
             "FETCH_ALLOW": "127.0.0.1",
-            "WORKER_TIMEOUT_S": "0.6",
             "RETRY_S": "0.05",
             **others,
         }
@@ -358,11 +357,12 @@ def test_nothing_is_lost_or_double_when_workers_are_killed(
     with without_worker(settings, loop) as lookalike:
         items = [NewItem("web", Entry(url)) for url in urls + bad]
         job_id = loop.run(lookalike.jobs.create("300", items))
-        worker, spare = new_worker(), new_worker()
+        quick = {"WORKER_TIMEOUT_S": "0.6"}
+        worker, spare = new_worker(**quick), new_worker(**quick)
         for moment in moments:
             loop.run(progressed(lookalike, job_id, moment))
             worker.end(signal.SIGKILL)
-            worker, spare = spare, new_worker()
+            worker, spare = spare, new_worker(**quick)
         loop.run(progressed(lookalike, job_id, 300))
         found = {
             item.entry.url: item.state
@@ -398,12 +398,38 @@ def test_two_workers_share_a_job_and_do_nothing_twice(
     assert [worker.end(signal.SIGTERM) for worker in workers] == [0, 0]
 
 
+def test_a_worker_that_looks_dead_does_not_take_over_from_itself(
+    settings: Settings, loop: Loop, host: ImageHost, database_url: str
+) -> None:
+    """As after a computer's sleep: the worker goes on, but its last sign of life is old."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            """
+            CREATE FUNCTION long_ago() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN NEW.last_heartbeat = 'epoch'; RETURN NEW; END $$
+            """
+        )
+        connection.execute(
+            "CREATE TRIGGER long_ago BEFORE INSERT OR UPDATE ON procrastinate_workers"
+            " FOR EACH ROW EXECUTE FUNCTION long_ago()"
+        )
+    # Each try lasts as long as it takes to look for dead workers several times.
+    quick = settings.model_copy(update={"worker_timeout_s": 0.3, "fetch_timeout_s": 0.5})
+    with without_worker(quick, loop) as lookalike, loop.entered(lookalike.jobs.working()):
+        job_id = loop.run(lookalike.jobs.create("", [NewItem("web", Entry(host.url("never")))]))
+        loop.run(progressed(lookalike, job_id, 1))
+        [item] = loop.run(lookalike.job_items.items(job_id, state=None, after=-1, limit=2))
+    assert (item.state, item.tries) == ("failed", 5)
+
+
 def test_a_job_outlives_an_outage_of_the_database(
     loop: Loop, host: ImageHost, tmp_path: Path, settings: Settings
 ) -> None:
     """Postgres is stopped and started again in the middle of a job."""
     server = embedded_server(tmp_path / "own" / "postgres")
-    own = settings.model_copy(update={"database_url": None, "data_dir": tmp_path / "own"})
+    own = settings.model_copy(
+        update={"database_url": None, "data_dir": tmp_path / "own", "worker_timeout_s": 1}
+    )
     urls = [host.add(f"{i}.png", png(i)) + "?gate=1" for i in range(60)]
     host.open.clear()
     with without_worker(own, loop) as lookalike:

@@ -8,6 +8,8 @@ RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt
 COPY pyproject.toml README.md ./
 COPY app app
+COPY templates templates
+COPY static static
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 # The weights, and their int8 form, become part of the image: a container starts without a download.
 ARG ENCODER=clip

@@ -4,34 +4,54 @@ The server and the commands both stand on it.
 """
 
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 
-from app.archive import Archive
-from app.captions import Captioner
-from app.catalog import Catalog
-from app.clip import ClipModel
-from app.database import Database, open_database
-from app.download import Fetcher
-from app.duplicates import DuplicateFinder
-from app.encoder import Encoder
-from app.encoders import indexed_encoders, record_encoder
-from app.indexing import Indexer
-from app.job_items import JobItems
-from app.jobs import Jobs
-from app.media import Media
-from app.pictures import Decoder
-from app.quantization import load
-from app.resolver import Resolver
-from app.search import Searcher
-from app.settings import Settings
-from app.store import ImageVectorStore
-from app.uploads import Uploads
-from app.weights import BUILTIN, find_weights
+from pydantic import BaseModel, Field
 
-LLAMAINDEX = "llamaindex:"
+from app.encoding.encoder import Encoder
+from app.encoding.loading import load_encoder
+from app.indexing.archive import Archive
+from app.indexing.fetcher import Fetcher
+from app.indexing.indexer import Indexer
+from app.indexing.media import Media
+from app.jobs.captions import Captioner
+from app.jobs.jobs import Jobs
+from app.pictures.decoding import Decoder
+from app.search.duplicates import DuplicateFinder
+from app.search.resolver import Resolver
+from app.search.searcher import Searcher
+from app.settings import VERSION, Settings
+from app.store.catalog import Catalog
+from app.store.database import Database, open_database
+from app.store.encoders import indexed_encoders, record_encoder
+from app.store.job_items import JobItems
+from app.store.uploads import Uploads
+from app.store.vectors import VectorTable
+
+
+class EncoderStats(BaseModel):
+    """The encoder in use, and how well concurrent calls share inference calls."""
+
+    name: str
+    precision: str
+    dimensions: int
+    text: bool = Field(description="Whether it reads text.")
+    images_embedded: int
+    image_calls: int
+
+
+class StatsResponse(BaseModel):
+    """The server in numbers."""
+
+    images: int
+    vectors: int = Field(description="Images that the encoder in use has embedded.")
+    encoder: EncoderStats
+    database: Literal["embedded", "given"]
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +62,7 @@ class Lookalike:
     database: Database
     encoder: Encoder
     catalog: Catalog
-    store: ImageVectorStore
+    vectors: VectorTable
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
@@ -53,14 +73,37 @@ class Lookalike:
     duplicates: DuplicateFinder
     archive: Archive
 
+    async def stats(self) -> StatsResponse:
+        """Return how much is indexed, and with what."""
+        encoder = self.encoder
+        return StatsResponse(
+            images=await self.catalog.count(),
+            vectors=await self.vectors.count(),
+            encoder=EncoderStats(
+                name=encoder.model.name,
+                precision=encoder.model.precision,
+                dimensions=encoder.dimensions,
+                text=encoder.has_text,
+                images_embedded=encoder.images.items,
+                image_calls=encoder.images.calls,
+            ),
+            database="embedded" if self.database.embedded else "given",
+            version=VERSION,
+        )
+
 
 @asynccontextmanager
 async def open_lookalike(
-    settings: Settings, *, announce: Callable[[str], None], in_use: bool = True
+    settings: Settings,
+    *,
+    announce: Callable[[str], None],
+    encoder: Encoder | None = None,
+    in_use: bool = True,
 ) -> AsyncGenerator[Lookalike]:
     """Open the database and the encoder; `announce` is told what takes time or was decided.
 
-    Unless it is `in_use`, the encoder is not the one that ENCODER=auto chooses from now on.
+    An `encoder` that is given is the caller's to close. Unless the encoder is `in_use`, it is not
+    the one that ENCODER=auto chooses from now on.
 
     Opening blocks the event loop, on which nothing else runs yet, so that Ctrl-C ends a download.
 
@@ -69,87 +112,97 @@ async def open_lookalike(
     async with AsyncExitStack() as stack:
         database = open_database(settings)
         stack.push_async_callback(database.close)
-        encoder = open_encoder(settings, database, announce)
-        stack.callback(encoder.close)
-        threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
-        stack.callback(threads.shutdown)
-        fetcher = Fetcher(
-            allow=settings.fetch_allow,
-            timeout_s=settings.fetch_timeout_s,
-            max_bytes=settings.max_upload_bytes,
-        )
-        stack.push_async_callback(fetcher.close)
-        store = open_store(database, encoder)
+        if encoder is None:
+            encoder = open_encoder(settings, database, announce)
+            stack.callback(encoder.close)
+        vectors = open_vectors(database, encoder)
+        lookalike = await _open_parts(stack, settings, database, encoder, vectors)
         if in_use:
-            use_encoder(database, encoder, store)
-        catalog = Catalog(database)
-        decoder = Decoder(threads, max_pixels=settings.max_pixels, model_side=encoder.model.side)
-        job_items = JobItems(database)
-        uploads = Uploads(database, decoder)
-        indexer = Indexer(
-            database=database,
-            catalog=catalog,
-            store=store,
-            job_items=job_items,
-            encoder=encoder,
-            decoder=decoder,
-            fetcher=fetcher,
-            media=Media(settings.media_url or str(settings.data_dir / "media")),
-            max_bytes=settings.max_upload_bytes,
-        )
-        captioner = Captioner(
-            settings=settings, catalog=catalog, indexer=indexer, job_items=job_items
-        )
-        stack.push_async_callback(captioner.close)
-        lookalike = Lookalike(
-            settings=settings,
-            database=database,
-            encoder=encoder,
-            catalog=catalog,
-            store=store,
-            decoder=decoder,
-            fetcher=fetcher,
-            indexer=indexer,
-            job_items=job_items,
-            jobs=Jobs(
-                database=database,
-                job_items=job_items,
-                indexer=indexer,
-                captioner=captioner,
-                retry_s=settings.retry_s,
-                worker_timeout_s=settings.worker_timeout_s,
-            ),
-            searcher=Searcher(
-                catalog=catalog,
-                store=store,
-                encoder=encoder,
-                resolver=Resolver(
-                    catalog=catalog,
-                    store=store,
-                    encoder=encoder,
-                    decoder=decoder,
-                    fetcher=fetcher,
-                    uploads=uploads,
-                    min_similarity=settings.min_similarity,
-                ),
-            ),
-            uploads=uploads,
-            duplicates=DuplicateFinder(catalog=catalog, store=store),
-            archive=Archive(database=database, catalog=catalog, store=store, encoder=encoder),
-        )
-        bare = await store.count_without_facets()
-        if bare and in_use:
-            announce(
-                f"{bare} pictures were indexed by an older version, and filters do not find them: "
-                "run `lookalike reindex`"
-            )
-        missing = await catalog.count() - await store.count()
-        if missing > 0 and in_use:
-            announce(
-                f"{missing} pictures were embedded with another encoder and are not found by this "
-                "one: run `lookalike reindex`"
-            )
+            use_encoder(database, encoder, vectors)
+            await _announce_outdated(lookalike, announce)
         yield lookalike
+
+
+async def _open_parts(
+    stack: AsyncExitStack,
+    settings: Settings,
+    database: Database,
+    encoder: Encoder,
+    vectors: VectorTable,
+) -> Lookalike:
+    """Open what stands on the database and the encoder; the stack closes it."""
+    threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
+    stack.callback(threads.shutdown)
+    decoder = Decoder(threads, max_pixels=settings.max_pixels, model_side=encoder.model.side)
+    fetcher = Fetcher(
+        allow=settings.fetch_allow,
+        timeout_s=settings.fetch_timeout_s,
+        max_bytes=settings.max_upload_bytes,
+    )
+    stack.push_async_callback(fetcher.close)
+    catalog, job_items = Catalog(database), JobItems(database)
+    uploads = Uploads(database, decoder)
+    indexer = Indexer(
+        database=database,
+        catalog=catalog,
+        vectors=vectors,
+        job_items=job_items,
+        encoder=encoder,
+        decoder=decoder,
+        fetcher=fetcher,
+        media=Media(settings.media_url or str(settings.data_dir / "media")),
+        max_bytes=settings.max_upload_bytes,
+    )
+    captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
+    stack.push_async_callback(captioner.close)
+    resolver = Resolver(
+        catalog=catalog,
+        vectors=vectors,
+        encoder=encoder,
+        decoder=decoder,
+        fetcher=fetcher,
+        uploads=uploads,
+        min_similarity=settings.min_similarity,
+    )
+    return Lookalike(
+        settings=settings,
+        database=database,
+        encoder=encoder,
+        catalog=catalog,
+        vectors=vectors,
+        decoder=decoder,
+        fetcher=fetcher,
+        indexer=indexer,
+        job_items=job_items,
+        jobs=Jobs(
+            database=database,
+            job_items=job_items,
+            indexer=indexer,
+            captioner=captioner,
+            retry_s=settings.retry_s,
+            worker_timeout_s=settings.worker_timeout_s,
+        ),
+        searcher=Searcher(catalog=catalog, vectors=vectors, encoder=encoder, resolver=resolver),
+        uploads=uploads,
+        duplicates=DuplicateFinder(catalog=catalog, vectors=vectors),
+        archive=Archive(database=database, catalog=catalog, vectors=vectors, encoder=encoder),
+    )
+
+
+async def _announce_outdated(lookalike: Lookalike, announce: Callable[[str], None]) -> None:
+    """Say which images searches do not find until `reindex` has run."""
+    bare = await lookalike.vectors.count_without_facets()
+    if bare:
+        announce(
+            f"{bare} pictures were indexed by an older version, and filters do not find them: "
+            "run `lookalike reindex`"
+        )
+    missing = await lookalike.catalog.count() - await lookalike.vectors.count()
+    if missing > 0:
+        announce(
+            f"{missing} pictures were embedded with another encoder and are not found by this "
+            "one: run `lookalike reindex`"
+        )
 
 
 def open_encoder(
@@ -161,39 +214,16 @@ def open_encoder(
     return load_encoder(settings, indexed=indexed, announce=announce)
 
 
-def load_encoder(
-    settings: Settings, *, indexed: Sequence[str], announce: Callable[[str], None]
-) -> Encoder:
-    """Load the encoder that the settings call for; raises `UnusableEncoder`."""
-    choice = indexed[0] if settings.encoder == "auto" and indexed else settings.encoder
-    if choice.startswith(LLAMAINDEX):
-        return Encoder(ClipModel(choice.removeprefix(LLAMAINDEX)), source=choice)
-    weights = find_weights(settings.encoder, indexed=indexed, announce=announce)
-    precision = settings.precision
-    if weights.name == BUILTIN and precision == "auto":
-        # Convolutions gain nothing from int8 (design.md, decision 2).
-        precision = "fp32"
-    model = load(
-        weights.directory,
-        name=weights.name,
-        precision=precision,
-        data_dir=settings.data_dir,
-        announce=announce,
-    )
-    return Encoder(model, source=weights.source)
-
-
-def open_store(database: Database, encoder: Encoder) -> ImageVectorStore:
+def open_vectors(database: Database, encoder: Encoder) -> VectorTable:
     """Set up the encoder's vector table."""
-    store = ImageVectorStore.for_encoder(database, encoder)
-    # The store sets up on connections of its own; the lock keeps other servers out meanwhile.
-    with database.set_up():
-        store.set_up()
-    return store
+    vectors = VectorTable.for_encoder(database, encoder)
+    with database.set_up() as connection:
+        vectors.set_up(connection)
+    return vectors
 
 
-def use_encoder(database: Database, encoder: Encoder, store: ImageVectorStore) -> None:
-    """Write down that the encoder is in use from now on."""
+def use_encoder(database: Database, encoder: Encoder, vectors: VectorTable) -> None:
+    """Record that the encoder is in use from now on."""
     with database.set_up() as connection:
         record_encoder(
             connection,
@@ -201,5 +231,5 @@ def use_encoder(database: Database, encoder: Encoder, store: ImageVectorStore) -
             name=encoder.model.name,
             fingerprint=encoder.model.fingerprint,
             dimensions=encoder.dimensions,
-            vector_table=store.table.name,
+            vector_table=vectors.table.name,
         )

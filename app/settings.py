@@ -1,6 +1,7 @@
 """Settings, read once from the environment and `.env`."""
 
 import ipaddress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +9,8 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.problems import WrongSetting
+
+VERSION = version("lookalike")
 
 
 class Settings(BaseSettings):

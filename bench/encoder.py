@@ -8,9 +8,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from app.onnx_model import OnnxModel
-from app.quantization import load, probe
-from app.weights import BUILTIN_DIRECTORY
+from app.encoding.onnx_model import OnnxModel
+from app.encoding.quantization import load, probe
+from app.encoding.weights import BUILTIN_DIRECTORY
 from bench.vit import write_vit_b32
 
 ROUNDS = 5

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select, text
 
-from app.catalog import Entry
-from app.filters import NO_FILTERS, Filters
-from app.hnsw import build, drop
 from app.lookalike import Lookalike, open_lookalike
-from app.nearest import EF_SEARCH, conditions
-from app.nodes import NewVector
-from app.pictures import Facts
+from app.pictures.decoding import Facts
 from app.settings import read_settings
+from app.store.catalog import Entry
+from app.store.filters import NO_FILTERS, Filters
+from app.store.hnsw import build, drop
+from app.store.nearest import EF_SEARCH, conditions
+from app.store.vectors import NewVector
 
 LATENT = 24
 BATCH = 5_000
@@ -43,8 +43,8 @@ def vectors(rng: np.random.Generator, rows: int, dimensions: int) -> Any:
 async def load(lookalike: Lookalike, rows: int) -> None:
     """Fill the vector table through the store, and build the index afterwards."""
     rng = np.random.default_rng(0)
-    await drop(lookalike.database, lookalike.store.index)
-    for first in range(await lookalike.store.count(), rows, BATCH):
+    await drop(lookalike.database, lookalike.vectors.index)
+    for first in range(await lookalike.vectors.count(), rows, BATCH):
         made = vectors(rng, BATCH, lookalike.encoder.dimensions)
         having = {share: rng.random(BATCH) * 100 < share for share in SHARES}
         widths = rng.integers(0, 1_000_000, BATCH)
@@ -56,12 +56,12 @@ async def load(lookalike: Lookalike, rows: int) -> None:
             facts = Facts(int(widths[place]), 480, "JPEG", "", 0, 0, {}, [], b"")
             new.append(NewVector(entry, facts, "0" * 64, made[place]))
         async with lookalike.database.begin() as connection:
-            await lookalike.store.upsert(connection, new)
+            await lookalike.vectors.upsert(connection, new)
         if first % 100_000 == 0:
             print(f"{first} rows", flush=True)
-    async for share in build(lookalike.database, lookalike.store.index, rows=rows):
+    async for share in build(lookalike.database, lookalike.vectors.index, rows=rows):
         print(f"index {share:.0%}", end="\r", flush=True)
-    table = lookalike.store.table.name
+    table = lookalike.vectors.table.name
     with lookalike.database.sync_engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")
         connection.execute(text(f"VACUUM ANALYZE {table}"))
@@ -71,11 +71,11 @@ Search = Callable[[Any, Filters], Awaitable[list[str]]]
 
 
 def plans(lookalike: Lookalike) -> dict[str, Search]:
-    store, database = lookalike.store, lookalike.database
-    table = store.table
+    vectors, database = lookalike.vectors, lookalike.database
+    table = vectors.table
 
     async def ours(vector: Any, filters: Filters) -> list[str]:
-        return [str(i) for i, _ in await store.nearest(vector, limit=LIMIT, filters=filters)]
+        return [str(i) for i, _ in await vectors.nearest(vector, limit=LIMIT, filters=filters)]
 
     async def run(vector: Any, wanted: Sequence[Any], **settings: str) -> list[str]:
         query = select(table.c.node_id).where(*wanted)
@@ -125,7 +125,7 @@ async def measure(search: Search, queries: Any, filters: Filters) -> tuple[float
 async def main(rows: int, data_dir: Path, number: int) -> None:
     settings = read_settings(data_dir=data_dir, encoder="builtin", database_url=None)
     async with open_lookalike(settings, announce=lambda _: None) as lookalike:
-        if await lookalike.store.count() < rows:
+        if await lookalike.vectors.count() < rows:
             await load(lookalike, rows)
         dimensions = lookalike.encoder.dimensions
         queries = vectors(np.random.default_rng(1), number, dimensions)

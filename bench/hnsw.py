@@ -12,12 +12,12 @@ from time import perf_counter
 
 import numpy as np
 
-from app.catalog import Entry
-from app.hnsw import build, drop
 from app.lookalike import Lookalike, open_lookalike
-from app.nodes import NewVector
-from app.pictures import Facts
+from app.pictures.decoding import Facts
 from app.settings import read_settings
+from app.store.catalog import Entry
+from app.store.hnsw import build, drop
+from app.store.vectors import NewVector
 
 ROWS = 20_000
 BATCH = 500
@@ -37,7 +37,7 @@ async def load(lookalike: Lookalike, places: Sequence[int]) -> float:
         ]
         start = perf_counter()
         async with lookalike.database.begin() as connection:
-            await lookalike.store.upsert(connection, rows)
+            await lookalike.vectors.upsert(connection, rows)
         taken += perf_counter() - start
     return taken
 
@@ -47,10 +47,10 @@ async def main(rows: int) -> None:
         settings = read_settings(data_dir=Path(folder), encoder="builtin", database_url=None)
         async with open_lookalike(settings, announce=lambda _: None) as lookalike:
             kept = await load(lookalike, range(rows))
-            await drop(lookalike.database, lookalike.store.index)
+            await drop(lookalike.database, lookalike.vectors.index)
             bare = await load(lookalike, range(rows, 2 * rows))
             start = perf_counter()
-            async for _ in build(lookalike.database, lookalike.store.index, rows=2 * rows):
+            async for _ in build(lookalike.database, lookalike.vectors.index, rows=2 * rows):
                 pass
             built = perf_counter() - start
     print(f"{rows} rows into an empty table with its index: {rows / kept:.0f} rows per second")

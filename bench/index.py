@@ -12,12 +12,12 @@ from time import perf_counter
 
 from llama_index.vector_stores.postgres import PGVectorStore
 
-from app.catalog import Entry
-from app.database import open_database
-from app.items import NewItem
 from app.lookalike import Lookalike, open_lookalike
-from app.pictures import decode
+from app.pictures.decoding import decode
 from app.settings import Settings, read_settings
+from app.store.catalog import Entry
+from app.store.database import open_database
+from app.store.items import NewItem
 from bench.photos import make_photos, serving
 from bench.vit import write_vit_b32
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from app.onnx_model import OnnxModel
-from app.pictures import SUFFIXES, Picture, decode, hamming
+from app.encoding.onnx_model import OnnxModel
+from app.encoding.weights import BUILTIN_DIRECTORY
+from app.pictures.decoding import SUFFIXES, Picture, decode, hamming
 from app.problems import Problem
-from app.search import COPY_DHASH_BITS, COPY_SIMILARITY
-from app.weights import BUILTIN_DIRECTORY
+from app.search.hits import COPY_DHASH_BITS, COPY_SIMILARITY
 from demo.__main__ import sample_photos
 from training.evaluate import embed
 

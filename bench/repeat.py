@@ -13,9 +13,9 @@ from time import perf_counter
 
 from sqlalchemy import text
 
-from app.indexing import gather
+from app.indexing.indexer import gather
 from app.lookalike import open_lookalike
-from app.query import Query, Term
+from app.search.query import Query, Term
 from app.settings import read_settings
 from bench.photos import make_photos
 

@@ -14,7 +14,7 @@ from llama_index.core.schema import ImageNode
 from llama_index.vector_stores.postgres import PGVectorStore
 from PIL import Image
 
-from app.preprocessing import CLIP_MEAN, CLIP_STD
+from app.encoding.preprocessing import CLIP_MEAN, CLIP_STD
 from bench.vit import HEADS, LAYERS, OUT, PATCH, TOKENS, WIDTH
 
 

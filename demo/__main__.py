@@ -15,8 +15,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from app.problems import NotFound, StartProblem
-from app.serving import serve
 from app.settings import Settings, read_settings
+from app.web.serving import serve
 
 # Photos and scans of a fair size; the rest of what the wheels carry are test patterns and second
 # views of the same thing (gravel is so like grass that the built-in encoder takes it for a copy).

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.colours import dominant_colours
+from app.pictures.colours import dominant_colours
 
 TOKENS = 100
 

@@ -1,5 +1,6 @@
 import os
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -11,11 +12,15 @@ import httpx
 import psycopg
 import pytest
 
-from app.database import embedded_server, open_database
-from app.lookalike import Lookalike, open_lookalike
-from app.openapi import Operation
-from app.server import create_app
+from app.encoding.encoder import Encoder
+from app.encoding.onnx_model import OnnxModel
+from app.encoding.weights import BUILTIN_DIRECTORY
+from app.lookalike import Lookalike, open_lookalike, open_vectors
 from app.settings import Settings, read_settings
+from app.store.database import open_database
+from app.store.embedded import embedded_server
+from app.web.openapi import Operation
+from app.web.server import create_app
 from tests.image_host import ImageHost
 from tests.live import Loop
 from tests.onnx_models import write_clip
@@ -36,13 +41,25 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """The URL of a running embedded Postgres, with a migrated database to copy."""
+def encoder() -> Generator[Encoder]:
+    """The built-in encoder, loaded once for all tests that do not count what it embeds."""
+    encoder = Encoder(OnnxModel(BUILTIN_DIRECTORY, name="builtin"), source="builtin")
+    yield encoder
+    encoder.close()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Generator[str]:
+    """The URL of a running embedded Postgres, with a database to copy.
+
+    It is migrated, and has the built-in encoder's empty vector table.
+    """
     server = embedded_server(tmp_path_factory.mktemp("postgres") / "data")
     url = server.get_uri()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE migrated")
     database = open_database(read_settings(database_url=named(url, "migrated")))
+    open_vectors(database, encoder)
     database.sync_engine.dispose()
     yield url
     server.cleanup()
@@ -96,9 +113,12 @@ def loop() -> Generator[Loop]:
 
 
 @pytest.fixture
-def lookalike(settings: Settings, loop: Loop) -> Generator[Lookalike]:
-    with loop.entered(open_lookalike(settings, announce=lambda _: None)) as lookalike:
-        yield lookalike
+def lookalike(settings: Settings, loop: Loop, encoder: Encoder) -> Generator[Lookalike]:
+    # Its own batches and counts around the model that is loaded already.
+    with closing(Encoder(encoder.model, source=encoder.source)) as own:
+        opened = open_lookalike(settings, announce=lambda _: None, encoder=own)
+        with loop.entered(opened) as lookalike:
+            yield lookalike
 
 
 @dataclass

@@ -8,11 +8,11 @@ from openapi_spec_validator import validate
 from starlette.routing import Route
 
 from app.lookalike import Lookalike
-from app.openapi import OPERATIONS, openapi_document
-from app.server import create_app
 from app.settings import Settings
-from tests.cli import lookalike as run
+from app.web.openapi import OPERATIONS, openapi_document
+from app.web.server import create_app
 from tests.conftest import Server
+from tests.process import lookalike as run
 
 ROOT = Path(__file__).parent.parent
 ENV_EXAMPLE = (ROOT / ".env.example").read_text("utf-8")

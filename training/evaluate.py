@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.encoder import MAX_BATCH, unit
-from app.onnx_model import OnnxModel
-from app.weights import BUILTIN_DIRECTORY
+from app.encoding.encoder import MAX_BATCH, unit
+from app.encoding.onnx_model import OnnxModel
+from app.encoding.weights import BUILTIN_DIRECTORY
 from training.data import files, files_to_test_on, is_trained_on, read_captions
 from training.transformations import TRANSFORMATIONS
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from app.encoder import unit
-from app.onnx_model import OnnxModel
+from app.encoding.encoder import unit
+from app.encoding.onnx_model import OnnxModel
 from training.augment import Augmenter, as_pixels
 from training.data import load_photos
 from training.export import SEMANTIC

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.encoder import unit
-from app.onnx_model import OnnxModel
-from app.weights import BUILTIN_DIRECTORY
+from app.encoding.encoder import unit
+from app.encoding.onnx_model import OnnxModel
+from app.encoding.weights import BUILTIN_DIRECTORY
 from training.data import TEST_SPLIT, files, read_captions
 from training.evaluate import Floats, embed
 

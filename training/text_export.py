@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from app.onnx_model import TEXT, TOKENIZER, VISION
+from app.encoding.onnx_model import TEXT, TOKENIZER, VISION
 from training.export import HUBNESS, in_8_bits
 from training.network import DIMENSIONS
 from training.querybank import Querybank

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
 
-from app.weights import BUILTIN_DIRECTORY
+from app.encoding.weights import BUILTIN_DIRECTORY
 from training.data import files_to_test_on, read_captions, read_classes, read_labels
 from training.gallery import Gallery, make_gallery
 from training.loop import Loop, add_arguments, grouped, started

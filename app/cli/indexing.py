@@ -1,0 +1,173 @@
+"""The commands that fill the index: `index`, `reindex`, `export` and `import`."""
+
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from itertools import chain, islice
+from pathlib import Path
+
+import click
+
+from app.cli.jobs import show_new_job
+from app.cli.terminal import bar, opened, say, show_counts
+from app.indexing.archive import Imported, count_images
+from app.indexing.documents import outcome_document
+from app.indexing.fetcher import Fetcher
+from app.indexing.files import exists
+from app.indexing.indexer import Indexer, Outcome
+from app.indexing.sources import is_web, items_of
+from app.lookalike import Lookalike, open_lookalike, use_encoder
+from app.settings import read_settings
+from app.store.items import NewItem
+
+# Enough that the encoder's batches fill while other images are fetched and decoded.
+IMAGES_AT_ONCE = 64
+# The limit of sitemaps.org, doubled.
+LIST_BYTES = 100_000_000
+
+
+async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool) -> dict[str, int]:
+    """Index everything that the sources name; return how many images ended which way."""
+    counts: dict[str, int] = dict.fromkeys(("indexed", "updated", "unchanged", "failed"), 0)
+    async with opened() as lookalike:
+        fetch = _list_fetcher(lookalike)
+        total = await asyncio.to_thread(lambda: sum(1 for _ in _items(sources, fetch)))
+        if not total:
+            raise click.UsageError(f"There are no images under {', '.join(sources)}.")
+        outcomes = _outcomes(lookalike.indexer, _items(sources, fetch))
+        try:
+            with bar("Indexing", total) as show:
+                async with aclosing(outcomes):
+                    async for outcome in outcomes:
+                        counts[outcome.status] += 1
+                        _show_outcome(outcome, as_json=as_json)
+                        show(sum(counts.values()))
+        finally:
+            if not as_json:
+                show_counts(counts)
+        await _prune(lookalike, sources, prune=prune)
+        captions = await lookalike.jobs.caption()
+        if captions is not None:
+            say(f"Job {captions} describes them: a server or `lookalike worker` does it.")
+    return counts
+
+
+async def index_as_job(sources: tuple[str, ...], *, as_json: bool) -> None:
+    """Create a job of everything that the sources name, and print it."""
+    async with opened() as lookalike:
+        items = _items(sources, _list_fetcher(lookalike))
+        job_id = await lookalike.jobs.create(", ".join(sources)[:200], items)
+        show_new_job(await lookalike.job_items.find(job_id), as_json=as_json)
+
+
+async def reindex(encoder: str | None) -> None:
+    """Embed what an encoder, the present one if None, has not embedded yet, and change to it."""
+    settings = read_settings(**({"encoder": encoder} if encoder else {}))
+    async with open_lookalike(settings, announce=say, in_use=False) as lookalike:
+        await _embed_missing(lookalike)
+        use_encoder(lookalike.database, lookalike.encoder, lookalike.vectors)
+
+
+async def export_file(file: Path) -> None:
+    """Write the index to a Parquet file."""
+    async with opened() as lookalike:
+        with bar("Writing", await lookalike.catalog.count()) as show:
+            async for written in lookalike.archive.write(file):
+                show(written)
+
+
+async def import_file(file: Path) -> None:
+    """Read an export into the index, and embed what came without a vector."""
+    async with opened() as lookalike:
+        read = Imported(0, 0)
+        with bar("Reading", count_images(file)) as show:
+            async for read in lookalike.archive.read(file):
+                show(read.images)
+        with bar("Indexing the vectors", 100) as show:
+            async for share in lookalike.archive.build_index():
+                show(round(100 * share))
+        if read.vectors < read.images:
+            await _embed_missing(lookalike)
+    say(f"{read.images} images were read, {read.vectors} of them with their vectors.")
+
+
+def _items(sources: tuple[str, ...], fetch: Callable[[str], bytes]) -> Iterator[NewItem]:
+    return chain.from_iterable(items_of(source, fetch=fetch) for source in sources)
+
+
+def _list_fetcher(lookalike: Lookalike) -> Callable[[str], bytes]:
+    """Return what fetches lists in a thread, each once."""
+    settings, loop = lookalike.settings, asyncio.get_running_loop()
+
+    async def fetch(url: str) -> bytes:
+        fetcher = Fetcher(
+            allow=settings.fetch_allow, timeout_s=settings.fetch_timeout_s, max_bytes=LIST_BYTES
+        )
+        try:
+            return await fetcher.fetch(url)
+        finally:
+            await fetcher.close()
+
+    @functools.cache
+    def fetch_in_thread(url: str) -> bytes:
+        return asyncio.run_coroutine_threadsafe(fetch(url), loop).result()
+
+    return fetch_in_thread
+
+
+async def _outcomes(indexer: Indexer, items: Iterator[NewItem]) -> AsyncGenerator[Outcome]:
+    """Index items, a bounded number at once, and yield the outcome of each as it is known."""
+    running: set[asyncio.Task[Outcome]] = set()
+    try:
+        while True:
+            room = IMAGES_AT_ONCE - len(running)
+            new = await asyncio.to_thread(list, islice(items, room))
+            running |= {asyncio.create_task(indexer.upsert(i.source, i.entry)) for i in new}
+            if not running:
+                return
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
+    """Print one image's outcome; unless as JSON, only a failure."""
+    if as_json:
+        click.echo(outcome_document(outcome).model_dump_json())
+    elif outcome.status == "failed":
+        say(f"failed: {outcome.url}: {outcome.reason}")
+
+
+def _folder_urls(sources: tuple[str, ...]) -> Iterator[str]:
+    """Yield the prefix of the URLs of each folder's files."""
+    for source in sources:
+        if "://" in source and not is_web(source):
+            yield source.rstrip("/") + "/"
+        elif Path(source).is_dir():
+            yield Path(source).resolve().as_uri().rstrip("/") + "/"
+
+
+async def _prune(lookalike: Lookalike, sources: tuple[str, ...], *, prune: bool) -> None:
+    """Say which files of the folders are gone, and remove them from the index if asked to."""
+    gone = 0
+    for prefix in _folder_urls(sources):
+        async for image in lookalike.catalog.under(prefix):
+            if not await asyncio.to_thread(exists, image.url):
+                gone += 1
+                say(f"{'removed' if prune else 'gone'}: {image.url}")
+                if prune:
+                    await lookalike.indexer.delete([image])
+    if gone and not prune:
+        say(f"{gone} files are gone; --prune removes them from the index.")
+
+
+async def _embed_missing(lookalike: Lookalike) -> None:
+    """Embed, from the thumbnails, what the encoder has not embedded yet."""
+    with bar("Embedding", await lookalike.catalog.count()) as show:
+        async for looked_at in lookalike.indexer.reindex():
+            show(looked_at)

@@ -1,0 +1,91 @@
+"""The commands of jobs: `jobs`, `worker`, `refresh` and `caption`."""
+
+import asyncio
+import signal
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from app.cli.terminal import bar, opened, say, show_json
+from app.jobs.documents import job_document
+from app.store.catalog import Selection
+from app.store.items import JobProgress
+
+
+async def work() -> None:
+    """Work on jobs until SIGINT or SIGTERM, then end what is running. Raises a `StartProblem`."""
+    async with opened() as lookalike:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, lookalike.jobs.stop)
+        say("Working on jobs (Ctrl-C stops it)")
+        await lookalike.jobs.work()
+
+
+async def list_jobs(*, as_json: bool) -> None:
+    """Print the jobs, newest first."""
+    async with opened() as lookalike:
+        found = await lookalike.job_items.newest(limit=100)
+    if as_json:
+        show_json([job_document(job).model_dump(mode="json") for job in found])
+        return
+    for job in found:
+        show_job(job, as_json=False)
+    if not found:
+        say("There are no jobs.")
+
+
+async def change_or_follow(job_id: int, action: str | None, *, as_json: bool) -> JobProgress | None:
+    """Retry, cancel or delete a job, or follow it to its end, and print it; None if deleted."""
+    async with opened() as lookalike:
+        job = await lookalike.job_items.find(job_id)
+        if action == "delete":
+            await lookalike.job_items.delete(job_id)
+            return None
+        if action == "retry":
+            await lookalike.jobs.retry(job_id)
+        elif action == "cancel":
+            await lookalike.job_items.cancel(job_id)
+        else:
+            with bar(job.title, job.total) as show:
+                async for progress in lookalike.jobs.watch(job_id):
+                    show(progress.ended)
+        changed = await lookalike.job_items.progress(job_id)
+    if changed is not None:
+        show_job(changed, as_json=as_json)
+    return changed
+
+
+async def refresh(older_than: float | None, *, as_json: bool) -> None:
+    """Create a job that checks the images last checked so many days ago, and print it."""
+    before = None if older_than is None else datetime.now(UTC) - timedelta(days=older_than)
+    async with opened() as lookalike:
+        job_id = await lookalike.jobs.refresh(Selection(checked_before=before))
+        show_new_job(await lookalike.job_items.find(job_id), as_json=as_json)
+
+
+async def caption(*, as_json: bool) -> None:
+    """Create a job that describes the images without a description, and print it."""
+    async with opened() as lookalike:
+        if not lookalike.settings.caption_model:
+            raise click.UsageError("There is no caption model: set CAPTION_MODEL.")
+        job_id = await lookalike.jobs.caption()
+        if job_id is None:
+            raise click.UsageError("Every image has a description, or waits for one.")
+        show_new_job(await lookalike.job_items.find(job_id), as_json=as_json)
+
+
+def show_job(job: JobProgress, *, as_json: bool) -> None:
+    """Print a job as one line, or as JSON."""
+    if as_json:
+        show_json(job_document(job).model_dump(mode="json"))
+        return
+    counts = ", ".join(f"{count} {state}" for state, count in job.counts.items())
+    click.echo(f"{job.id:>6}  {job.state:9}  {counts or 'empty'}  {job.title}")
+
+
+def show_new_job(job: JobProgress, *, as_json: bool) -> None:
+    """Print a job that was created just now."""
+    show_job(job, as_json=as_json)
+    if not as_json:
+        say(f"A server or `lookalike worker` does it; `lookalike jobs {job.id}` follows it.")

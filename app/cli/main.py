@@ -1,0 +1,267 @@
+"""The command line: `lookalike` or `python -m app`.
+
+Exit codes: 0 done; 1 it could not be done, for the reason on the last line; 2 wrong usage; 3 done,
+but some images failed or nothing was found; 130 stopped with Ctrl-C.
+
+Here is what each command takes; what it does is in the modules beside this one, imported when it
+runs, so that `--help` answers at once.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.problems import Problem
+
+INCOMPLETE = 3
+STOPPED = 130
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def main() -> None:
+    """Run the command line; a problem becomes one line and an exit code."""
+    # An outage of the database is reported by ourselves, in one line.
+    for name in ("procrastinate", "psycopg.pool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # As Ctrl-C, so that the embedded database is stopped on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except Problem as problem:
+        click.secho(f"lookalike: {problem.detail}", fg="red", err=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped.", err=True)
+        sys.exit(STOPPED)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lookalike")
+def cli() -> None:
+    """Reverse image search: show it an image, get the images that are the same or look alike.
+
+    Settings come from the environment and from `.env`; `.env.example` lists them.
+
+    Exit codes: 0 done, 1 not done (the last line says why), 2 wrong usage, 3 done but some images
+    failed or nothing was found.
+    """
+
+
+@cli.command()
+@click.option("--bind", help="Address to listen on, instead of BIND.")
+@click.option("--port", type=int, help="Port to listen on, instead of PORT.")
+def serve(bind: str | None, port: int | None) -> None:
+    """Serve the pages and the API."""
+    from app.cli.terminal import say
+    from app.settings import read_settings
+    from app.web.serving import serve as serve_until_stopped
+
+    given = {"bind": bind, "port": port}
+    settings = read_settings(**{name: v for name, v in given.items() if v is not None})
+    asyncio.run(serve_until_stopped(settings, announce=say))
+
+
+@cli.command()
+def worker() -> None:
+    """Work on the jobs of this database, beside its server or on another machine.
+
+    Any number of workers share the work. Stopping one, even with kill -9, loses nothing.
+    """
+    from app.cli.jobs import work
+
+    asyncio.run(work())
+
+
+@cli.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCES...")
+@click.option("--async", "as_job", is_flag=True, help="Leave the work to a server or worker.")
+@click.option("--prune", is_flag=True, help="Remove images from the index whose files are gone.")
+@json_option
+def index(sources: tuple[str, ...], as_job: bool, prune: bool, as_json: bool) -> None:
+    """Index images: URLs, lists of URLs, files, and folders with everything below them.
+
+    A list is text (one URL per line), CSV with a column `url` and, if wanted, `title`,
+    `description` and `tags`, JSON lines with the same names, or a sitemap; the file's extension
+    tells which. Files and folders may be anywhere that fsspec reads (s3://bucket/prefix).
+
+    Files stay where they are. Only new and changed files of a folder are read, so the same command
+    continues where it was stopped. With --json, each image is one line of JSON.
+    """
+    from app.cli.indexing import index_as_job, index_sources
+
+    for source in sources:
+        if "://" not in source and not Path(source).exists():
+            raise click.UsageError(f"{source} is neither a URL nor a file or folder that exists.")
+    if as_job:
+        asyncio.run(index_as_job(sources, as_json=as_json))
+        return
+    counts = asyncio.run(index_sources(sources, prune=prune, as_json=as_json))
+    if counts["failed"]:
+        sys.exit(INCOMPLETE)
+
+
+@cli.command()
+@click.argument("job", type=int, required=False)
+@click.option("--retry", "action", flag_value="retry", help="Retry what failed.")
+@click.option("--cancel", "action", flag_value="cancel", help="Cancel pending items.")
+@click.option("--delete", "action", flag_value="delete", help="Delete the job.")
+@json_option
+def jobs(job: int | None, action: str | None, as_json: bool) -> None:
+    """List the jobs, or follow one until it ends.
+
+    Exit code 3 if any of its images failed.
+    """
+    from app.cli.jobs import change_or_follow, list_jobs
+
+    if job is None:
+        if action:
+            raise click.UsageError(f"--{action} needs the number of a job.")
+        asyncio.run(list_jobs(as_json=as_json))
+        return
+    progress = asyncio.run(change_or_follow(job, action, as_json=as_json))
+    if progress is not None and progress.counts.get("failed"):
+        sys.exit(INCOMPLETE)
+
+
+class _SearchCommand(click.Command):
+    """`search`, with an option for every filter of the API.
+
+    They are made when the command runs or shows its help: the filters' model takes longer to import
+    than the rest of the command line.
+    """
+
+    _filters: list[click.Parameter] | None = None
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the parameters, those of the filters before `--json` and `--help`."""
+        if self._filters is None:
+            from app.cli.searching import filter_options
+
+            self._filters = filter_options()
+        own = super().get_params(ctx)
+        return [*own[:-2], *self._filters, *own[-2:]]
+
+
+@cli.command(cls=_SearchCommand)
+@click.argument("query", default="", metavar="QUERY")
+@click.option("--limit", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--min-similarity", type=float, help="Instead of MIN_SIMILARITY.")
+@click.option("--crop", metavar="X,Y,WIDTH,HEIGHT", help="The region of the image to search by.")
+@click.option("--like", multiple=True, metavar="ID", help="More like this result.")
+@click.option("--unlike", multiple=True, metavar="ID", help="Less like this result.")
+@click.option("--diversity", type=float, help="0 to 1: how varied the results are.")
+@json_option
+def search(query: str, limit: int, as_json: bool, **options: Any) -> None:
+    """Search by a file, a URL, the id of an indexed image, a text, or a sum of these.
+
+    Terms are added and subtracted, with weights: '2:golden retriever + ./pool.jpg - fruit'. What
+    is in double quotes is text. Filters that take several values may be given several times.
+    """
+    from app.cli.searching import search as search_index
+
+    if not (query.strip() or options["like"] or options["unlike"]):
+        raise click.UsageError("Say what to search for: a file, a URL, a text.")
+    found = asyncio.run(search_index(query, options, limit=limit, as_json=as_json))
+    if not found:
+        sys.exit(INCOMPLETE)
+
+
+@cli.command()
+@json_option
+def stats(as_json: bool) -> None:
+    """Show how much is indexed, and with which encoder."""
+    from app.cli.facts import show_stats
+
+    asyncio.run(show_stats(as_json=as_json))
+
+
+@cli.command()
+@click.option("--encoder", help="The encoder to change to: builtin, clip, a hub id or a folder.")
+def reindex(encoder: str | None) -> None:
+    """Embed, from the stored thumbnails, what an encoder has not embedded yet.
+
+    Servers continue with the encoder they have. When all is embedded, the new one is what
+    ENCODER=auto means: restart them to change over.
+    """
+    from app.cli.indexing import reindex as embed_again
+
+    asyncio.run(embed_again(encoder))
+
+
+@cli.command()
+@click.option(
+    "--older-than", type=click.FloatRange(0), help="Only those not checked for this many days."
+)
+@json_option
+def refresh(older_than: float | None, as_json: bool) -> None:
+    """Create a job that checks the web for images that have changed or are gone.
+
+    Where a server gives versions (ETag, Last-Modified), only what has changed is downloaded again.
+    What is gone is marked, and stays until it is deleted.
+    """
+    from app.cli.jobs import refresh as make_job
+
+    asyncio.run(make_job(older_than, as_json=as_json))
+
+
+@cli.command()
+@json_option
+def caption(as_json: bool) -> None:
+    """Create a job in which CAPTION_MODEL describes the images that have no description."""
+    from app.cli.jobs import caption as make_job
+
+    asyncio.run(make_job(as_json=as_json))
+
+
+@cli.command("export")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def export_index(file: Path) -> None:
+    """Write the index with its vectors to a Parquet file."""
+    from app.cli.indexing import export_file
+
+    asyncio.run(export_file(file))
+
+
+@cli.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def import_index(file: Path) -> None:
+    """Read a Parquet file that `export` wrote into the index.
+
+    What another encoder embedded is embedded again, from the thumbnails. Uploaded originals are not
+    in the file.
+    """
+    from app.cli.indexing import import_file
+
+    asyncio.run(import_file(file))
+
+
+@cli.group()
+def model() -> None:
+    """Show the encoder, or fetch one before it is needed."""
+
+
+@model.command("info")
+@json_option
+def model_info(as_json: bool) -> None:
+    """Show which encoder this machine and its index use."""
+    from app.cli.facts import show_encoder
+
+    asyncio.run(show_encoder(as_json=as_json))
+
+
+@model.command("fetch")
+@click.argument("encoder", default="clip")
+def model_fetch(encoder: str) -> None:
+    """Download an encoder (clip, or a hub id) and make its int8 form. Needs no database."""
+    from app.cli.facts import fetch_encoder
+
+    fetch_encoder(encoder)

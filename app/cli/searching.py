@@ -1,0 +1,86 @@
+"""The command `search`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_origin
+
+import click
+
+from app.cli.terminal import opened, say, show_json
+from app.indexing.requests import parse
+from app.pictures.decoding import SUFFIXES
+from app.problems import InvalidRequest
+from app.search.documents import hit_document
+from app.search.hits import Hit
+from app.search.query import Term, read_terms
+from app.search.requests import FilterRequest, SearchRequest, query_of, with_crop
+from app.search.searcher import Results
+
+
+def filter_options() -> list[click.Parameter]:
+    """Return an option for every filter; those that take several values may be given again."""
+    options: list[click.Parameter] = []
+    for name, field in FilterRequest.model_fields.items():
+        flag, said = f"--{name.replace('_', '-')}", field.description or ""
+        if field.annotation == bool | None:
+            options.append(click.Option([flag], type=bool, help=said))
+        else:
+            several = get_origin(field.annotation) in (list, dict)
+            options.append(click.Option([flag], multiple=several, help=said))
+    return options
+
+
+async def search(expression: str, options: Mapping[str, Any], *, limit: int, as_json: bool) -> bool:
+    """Print what an expression finds under the options; return whether it is anything.
+
+    `crop` is the region of each picture of the expression; the other options are fields of
+    `SearchRequest`. Files that the expression names are read here.
+    """
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    region = {"crop": given.pop("crop", None)}
+    try:
+        wanted, crop = parse(SearchRequest, given), parse(SearchRequest, region).crop
+    except InvalidRequest as problem:
+        raise click.UsageError(problem.detail) from problem
+    terms = with_crop([_with_file(term) for term in read_terms(expression)], crop)
+    async with opened() as lookalike:
+        query = query_of(wanted, None, limit=limit)
+        results = await lookalike.searcher.search(replace(query, terms=terms))
+    if as_json:
+        hits = [hit_document(hit, hit.image.url) for hit in results.hits]
+        show_json([hit.model_dump(mode="json") for hit in hits])
+    else:
+        _show(results)
+    return bool(results.hits)
+
+
+def _with_file(term: Term) -> Term:
+    """Return a term that names a file as the picture in it."""
+    if term.text is None:
+        return term
+    path = Path(term.text)
+    if path.is_file():
+        return replace(term, text=None, data=path.read_bytes())
+    if path.suffix.lower() in SUFFIXES:
+        raise click.UsageError(f"There is no file {path}.")
+    return term
+
+
+def _show(results: Results) -> None:
+    """Print hits, best first, or the closest miss."""
+    for note in results.notes:
+        say(note)
+    if not results.hits:
+        closest = results.below[0] if results.below else None
+        said = f" The closest, at {_similarity(closest)}: {closest.image.url}" if closest else ""
+        say(f"{'Nothing is similar enough' if closest else 'Nothing was found'}.{said}")
+        return
+    for hit in results.hits:
+        image, match = hit.image, hit.match or ""
+        size = f"{image.width} x {image.height}"
+        click.echo(f"{_similarity(hit)}  {match:7}  {size:>13}  {image.url}")
+
+
+def _similarity(hit: Hit) -> str:
+    return "words" if hit.similarity is None else f"{hit.similarity:.3f}"

@@ -1,0 +1,90 @@
+"""What commands show: lines, progress bars and JSON."""
+
+import json
+import sys
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any
+
+import click
+
+from app.lookalike import Lookalike, open_lookalike
+from app.settings import read_settings
+
+
+def opened() -> AbstractAsyncContextManager[Lookalike]:
+    """Open the program's parts as the environment says."""
+    return open_lookalike(read_settings(), announce=say)
+
+
+def say(line: str) -> None:
+    """Print a line beside the results."""
+    click.echo(line, err=True)
+
+
+@contextmanager
+def bar(doing: str, total: int) -> Generator[Callable[[int], None]]:
+    """Show a bar, on a terminal only; the yielded function moves it to so many done."""
+    if sys.stderr.isatty():
+        with _shown_bar(doing, total) as show:
+            yield show
+    else:
+        yield _ignore
+
+
+def _ignore(_: int) -> None:
+    pass
+
+
+@contextmanager
+def _shown_bar(doing: str, total: int) -> Generator[Callable[[int], None]]:
+    # Imported here because it takes as long as a small command.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Images per second."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.1f}/s" if speed else "")
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    # What is printed meanwhile goes above the bar.
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(doing, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def show_counts(counts: Mapping[Any, int]) -> None:
+    """Print how many images ended which way."""
+    click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
+
+
+def show_facts(facts: dict[str, Any], *, as_json: bool) -> None:
+    """Print names and values."""
+    if as_json:
+        show_json(facts)
+        return
+    for name, value in facts.items():
+        click.echo(f"{name.replace('_', ' ')}: {value}")
+
+
+def show_json(value: Any) -> None:
+    """Print JSON for scripts."""
+    click.echo(json.dumps(value, indent=2))

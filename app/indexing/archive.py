@@ -1,0 +1,180 @@
+"""The index as a Parquet file, with its vectors, to move it to another server or to look at it."""
+
+# pyarrow has no types.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.encoding.encoder import Encoder, Vector
+from app.pictures.decoding import Facts
+from app.problems import InvalidRequest
+from app.store.catalog import Catalog, Entry, ImageRow, NewImage, Validators
+from app.store.database import Database
+from app.store.hnsw import build, drop, is_worth_building
+from app.store.vectors import NewVector, VectorTable
+
+ROWS_AT_ONCE = 1000
+ENCODER = b"lookalike.encoder"
+
+_TEXTS = ("url", "sha256", "format", "title", "description")
+_NUMBERS = ("dhash", "bytes", "width", "height")
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """How much of a file has been read, and how many of its vectors are this encoder's."""
+
+    images: int
+    vectors: int
+
+
+class Archive:
+    """Writes the index to a file, and reads such a file into the index."""
+
+    def __init__(
+        self, *, database: Database, catalog: Catalog, vectors: VectorTable, encoder: Encoder
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._vectors = vectors
+        self._encoder = encoder
+
+    async def write(self, path: Path) -> AsyncGenerator[int]:
+        """Write every image with its thumbnail and vector; yields how many are written.
+
+        The file appears when it is complete.
+        """
+        schema = _schema(self._encoder)
+        scratch = path.with_name(f"{path.name}.part")
+        written, after = 0, None
+        with pq.ParquetWriter(scratch, schema, compression="zstd") as file:
+            while rows := await self._catalog.thumbnails(after=after, limit=ROWS_AT_ONCE):
+                vectors = await self._vectors.fetch([image.id for image, _ in rows])
+                table = await asyncio.to_thread(_table, rows, vectors, schema)
+                await asyncio.to_thread(file.write_table, table)
+                written, after = written + len(rows), rows[-1][0].id
+                yield written
+        scratch.replace(path)
+
+    async def read(self, path: Path) -> AsyncGenerator[Imported]:
+        """Upsert every image of a file; yields how far it is.
+
+        Vectors of another encoder are left out: `reindex` makes them again from the thumbnails.
+        Raises `InvalidRequest` if it is not such a file.
+        """
+        images = vectors = 0
+        with _opened(path) as file:
+            same = _encoder_of(file) == self._encoder.model.fingerprint
+            if same and is_worth_building(
+                existing=await self._vectors.count(), coming=file.metadata.num_rows
+            ):
+                await drop(self._database, self._vectors.index)
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                rows = await asyncio.to_thread(batch.to_pylist)
+                vectors += await self._upsert(rows, with_vectors=same)
+                images += len(rows)
+                yield Imported(images, vectors)
+
+    async def build_index(self) -> AsyncGenerator[float]:
+        """Build the index of the vectors, if `read` left it to be built; yields the share done."""
+        rows = await self._vectors.count()
+        async for share in build(self._database, self._vectors.index, rows=rows):
+            yield share
+
+    async def _upsert(self, rows: Sequence[dict[str, Any]], *, with_vectors: bool) -> int:
+        new = [_new_image(row) for row in rows]
+        nodes = [
+            NewVector(image.entry, image.picture, image.picture.sha256, np.array(row["vector"]))
+            for image, row in zip(new, rows, strict=True)
+            if with_vectors and row["vector"] is not None
+        ]
+        async with self._database.begin() as connection:
+            await self._catalog.upsert(connection, new)
+            if nodes:
+                await self._vectors.upsert(connection, nodes)
+        return len(nodes)
+
+
+def count_images(path: Path) -> int:
+    """Return how many images a file holds; raises `InvalidRequest`."""
+    with _opened(path) as file:
+        return file.metadata.num_rows
+
+
+def _opened(path: Path) -> Any:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as exc:
+        raise InvalidRequest(f"{path} is not a Parquet file that can be read: {exc}") from exc
+    missing = {"url", "sha256", "thumbnail", "vector"} - set(file.schema_arrow.names)
+    if missing:
+        raise InvalidRequest(f"{path} is not an export of Lookalike: it has no {min(missing)}.")
+    return file
+
+
+def _schema(encoder: Encoder) -> Any:
+    fields = [(name, pa.string()) for name in _TEXTS]
+    fields += [(name, pa.int64()) for name in _NUMBERS]
+    fields += [
+        ("exif", pa.string()),
+        ("colours", pa.string()),
+        ("metadata", pa.string()),
+        ("tags", pa.list_(pa.string())),
+        ("etag", pa.string()),
+        ("last_modified", pa.string()),
+        ("indexed_at", pa.timestamp("us", "UTC")),
+        ("thumbnail", pa.binary()),
+        ("vector", pa.list_(pa.float16(), encoder.dimensions)),
+    ]
+    return pa.schema(fields, metadata={ENCODER: encoder.model.fingerprint})
+
+
+def _encoder_of(file: Any) -> str:
+    return (file.schema_arrow.metadata or {}).get(ENCODER, b"").decode()
+
+
+def _table(rows: Sequence[tuple[ImageRow, bytes]], vectors: dict[UUID, Vector], schema: Any) -> Any:
+    records = [
+        {
+            **{name: getattr(image, name) for name in (*_TEXTS, *_NUMBERS)},
+            "exif": json.dumps(image.exif),
+            "colours": json.dumps(image.colours),
+            "metadata": json.dumps(image.metadata),
+            "tags": image.tags,
+            "etag": image.etag,
+            "last_modified": image.last_modified,
+            "indexed_at": image.indexed_at,
+            "thumbnail": thumbnail,
+            "vector": list(vectors[image.id].astype(np.float16)) if image.id in vectors else None,
+        }
+        for image, thumbnail in rows
+    ]
+    return pa.Table.from_pylist(records, schema=schema)
+
+
+def _new_image(row: dict[str, Any]) -> NewImage:
+    facts = Facts(
+        width=row["width"],
+        height=row["height"],
+        format=row["format"],
+        sha256=row["sha256"],
+        file_bytes=row["bytes"],
+        dhash=row["dhash"],
+        exif=json.loads(row["exif"]),
+        # An export of version 0.1 has neither these nor metadata.
+        colours=json.loads(row.get("colours") or "[]"),
+        thumbnail=row["thumbnail"],
+    )
+    metadata = json.loads(row.get("metadata") or "{}")
+    entry = Entry(row["url"], row["title"], row["description"], row["tags"], metadata)
+    return NewImage(entry, facts, Validators(row["etag"], row["last_modified"]))

@@ -1,0 +1,70 @@
+"""Concurrent calls that share one piece of work."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from app.problems import Unavailable
+
+# About as long as a transaction of one row takes with all around it.
+HELD_OPEN_S = 0.01
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Coalescer(Generic[T, R]):
+    """Runs `work` on the items that gathered while it was busy, `max_batch` at most at once.
+
+    A lone call never waits for company; after a batch of several the next is held open for a
+    moment, so that under load there are fewer and fuller ones. `work` returns one result per item,
+    in order. A batch that fails is run again one by one, so that one bad item fails alone; unless
+    it failed because the database is away.
+    """
+
+    def __init__(
+        self, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, max_batch: int
+    ) -> None:
+        self._work = work
+        self._max_batch = max_batch
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def submit(self, item: T) -> R:
+        """Return the item's result; raises what `work` raises."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        busy = False
+        try:
+            while self._waiting:
+                if busy and len(self._waiting) < self._max_batch:
+                    await asyncio.sleep(HELD_OPEN_S)
+                batch = self._waiting[: self._max_batch]
+                del self._waiting[: self._max_batch]
+                await self._run_batch([pair for pair in batch if not pair[1].done()])
+                busy = len(batch) > 1
+        finally:
+            self._worker = None
+
+    async def _run_batch(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
+        if not batch:
+            return
+        try:
+            results = await self._work([item for item, _ in batch])
+        except Exception as exc:
+            if len(batch) > 1 and not isinstance(exc, Unavailable):
+                for pair in batch:
+                    await self._run_batch([pair])
+                return
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(exc)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)

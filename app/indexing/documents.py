@@ -1,0 +1,59 @@
+"""Images and outcomes as JSON shows them, for the API and for the command line."""
+
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from app.indexing.indexer import Outcome
+from app.store.catalog import ImageRow
+from app.store.filters import MetadataValue
+
+
+class ImageDocument(BaseModel):
+    """A picture of the index."""
+
+    id: UUID
+    url: str = Field(description="Where the original is.")
+    title: str
+    description: str
+    tags: list[str]
+    width: int
+    height: int
+    format: str
+    bytes: int
+    metadata: dict[str, MetadataValue]
+    thumbnail: str = Field(description="Path of a JPEG, 256 px on the short side.")
+
+
+class OutcomeDocument(BaseModel):
+    """What became of one picture."""
+
+    url: str
+    status: Literal["indexed", "unchanged", "updated", "failed"]
+    id: UUID | None = None
+    reason: str | None = Field(None, description="Why it failed.")
+
+
+def outcome_document(outcome: Outcome) -> OutcomeDocument:
+    """Return an outcome as JSON shows it."""
+    return OutcomeDocument(
+        url=outcome.url, status=outcome.status, id=outcome.id, reason=outcome.reason
+    )
+
+
+def image_fields(image: ImageRow, url: str) -> dict[str, Any]:
+    """Return the fields of an `ImageDocument`; `url` is where the reader finds the original."""
+    return {
+        "id": image.id,
+        "url": url,
+        "title": image.title,
+        "description": image.description,
+        "tags": image.tags,
+        "width": image.width,
+        "height": image.height,
+        "format": image.format,
+        "bytes": image.bytes,
+        "metadata": image.metadata,
+        "thumbnail": f"/images/{image.id}/thumbnail",
+    }

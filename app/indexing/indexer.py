@@ -1,0 +1,400 @@
+"""The indexing pipeline: fetch, decode, embed, store."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+from app.encoding.encoder import Encoder, Vector
+from app.indexing.coalescer import Coalescer
+from app.indexing.fetcher import Fetcher
+from app.indexing.files import file_title, read_file
+from app.indexing.media import Media
+from app.pictures.decoding import Decoder, Picture
+from app.problems import NotFound, PictureTooLarge, Problem, Unavailable, UrlNotFound
+from app.store.catalog import Catalog, Entry, ImageRow, NewImage, Selection, Validators
+from app.store.database import Database
+from app.store.items import Ended, Item, ItemSource, NewItem
+from app.store.job_items import JobItems
+from app.store.vectors import NewVector, VectorTable
+
+T = TypeVar("T")
+OutcomeStatus = Literal["indexed", "unchanged", "updated", "failed"]
+
+UPLOAD_SCHEME = "upload:"
+
+# Pictures of all requests and jobs together that are past the fetch and not yet stored: a batch of
+# the encoder's that runs, one that fills, and one on its way into the tables. With the fetches
+# (download.py) they bound the memory: (16 + 48) files of MAX_UPLOAD_MB, and the pixels of one
+# picture per decoding thread.
+MOST_IN_FLIGHT = 48
+MOST_PER_STATEMENT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one picture; `problem` says why if it failed."""
+
+    url: str
+    status: OutcomeStatus
+    id: UUID | None = None
+    problem: Problem | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed, as a sentence."""
+        return self.problem.detail if self.problem else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the index says of a picture: its row, whether its vector is that of the row's bytes, and
+    the vector of these bytes, from wherever they were seen before.
+    """
+
+    image: ImageRow | None
+    embedded: bool
+    vector: Vector | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """One picture on its way into the tables; without `picture`, only what is said of it."""
+
+    entry: Entry
+    validators: Validators
+    picture: Picture | None = None
+    vector: Vector | None = None
+    described: ImageRow | None = None
+    item: Item | None = None
+
+
+class Indexer:
+    """Puts pictures into the index and takes them out.
+
+    One URL is one row, whoever posts it and however often: ids come from URLs, and both tables are
+    written by one transaction of upserts. If the picture is an item of a job, the same transaction
+    ends the item.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        catalog: Catalog,
+        vectors: VectorTable,
+        job_items: JobItems,
+        encoder: Encoder,
+        decoder: Decoder,
+        fetcher: Fetcher,
+        media: Media,
+        max_bytes: int,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._vectors = vectors
+        self._job_items = job_items
+        self._encoder = encoder
+        self._decoder = decoder
+        self._fetcher = fetcher
+        self._media = media
+        self._max_bytes = max_bytes
+        self._in_flight = asyncio.Semaphore(MOST_IN_FLIGHT)
+        self._locks: WeakValueDictionary[UUID | str, asyncio.Lock] = WeakValueDictionary()
+        self._lookups = Coalescer(self._look_up, max_batch=MOST_PER_STATEMENT)
+        self._writes = Coalescer(self._write, max_batch=MOST_PER_STATEMENT)
+
+    async def upsert_urls(self, entries: Sequence[Entry]) -> list[Outcome]:
+        """Fetch and index pictures; the outcomes are in the order of the entries.
+
+        Raises `DatabaseUnavailable`; whatever is wrong with one picture is its outcome.
+        """
+        return await gather([self.upsert("web", entry) for entry in entries])
+
+    async def upsert_upload(self, data: bytes, *, title: str) -> Outcome:
+        """Index an uploaded file and keep it; the same bytes are the same picture."""
+        item = await self.keep_upload(data, title=title)
+        if item.reason is not None:
+            return Outcome(title, "failed", problem=PictureTooLarge(item.reason))
+        outcome = await self.upsert("upload", item.entry)
+        return replace(outcome, url=title or outcome.url) if outcome.problem else outcome
+
+    async def keep_upload(self, data: bytes, *, title: str) -> NewItem:
+        """Keep an uploaded file until it is indexed, unless it is too large for that."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        entry = Entry(UPLOAD_SCHEME + sha256, title=title)
+        if len(data) > self._max_bytes:
+            return NewItem("upload", entry, PictureTooLarge.over(self._max_bytes).detail)
+        await self._media.save(sha256, data)
+        return NewItem("upload", entry)
+
+    async def upsert(
+        self, source: ItemSource, entry: Entry, *, item: Item | None = None
+    ) -> Outcome:
+        """Index one picture: get its bytes, and unless they are known, decode, embed and store.
+
+        Raises `Unavailable`; whatever is wrong with the picture is its outcome.
+        """
+        try:
+            # A second client with the same URL waits here, and then finds it unchanged.
+            async with self._lock(entry.id):
+                status = await self._upsert(source, entry, item)
+        except Unavailable:
+            raise
+        except Problem as problem:
+            if isinstance(problem, UrlNotFound):
+                await self._catalog.mark_gone(entry.id)
+            if source == "upload" and await self._catalog.find(entry.id) is None:
+                await self._media.delete(entry.url.removeprefix(UPLOAD_SCHEME))
+            return Outcome(entry.url, "failed", problem=problem)
+        return Outcome(entry.url, status, id=entry.id)
+
+    async def original(self, image: ImageRow) -> bytes | None:
+        """Return the bytes of an upload or a file; None if they are to be had at the image's URL.
+
+        Raises `NotFound` when the file has gone or changed since it was indexed.
+        """
+        if image.url.startswith(UPLOAD_SCHEME):
+            return await self._media.load(image.sha256)
+        if image.url.startswith(("http:", "https:")):
+            return None
+        try:
+            data, _ = await asyncio.to_thread(read_file, image.url, max_bytes=self._max_bytes)
+        except Problem as exc:
+            raise NotFound("The file is no longer there.") from exc
+        if data is None or hashlib.sha256(data).hexdigest() != image.sha256:
+            raise NotFound("The file has changed since it was indexed.")
+        return data
+
+    async def describe(
+        self, image: ImageRow, entry: Entry, *, item: Item | None = None
+    ) -> OutcomeStatus:
+        """Change what is said of an image; None in the entry leaves it as it is."""
+        async with self._lock(image.id):
+            validators = Validators(image.etag, image.last_modified)
+            return await self._keep(entry, image, validators, item)
+
+    async def delete_all(self, selection: Selection) -> int:
+        """Take every image of a selection out of the index; return how many there were."""
+        deleted = 0
+        while images := await self._catalog.newest(selection, limit=MOST_PER_STATEMENT):
+            await self.delete(images)
+            deleted += len(images)
+        return deleted
+
+    async def delete(self, images: Sequence[ImageRow]) -> None:
+        """Take images out of the index, and the files of those that were uploaded."""
+        ids = sorted(image.id for image in images)
+        async with self._database.begin() as connection:
+            await self._catalog.delete(connection, ids)
+            await self._vectors.remove(connection, ids)
+        for image in images:
+            if image.url.startswith(UPLOAD_SCHEME):
+                await self._media.delete(image.sha256)
+
+    async def reindex(self, *, batch: int = 64) -> AsyncGenerator[int]:
+        """Embed, from their thumbnails, the images that this encoder has no vector of.
+
+        Those that an older version embedded get what filters ask of.
+        Yields the number of images looked at so far.
+        """
+        looked_at, after = 0, None
+        while rows := await self._catalog.thumbnails(after=after, limit=batch):
+            images = [image for image, _ in rows]
+            ids = [image.id for image in images]
+            embedded = await self._vectors.embedded(ids)
+            true = {image.id for image in images if embedded.get(image.id) == image.sha256}
+            # Of an older version: their vectors stay, and get what filters ask of beside them.
+            bare = await self._vectors.without_facets(list(true))
+            new = await gather(
+                [
+                    self._from_thumbnail(image, thumbnail, bare.get(image.id))
+                    for image, thumbnail in rows
+                    if image.id not in true or image.id in bare
+                ]
+            )
+            if new:
+                async with self._database.begin() as connection:
+                    colours = {row.entry.id: row.picture.colours for row in new}
+                    await self._catalog.set_colours(connection, colours)
+                    await self._vectors.upsert(connection, new)
+            looked_at, after = looked_at + len(rows), images[-1].id
+            yield looked_at
+
+    async def _from_thumbnail(
+        self, image: ImageRow, thumbnail: bytes, vector: Vector | None
+    ) -> NewVector:
+        picture = await self._decoder.decode(thumbnail)
+        image = replace(image, colours=image.colours or picture.colours)
+        if vector is None:
+            vector = await self._encoder.embed_image(picture.image)
+        return NewVector(Entry(image.url).over(image), image, image.sha256, vector)
+
+    def _lock(self, key: UUID | str) -> asyncio.Lock:
+        lock = self._locks.get(key) or asyncio.Lock()
+        self._locks[key] = lock
+        return lock
+
+    async def _upsert(self, source: ItemSource, entry: Entry, item: Item | None) -> OutcomeStatus:
+        image, seen = None, Validators()
+        if source in ("file", "refresh"):
+            known = await self._lookups.submit((entry.id, None))
+            if known.image is not None and known.embedded:
+                image = known.image
+                seen = Validators(image.etag, image.last_modified)
+        data, validators = await self._read(source, entry, seen)
+        try:
+            if data is None and image is not None:
+                return await self._keep(entry, image, seen, item)
+            sha256 = hashlib.sha256(data or b"").hexdigest()
+            # The same bytes of another URL wait here, and then need no embedding of their own.
+            async with self._lock(sha256):
+                return await self._upsert_bytes(
+                    source, entry, data or b"", sha256, validators, item
+                )
+        finally:
+            self._in_flight.release()
+
+    async def _upsert_bytes(
+        self,
+        source: ItemSource,
+        entry: Entry,
+        data: bytes,
+        sha256: str,
+        validators: Validators,
+        item: Item | None,
+    ) -> OutcomeStatus:
+        known = await self._lookups.submit((entry.id, sha256))
+        image, vector = known.image, known.vector
+        entry = _with_title(source, entry, image)
+        if image is not None and image.sha256 == sha256 and known.embedded:
+            return await self._keep(entry, image, validators, item)
+        if vector is None:
+            picture, vector = await self._decode_and_embed(data)
+        else:
+            picture = await self._decoder.decode(data)
+        write = _Write(entry.over(image), validators, picture, vector, item=item)
+        return await self._writes.submit(write)
+
+    async def _decode_and_embed(self, data: bytes) -> tuple[Picture, Vector]:
+        encoder = self._encoder
+        # The encoder holds its batch open a moment for a picture that is being decoded.
+        with encoder.images.expected():
+            picture, prepared = await self._decoder.decode_and(data, encoder.model.prepare)
+            future = encoder.images.submit(prepared, hurried=False)
+        return picture, await asyncio.wrap_future(future)
+
+    async def _read(
+        self, source: ItemSource, entry: Entry, seen: Validators
+    ) -> tuple[bytes | None, Validators]:
+        """Get a picture's bytes, or None if it is as it was seen, and take a place in flight.
+
+        A fetched picture keeps its place among the fetches until there is one for it in flight.
+        """
+        if source in ("web", "refresh"):
+            conditions = {"etag": seen.etag, "last_modified": seen.last_modified}
+            async with self._fetcher.fetched(entry.url, **conditions) as answer:
+                await self._in_flight.acquire()
+                return answer.data, Validators(answer.etag, answer.last_modified)
+        await self._in_flight.acquire()
+        try:
+            if source == "upload":
+                sha256 = entry.url.removeprefix(UPLOAD_SCHEME)
+                return await self._media.load(sha256), Validators()
+            data, etag = await asyncio.to_thread(
+                read_file, entry.url, max_bytes=self._max_bytes, unless_etag=seen.etag
+            )
+            return data, Validators(etag)
+        except BaseException:
+            self._in_flight.release()
+            raise
+
+    async def _keep(
+        self, entry: Entry, image: ImageRow, validators: Validators, item: Item | None
+    ) -> OutcomeStatus:
+        """Leave picture and vector as they are; write what else is said of the image."""
+        entry = entry.over(image)
+        described = None if entry.describes(image) else image
+        same = validators == Validators(image.etag, image.last_modified) and image.gone_at is None
+        if described or item or not same:
+            write = _Write(entry, validators, described=described, item=item)
+            return await self._writes.submit(write)
+        return "unchanged"
+
+    async def _look_up(self, wanted: Sequence[tuple[UUID, str | None]]) -> list[_Known]:
+        images = await self._catalog.find_all([image_id for image_id, _ in wanted])
+        others = await self._catalog.same_bytes([sha256 for _, sha256 in wanted if sha256])
+        ids = [*images, *others.values()]
+        embedded = await self._vectors.embedded(ids) if ids else {}
+        # Only of bytes that are new at their URL.
+        new = {s for i, s in wanted if s and (i not in images or images[i].sha256 != s)}
+        same = {s: i for s, i in others.items() if s in new and embedded.get(i) == s}
+        vectors = await self._vectors.fetch(list(same.values())) if same else {}
+        return [
+            _Known(
+                image := images.get(image_id),
+                image is not None and embedded.get(image_id) == image.sha256,
+                vectors.get(same[sha256]) if sha256 in same else None,
+            )
+            for image_id, sha256 in wanted
+        ]
+
+    async def _write(self, writes: Sequence[_Write]) -> list[OutcomeStatus]:
+        new = [NewImage(w.entry, w.picture, w.validators) for w in writes if w.picture]
+        nodes = [
+            NewVector(w.entry, w.picture, w.picture.sha256, w.vector)
+            for w in writes
+            if w.picture and w.vector is not None
+        ]
+        described = [w.described for w in writes if w.described]
+        vectors = await self._vectors.fetch([image.id for image in described]) if described else {}
+        nodes += [
+            NewVector(w.entry, w.described, w.described.sha256, vectors[w.described.id])
+            for w in writes
+            if w.described and w.described.id in vectors
+        ]
+        async with self._database.begin() as connection:
+            inserted = await self._catalog.upsert(connection, new) if new else set[UUID]()
+            for write in sorted((w for w in writes if not w.picture), key=lambda w: w.entry.id):
+                await self._catalog.mark_same(connection, write.entry.id, write.validators)
+                if write.described:
+                    await self._catalog.describe(connection, write.entry)
+            if nodes:
+                await self._vectors.upsert(connection, nodes)
+            statuses: list[OutcomeStatus] = [_status(write, inserted) for write in writes]
+            ended = [
+                Ended(write.item.job_id, write.item.position, status)
+                for write, status in zip(writes, statuses, strict=True)
+                if write.item
+            ]
+            if ended:
+                await self._job_items.end(connection, ended)
+        return statuses
+
+
+def _with_title(source: ItemSource, entry: Entry, image: ImageRow | None) -> Entry:
+    """Return the entry with its file's name as the title, unless the image has one already."""
+    if source == "upload" and image is not None:
+        return replace(entry, title=None)
+    if source == "file" and image is None and entry.title is None:
+        return replace(entry, title=file_title(entry.url))
+    return entry
+
+
+def _status(write: _Write, inserted: set[UUID]) -> OutcomeStatus:
+    if write.picture:
+        return "indexed" if write.entry.id in inserted else "updated"
+    return "updated" if write.described else "unchanged"
+
+
+async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines together; the first one's failure ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            started = [tasks.create_task(item) for item in work]
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
+    return [task.result() for task in started]

@@ -1,0 +1,56 @@
+"""What clients send, validated: the rules that every request's model shares."""
+
+import re
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.problems import InvalidRequest
+
+Tag = Annotated[str, Field(max_length=200)]
+_Said = Annotated[str, Field(max_length=200)] | int | float | bool
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=100)], _Said], Field(max_length=50)
+]
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+MODEL = TypeVar("MODEL", bound=BaseModel)
+
+
+class RequestModel(BaseModel):
+    """A request; fields that it does not know are refused by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def parse(model: type[MODEL], values: Any) -> MODEL:
+    """Validate what a client sent; raises `InvalidRequest`, naming each wrong field."""
+    for name, value in cast(dict[str, Any], values if isinstance(values, dict) else {}).items():
+        if not _is_text(value):
+            raise InvalidRequest(f"{name}: it has characters that are no text.")
+    try:
+        return model.model_validate(values)
+    except ValidationError as exc:
+        raise InvalidRequest("; ".join(dict.fromkeys(_complaints(exc)))) from exc
+
+
+def _is_text(value: object) -> bool:
+    """Return whether Postgres can hold every string in a JSON value: no NUL, no lone surrogate."""
+    if isinstance(value, str):
+        return not _UNSTORABLE.search(value)
+    if isinstance(value, dict):
+        return all(
+            _is_text(part) for pair in cast(dict[str, object], value).items() for part in pair
+        )
+    return not isinstance(value, list) or all(map(_is_text, cast(list[object], value)))
+
+
+def _complaints(exc: ValidationError) -> list[str]:
+    complaints: list[str] = []
+    for error in exc.errors(include_url=False):
+        # Unions add the name of the member that did not fit; a client knows fields and positions.
+        known = [str(part) for part in error["loc"] if part not in ("str", "ImageEntry")]
+        message = "unknown field" if error["type"] == "extra_forbidden" else error["msg"]
+        complaints.append(f"{'.'.join(known) or 'body'}: {message}")
+    return complaints

@@ -1,0 +1,4 @@
+"""Durable jobs on the queue, and captions.
+
+It may import `indexing` and below, not `search`.
+"""

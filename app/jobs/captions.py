@@ -1,0 +1,153 @@
+"""Titles and descriptions written by a vision LLM: any that speaks OpenAI's chat protocol.
+
+Off unless CAPTION_MODEL names one; only then does a picture, as its thumbnail, leave this machine.
+"""
+
+# The OpenAI client leaves its answers open.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import httpx
+
+from app.indexing.indexer import Indexer, Outcome, OutcomeStatus
+from app.problems import CaptionBudgetSpent, CaptionFailed, CaptionProblem, CaptionRefused, NotFound
+from app.settings import Settings
+from app.store.catalog import Catalog, Entry
+from app.store.database import storable
+from app.store.items import Item
+from app.store.job_items import JobItems
+
+CAPTIONS_AT_ONCE = 4
+TIMEOUT_S = 120
+LONGEST_TITLE, LONGEST_DESCRIPTION = 120, 1000
+# Room for the two fields and the quotes around them.
+MOST_TOKENS_PER_ANSWER = 300
+
+PROMPT = """\
+Describe this picture for a search index. Answer with one JSON object and nothing else:
+{"title": "at most eight words", "description": "one sentence that says what can be seen"}"""
+
+
+class Captioner:
+    """Describes pictures of the index that no one has described."""
+
+    def __init__(
+        self, *, settings: Settings, catalog: Catalog, indexer: Indexer, job_items: JobItems
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._indexer = indexer
+        self._job_items = job_items
+        self._places = asyncio.Semaphore(CAPTIONS_AT_ONCE)
+        self._http = httpx.AsyncClient(timeout=TIMEOUT_S)
+        self._llm: Any = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a model is named."""
+        return self._settings.caption_model is not None
+
+    async def close(self) -> None:
+        """Close the connections to the model's server."""
+        await self._http.aclose()
+
+    async def caption(self, item: Item) -> Outcome:
+        """Write the title and description of an item's picture where it has none.
+
+        Raises `Unavailable`; whatever is wrong with the picture or the model is its outcome.
+        """
+        async with self._places:
+            try:
+                status = await self._caption(item)
+            except (CaptionProblem, NotFound) as problem:
+                return Outcome(item.entry.url, "failed", problem=problem)
+        return Outcome(item.entry.url, status, id=item.entry.id)
+
+    async def _caption(self, item: Item) -> OutcomeStatus:
+        image = await self._catalog.find(item.entry.id)
+        thumbnail = await self._catalog.thumbnail(item.entry.id)
+        if image is None or thumbnail is None:
+            raise NotFound("The picture is no longer in the index.")
+        entry = Entry(image.url)
+        if not image.description:
+            if await self._job_items.tokens(item.job_id) >= self._settings.caption_tokens:
+                raise CaptionBudgetSpent
+            answer, tokens = await self._ask(thumbnail[1])
+            # Before it is read: an answer that is of no use has cost as much.
+            await self._job_items.add_tokens(item.job_id, tokens)
+            title, description = read_caption(answer)
+            entry = Entry(image.url, image.title or title, description)
+        return await self._indexer.describe(image, entry, item=item)
+
+    async def _ask(self, jpeg: bytes) -> tuple[str, int]:
+        """Return what the model says of a picture, and the tokens that it took."""
+        # Imported here because the client takes half a second of every start, and few name a model.
+        import openai
+        from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+
+        self._llm = self._llm or _client(self._settings, self._http)
+        blocks = [TextBlock(text=PROMPT), ImageBlock(image=jpeg, image_mimetype="image/jpeg")]
+        try:
+            answer = await self._llm.achat([ChatMessage(role="user", blocks=blocks)])
+        except openai.APIStatusError as exc:
+            if exc.status_code in (408, 409, 425, 429) or exc.status_code >= 500:
+                raise _later(exc.response) from exc
+            raise CaptionRefused(
+                f"The caption model's server answers {exc.status_code}: {exc.message[:300]}"
+            ) from exc
+        except openai.APIError as exc:
+            raise CaptionFailed(f"The caption model's server does not answer: {exc}") from exc
+        usage = getattr(answer.raw, "usage", None)
+        return str(answer.message.content or ""), int(getattr(usage, "total_tokens", 0) or 0)
+
+
+def read_caption(answer: str) -> tuple[str, str]:
+    """Return the title and the description of a model's answer; raises `CaptionFailed`.
+
+    Models put JSON into prose and code fences; the outermost braces count.
+    """
+    found = re.search(r"\{.*\}", answer, re.DOTALL)
+    try:
+        said: Any = json.loads(found[0], strict=False) if found else None
+        title, description = (str(said[name]).strip() for name in ("title", "description"))
+    except (ValueError, KeyError, TypeError) as exc:
+        raise CaptionFailed(
+            "The caption model did not answer with a title and description."
+        ) from exc
+    if not description:
+        raise CaptionFailed("The caption model's description is empty.")
+    return storable(title)[:LONGEST_TITLE], storable(description)[:LONGEST_DESCRIPTION]
+
+
+def _later(response: httpx.Response) -> CaptionFailed:
+    problem = CaptionFailed(f"The caption model's server answers {response.status_code}.")
+    seconds = response.headers.get("retry-after", "")
+    problem.retry_after_s = int(seconds) if seconds.isdigit() else None
+    return problem
+
+
+def _client(settings: Settings, http: httpx.AsyncClient) -> Any:
+    from llama_index.core.rate_limiter import TokenBucketRateLimiter
+    from llama_index.llms.openai_like import OpenAILike
+
+    # Passed on to the client's constructor, which its declaration does not show.
+    options: dict[str, Any] = {"async_http_client": http}
+    key = settings.caption_key.get_secret_value() if settings.caption_key else "none"
+    return OpenAILike(
+        model=settings.caption_model or "",
+        api_base=settings.caption_url,
+        api_key=key,
+        is_chat_model=True,
+        temperature=0,
+        max_tokens=MOST_TOKENS_PER_ANSWER,
+        # The job tries again, with longer waits than the client would.
+        max_retries=0,
+        timeout=TIMEOUT_S,
+        **options,
+        rate_limiter=TokenBucketRateLimiter(requests_per_minute=settings.caption_rate),
+        additional_kwargs={"response_format": {"type": "json_object"}},
+    )

@@ -1,0 +1,69 @@
+"""Jobs and their items as JSON shows them, for the API and for the command line."""
+
+from datetime import datetime
+from typing import Any, Literal, get_args
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from app.store.items import Item, ItemState, JobProgress
+
+
+class JobItemDocument(BaseModel):
+    """One picture of a job."""
+
+    position: int
+    url: str
+    state: ItemState
+    reason: str | None = Field(description="Why it failed, or why it is tried again.")
+    tries: int
+    id: UUID | None = Field(description="The picture, once it is in the index.")
+
+
+class JobDocument(BaseModel):
+    """A job in numbers."""
+
+    id: int
+    title: str
+    state: Literal["running", "done", "cancelled"]
+    created_at: datetime
+    total: int
+    waiting: int
+    indexed: int
+    updated: int
+    unchanged: int
+    failed: int
+    cancelled: int
+    postponed: int = Field(description="Of those that wait, how many failed and are tried again.")
+    rate: float = Field(description="Pictures per second over the last seconds.")
+    eta_s: float | None = Field(description="Seconds until all have been tried, at this rate.")
+    recent: list[JobItemDocument] = Field(description="The items that ended last.")
+
+
+def job_document(job: JobProgress) -> JobDocument:
+    """Return a job as JSON shows it."""
+    counts: dict[str, Any] = {state: job.counts.get(state, 0) for state in get_args(ItemState)}
+    return JobDocument(
+        id=job.id,
+        title=job.title,
+        state=job.state,
+        created_at=job.created_at,
+        total=job.total,
+        **counts,
+        postponed=job.postponed,
+        rate=round(job.rate, 2),
+        eta_s=None if job.eta_s is None else round(job.eta_s, 1),
+        recent=[item_document(item) for item in job.recent],
+    )
+
+
+def item_document(item: Item) -> JobItemDocument:
+    """Return an item as JSON shows it."""
+    return JobItemDocument(
+        position=item.position,
+        url=item.entry.url,
+        state=item.state,
+        reason=item.reason,
+        tries=item.tries,
+        id=item.image_id,
+    )

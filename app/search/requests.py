@@ -1,0 +1,208 @@
+"""What a search can be asked with: a query and its filters, validated."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self, cast
+from uuid import UUID
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from app.indexing.requests import Metadata, RequestModel
+from app.pictures.colours import ColourName
+from app.pictures.decoding import Crop
+from app.problems import InvalidRequest
+from app.search.query import MOST_TERMS, Query, Term, read_terms
+from app.store.filters import Box, Filters
+
+Values = Annotated[list[Annotated[str, Field(min_length=1, max_length=300)]], Field(max_length=100)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class FilterRequest(RequestModel):
+    """Which images may be found: those that fulfil every condition given.
+
+    Of several formats, orientations, colours, hosts or cameras, one is enough; of several tags and
+    metadata, all must be there. Upper and lower case are the same.
+    """
+
+    formats: Values = Field([], description="JPEG, PNG, …")
+    orientations: list[Literal["landscape", "portrait", "square"]] = Field([])
+    colours: list[ColourName] = Field([], description="Dominant colours.")
+    hosts: Values = Field([], description="Host names of URLs.")
+    cameras: Values = Field([], description="Make and model, as EXIF has them.")
+    tags: Values = Field([])
+    metadata: Metadata = Field({}, description="Keys of your own; in forms and URLs `key=value`.")
+    located: bool | None = Field(None, description="Whether EXIF says where it was taken.")
+    box: tuple[float, float, float, float] | None = Field(
+        None, description="West, south, east, north, in degrees; separated by commas in forms."
+    )
+    taken_after: datetime | None = Field(None, description="By EXIF; UTC if no offset is given.")
+    taken_before: datetime | None = None
+    min_width: int | None = Field(None, ge=1, le=1_000_000)
+    min_height: int | None = Field(None, ge=1, le=1_000_000)
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        """Read `key=value` lines, the way forms and URLs write metadata."""
+        if not isinstance(value, list):
+            return value
+        pairs = [str(item).partition("=") for item in cast(list[object], value)]
+        if not all(key and equals for key, equals, _ in pairs):
+            raise ValueError("must be key=value")
+        return {key.strip(): said.strip() for key, _, said in pairs}
+
+    @field_validator("box", mode="before")
+    @classmethod
+    def _numbers(cls, value: object) -> object:
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, list) and len(cast(list[object], parts)) != 4:
+            raise ValueError("must be west, south, east, north")
+        return cast(object, parts)
+
+    @field_validator("box")
+    @classmethod
+    def _on_earth(
+        cls, box: tuple[float, float, float, float] | None
+    ) -> tuple[float, float, float, float] | None:
+        if box is not None:
+            west, south, east, north = box
+            if not (-90 <= south <= north <= 90 and abs(west) <= 180 and abs(east) <= 180):
+                raise ValueError("must be west, south, east, north in degrees")
+        return box
+
+    @field_validator("taken_after", "taken_before")
+    @classmethod
+    def _zone(cls, time: datetime | None) -> datetime | None:
+        return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
+
+    @property
+    def filters(self) -> Filters:
+        """The same for the search."""
+        names = {f.name for f in fields(Filters)} - {"box"}
+        given = {name: getattr(self, name) for name in names}
+        return Filters(**given, box=Box(*self.box) if self.box else None)
+
+
+class CropRequest(RequestModel):
+    """A region of a picture, in fractions of its width and height."""
+
+    x: Fraction
+    y: Fraction
+    width: float = Field(gt=0, le=1)
+    height: float = Field(gt=0, le=1)
+
+
+def _crop(value: object) -> object:
+    """Read `x,y,width,height`, the way forms and URLs write a region."""
+    if isinstance(value, str):
+        names, parts = ("x", "y", "width", "height"), value.split(",")
+        if len(parts) != len(names):
+            raise ValueError("must be x,y,width,height")
+        return dict(zip(names, parts, strict=True))
+    return value
+
+
+CropField = Annotated[CropRequest | None, BeforeValidator(_crop)]
+
+
+class TermRequest(RequestModel):
+    """One part of a query: a picture by `url`, `id` or `upload`, or a `text`."""
+
+    url: str | None = None
+    id: UUID | None = Field(None, description="Of a picture of the index.")
+    upload: UUID | None = Field(None, description="Of a picture that the page searched by.")
+    text: str | None = Field(None, min_length=1, max_length=10_000)
+    weight: float = Field(
+        1, ge=-100, le=100, allow_inf_nan=False, description="Subtracted if it is below 0."
+    )
+    crop: CropField = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [self.url, self.id, self.upload, self.text]
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("give one of url, id, upload and text")
+        return self
+
+
+class SearchRequest(FilterRequest):
+    """A query: pictures and texts, added and subtracted, within filters.
+
+    What `url`, `text`, `query` (and, in a form, `file`) name is added up. With a `cursor`, all but
+    `limit` is as it was on the first page.
+    """
+
+    url: str | None = Field(None, description="The address of a query picture.")
+    text: str | None = Field(
+        None,
+        max_length=10_000,
+        description="A phrase, or terms such as `2:golden retriever + https://… - fruit`.",
+    )
+    query: list[TermRequest] = Field([], max_length=MOST_TERMS, description="Terms and weights.")
+    upload: UUID | None = Field(None, description="A picture that the page searched by.")
+    crop: CropField = Field(
+        None, description="The region that counts of each picture that has none of its own."
+    )
+    like: list[UUID] = Field([], max_length=MOST_TERMS, description="Results that are wanted.")
+    unlike: list[UUID] = Field([], max_length=MOST_TERMS, description="Results that are not.")
+    diversity: Fraction = Field(0, description="How much results should differ from each other.")
+    min_similarity: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="The lowest cosine similarity of a result. If left out: the server's "
+        "MIN_SIMILARITY for a single whole picture, none for any other query.",
+    )
+    limit: int | None = Field(
+        None, ge=1, description="Most results; the server's TOP_K if left out."
+    )
+    cursor: str | None = Field(None, max_length=60_000, description="`next` of the page before.")
+
+
+def query_of(wanted: SearchRequest, data: bytes | None, *, limit: int) -> Query:
+    """Return a request, and the file that came with it, as a query."""
+    terms = [Term(data)] if data is not None else []
+    if wanted.upload is not None:
+        terms.append(Term(upload=wanted.upload))
+    if wanted.url:
+        terms.append(Term(url=wanted.url))
+    terms += [_term(term) for term in wanted.query]
+    terms += read_terms(wanted.text or "")
+    return Query(
+        with_crop(terms, wanted.crop),
+        like=wanted.like,
+        unlike=wanted.unlike,
+        filters=wanted.filters,
+        min_similarity=wanted.min_similarity,
+        diversity=wanted.diversity,
+        limit=limit,
+    )
+
+
+def crop_of(crop: CropRequest | None) -> Crop | None:
+    """Return the region of a request."""
+    return None if crop is None else Crop(crop.x, crop.y, crop.width, crop.height)
+
+
+def with_crop(terms: Sequence[Term], region: CropRequest | None) -> list[Term]:
+    """Return the terms with a region for those pictures that have none of their own.
+
+    Raises `InvalidRequest` if there is no picture.
+    """
+    crop = crop_of(region)
+    if crop and all(term.text is not None for term in terms):
+        raise InvalidRequest("crop: there is no picture that it could be a region of.")
+    return [replace(t, crop=t.crop or crop) if t.text is None else t for t in terms]
+
+
+def _term(term: TermRequest) -> Term:
+    return Term(
+        url=term.url,
+        image=term.id,
+        upload=term.upload,
+        text=term.text,
+        weight=term.weight,
+        crop=crop_of(term.crop),
+    )

@@ -1,0 +1,242 @@
+"""Postgres: the embedded one or the one given, its engines, its migrations."""
+
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, LiteralString, cast
+
+from psycopg import AsyncConnection as DriverConnection
+from psycopg import sql
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.problems import DatabaseUnavailable, UnusableDatabase, WrongSetting
+from app.settings import Settings
+from app.store.embedded import embedded_server
+
+# halfvec arrived in pgvector 0.7, iterative scans in 0.8, which builds on Postgres 13 and later.
+MIN_POSTGRES = 14
+MIN_PGVECTOR = (0, 8)
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+# Arbitrary, but the same in every version of Lookalike.
+SETUP_LOCK = 0x10_0CA11CE
+
+CONNECT_TIMEOUT_S = 5
+
+
+class Database:
+    """Both engines on one Postgres.
+
+    `engine` serves the program; `sync_engine` serves set-up and LlamaIndex's synchronous methods.
+    Neither prepares statements on the server, so that PgBouncer in transaction mode may stand
+    between. `url`, with the password, is for other drivers' own connections.
+    """
+
+    def __init__(self, url: URL, *, embedded: Any = None) -> None:
+        options: dict[str, Any] = {
+            "pool_pre_ping": True,
+            "pool_timeout": CONNECT_TIMEOUT_S,
+            "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S, "prepare_threshold": None},
+        }
+        self.engine: AsyncEngine = create_async_engine(url, pool_size=10, **options)
+        self.sync_engine: Engine = create_engine(url, **options)
+        self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self.embedded = embedded is not None
+        self._server = embedded
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[AsyncConnection]:
+        """Open a transaction; raises `DatabaseUnavailable` when the database is away."""
+        with driver_errors():
+            async with self.engine.begin() as connection:
+                yield connection
+
+    @contextmanager
+    def set_up(self) -> Generator[Connection]:
+        """Open a transaction that no other Lookalike's set-up runs beside."""
+        with driver_errors(), self.sync_engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SETUP_LOCK})
+            yield connection
+
+    async def close(self) -> None:
+        """Close every connection, and stop the embedded Postgres if no other process uses it."""
+        await self.engine.dispose()
+        self.close_set_up()
+
+    def close_set_up(self) -> None:
+        """Close what is open as long as only set-up has run."""
+        self.sync_engine.dispose()
+        if self._server is not None:
+            self._server.cleanup()
+
+
+async def driver_connection(connection: AsyncConnection) -> DriverConnection:
+    """Return psycopg's connection under SQLAlchemy's, in the same transaction."""
+    raw = await connection.get_raw_connection()
+    return cast(DriverConnection, raw.driver_connection)
+
+
+async def copy_rows(
+    connection: AsyncConnection,
+    table: str,
+    columns: Mapping[str, str],
+    rows: Iterable[Sequence[Any]],
+) -> None:
+    """Append rows to a table with COPY; `columns` maps each name to its Postgres type."""
+    driver = await driver_connection(connection)
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        sql.Identifier(table), names
+    )
+    async with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(list(columns.values()))
+        for row in rows:
+            await copy.write_row(row)
+
+
+async def stage_rows(
+    connection: AsyncConnection,
+    table: str,
+    columns: Mapping[str, str],
+    rows: Iterable[Sequence[Any]],
+) -> None:
+    """Copy rows into a temporary table of this name, which is empty again after the transaction."""
+    driver = await driver_connection(connection)
+    definitions = [
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(cast(LiteralString, kind)))
+        for name, kind in columns.items()
+    ]
+    await driver.execute(
+        sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(
+            sql.Identifier(table), sql.SQL(", ").join(definitions)
+        )
+    )
+    await copy_rows(connection, table, columns, rows)
+
+
+def storable(value: str) -> str:
+    """Return a text as Postgres can hold it: no NUL, no lone surrogate."""
+    return value.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+@contextmanager
+def driver_errors() -> Generator[None]:
+    """Raise `DatabaseUnavailable` in place of the driver's ways to say so."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as exc:
+        raise DatabaseUnavailable from exc
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise DatabaseUnavailable from exc
+        raise
+
+
+def open_database(settings: Settings) -> Database:
+    """Connect, check versions and bring the schema up to date.
+
+    Raises `UnusableDatabase` or `WrongSetting`, each with one line that says what to do.
+    """
+    if settings.database_url is None:
+        server = embedded_server(settings.data_dir / "postgres")
+        database = Database(_driver_url(server.get_uri()), embedded=server)
+    else:
+        database = Database(_driver_url(settings.database_url.get_secret_value()))
+    try:
+        _migrate(database)
+    except BaseException as exc:
+        database.close_set_up()
+        if isinstance(exc, DatabaseUnavailable):
+            raise UnusableDatabase(f"The database does not answer: {_reason(exc)}") from exc
+        raise
+    return database
+
+
+def _driver_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as exc:
+        raise WrongSetting("DATABASE_URL is not an address like postgres://user@host/name") from exc
+    if parsed.drivername.partition("+")[0] not in {"postgres", "postgresql"}:
+        raise WrongSetting(f"DATABASE_URL names {parsed.drivername}; only Postgres will do")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def _migrate(database: Database) -> None:
+    with database.set_up() as connection:
+        check_postgres(connection)
+        check_pgvector(connection)
+        if _revision(connection) == newest_revision():
+            return
+        # Imported here because it takes a third of a second, and most starts have no use for it.
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def newest_revision() -> str:
+    """Return the last migration's revision, with which its file's name begins."""
+    return max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+
+
+def _revision(connection: Connection) -> str | None:
+    """Return the revision of the schema, None if nothing has been migrated yet."""
+    if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        return None
+    return connection.scalar(text("SELECT version_num FROM alembic_version"))
+
+
+def check_postgres(connection: Connection, *, minimum: int = MIN_POSTGRES) -> None:
+    """Raise `UnusableDatabase` if Postgres is older than `minimum`."""
+    version: int = connection.scalar(text("SELECT current_setting('server_version_num')::int"))  # pyright: ignore[reportAssignmentType]
+    if version < minimum * 10000:
+        raise UnusableDatabase(
+            f"The database is Postgres {version // 10000}; Lookalike needs {minimum} or newer."
+        )
+
+
+def check_pgvector(connection: Connection) -> None:
+    """Install the vector extension if need be; raise `UnusableDatabase` if it cannot serve."""
+    if (
+        connection.scalar(text("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"))
+        is None
+    ):
+        raise UnusableDatabase(
+            "The database has no vector extension: install pgvector on its server, "
+            "or choose a host that has it."
+        )
+    try:
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+    except ProgrammingError as exc:
+        raise UnusableDatabase(
+            "This user may not create the vector extension: let an administrator run "
+            "CREATE EXTENSION vector in this database."
+        ) from exc
+    installed: str = connection.scalar(
+        text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+    )  # pyright: ignore[reportAssignmentType]
+    if tuple(int(part) for part in installed.split(".")[:2]) < MIN_PGVECTOR:
+        raise UnusableDatabase(
+            f"The database has pgvector {installed}; Lookalike needs 0.8 or newer: update it, "
+            "then run ALTER EXTENSION vector UPDATE."
+        )
+
+
+def _reason(exc: DatabaseUnavailable) -> str:
+    lines = str(getattr(exc.__cause__, "orig", exc.__cause__)).strip().splitlines()
+    return lines[0] if lines else "no answer"

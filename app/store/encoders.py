@@ -1,0 +1,51 @@
+"""The table of encoders that indexes were made with."""
+
+from sqlalchemy import (
+    Connection,
+    func,
+    inspect,
+    select,
+    table,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from app.store.tables import ENCODERS
+
+
+def indexed_encoders(connection: Connection) -> list[str]:
+    """Return the sources of the encoders whose indexes hold vectors, the last used first."""
+    query = select(ENCODERS.c.source, ENCODERS.c.vector_table).order_by(ENCODERS.c.used_at.desc())
+    rows = connection.execute(query).all()
+    existing = set(inspect(connection).get_table_names())
+    return [
+        row.source
+        for row in rows
+        if row.vector_table in existing
+        and connection.scalar(select(1).select_from(table(row.vector_table)).limit(1))
+    ]
+
+
+def record_encoder(
+    connection: Connection,
+    *,
+    source: str,
+    name: str,
+    fingerprint: str,
+    dimensions: int,
+    vector_table: str,
+) -> None:
+    """Write down that the encoder is in use from now on."""
+    statement = insert(ENCODERS).values(
+        name=name,
+        fingerprint=fingerprint,
+        source=source,
+        dimensions=dimensions,
+        vector_table=vector_table,
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[ENCODERS.c.name, ENCODERS.c.fingerprint],
+            # Not now(), which is the transaction's start: set-ups wait for each other.
+            set_={"source": source, "used_at": func.clock_timestamp()},
+        )
+    )

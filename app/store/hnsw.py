@@ -1,0 +1,88 @@
+"""The HNSW index of a vector table: kept up to date row by row, or built after a bulk load."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from sqlalchemy import Connection, Index, Table, text
+
+from app.store.database import Database
+
+# Inserting a row into the index costs five to eight times what a row of a build costs (`python -m
+# bench.hnsw`), so that a build of everything is cheaper from this share of new rows on.
+REBUILD_SHARE = 0.2
+FEWEST_ROWS = 5_000
+
+# What the graph of one vector takes while it is built: the vector and its neighbours' places.
+BYTES_PER_ROW = 3_000
+LEAST_MEMORY_MB, MOST_MEMORY_MB = 64, 4_000
+POLL_S = 0.5
+
+
+def hnsw_index(table: Table, *, operators: str, m: int, ef_construction: int) -> Index:
+    """Return the index that the parameters describe, which its name repeats."""
+    return Index(
+        f"{table.name}_{operators.partition('_')[0]}_m{m}_ef{ef_construction}",
+        table.c.embedding,
+        postgresql_using="hnsw",
+        postgresql_with={"m": m, "ef_construction": ef_construction},
+        postgresql_ops={"embedding": operators},
+    )
+
+
+def make_only(connection: Connection, wanted: Index) -> None:
+    """Create an index where it is missing, and drop the table's other HNSW indexes."""
+    assert wanted.table is not None  # noqa: S101 - hnsw_index gave it one
+    others = text(
+        "SELECT indexname FROM pg_indexes WHERE tablename = :table AND indexname <> :wanted "
+        "AND schemaname = current_schema() AND indexdef LIKE '% USING hnsw %'"
+    )
+    found = connection.scalars(others, {"table": wanted.table.name, "wanted": wanted.name})
+    for other in found.all():
+        quoted = connection.dialect.identifier_preparer.quote(other)
+        connection.execute(text(f"DROP INDEX {quoted}"))
+    wanted.create(connection, checkfirst=True)
+
+
+def is_worth_building(*, existing: int, coming: int) -> bool:
+    """Return whether a build after the load is cheaper than keeping the index meanwhile."""
+    return coming >= FEWEST_ROWS and coming >= REBUILD_SHARE * (existing + coming)
+
+
+async def drop(database: Database, index: Index) -> None:
+    """Drop an index; until it is built again, searches scan the table, exactly but slowly."""
+    async with database.begin() as connection:
+        await connection.run_sync(lambda sync: index.drop(sync, checkfirst=True))
+
+
+async def build(database: Database, index: Index, *, rows: int) -> AsyncGenerator[float]:
+    """Build an index with the memory and the workers that it needs; yields the share done."""
+    building = asyncio.create_task(asyncio.to_thread(_build, database, index, rows))
+    while not building.done():
+        await asyncio.wait([building], timeout=POLL_S)
+        yield await _share_done(database, index)
+    await building
+    yield 1.0
+
+
+def _build(database: Database, index: Index, rows: int) -> None:
+    with database.set_up() as connection:
+        memory = min(max(LEAST_MEMORY_MB, rows * BYTES_PER_ROW // 1_000_000), MOST_MEMORY_MB)
+        workers: Any = connection.scalar(text("SELECT current_setting('max_parallel_workers')"))
+        for name, value in (
+            ("maintenance_work_mem", f"{memory}MB"),
+            ("max_parallel_maintenance_workers", str(workers)),
+        ):
+            setting = text("SELECT set_config(:name, :value, true)")
+            connection.execute(setting, {"name": name, "value": value})
+        index.create(connection, checkfirst=True)
+
+
+async def _share_done(database: Database, index: Index) -> float:
+    assert index.table is not None  # noqa: S101
+    query = text(
+        "SELECT blocks_done::float / nullif(blocks_total, 0) FROM pg_stat_progress_create_index "
+        "WHERE relid = to_regclass(:table)"
+    )
+    async with database.begin() as connection:
+        return await connection.scalar(query, {"table": index.table.name}) or 0.0

@@ -1,0 +1,371 @@
+"""The tables of jobs and their items: what is to be indexed, and how each item ended."""
+
+from collections.abc import Sequence, Set
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Float,
+    Row,
+    Text,
+    and_,
+    cast,
+    delete,
+    extract,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.problems import NotFound
+from app.store.catalog import Entry, Selection
+from app.store.database import Database, copy_rows
+from app.store.items import Ended, Item, ItemSource, ItemState, JobProgress, NewItem
+from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS
+
+# A chunk is one task of the queue: enough items that the queue costs little beside them, and few
+# enough that a worker that dies takes little with it.
+CHUNK = 64
+# Any number serves, as long as nothing else in this database takes the same one.
+CAPTION_LOCK = 0x10_0CA11CF
+# The rate of a job is measured over this many seconds.
+RATE_WINDOW_S = 20
+
+_COPIED = {
+    "job_id": "bigint",
+    "position": "bigint",
+    "source": "text",
+    "url": "text",
+    "title": "text",
+    "description": "text",
+    "tags": "text[]",
+    "metadata": "jsonb",
+    "state": "text",
+    "reason": "text",
+    "ended_at": "timestamptz",
+}
+
+
+class JobItems:
+    """Reads and writes jobs and items; the database itself counts the items of each state."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, connection: AsyncConnection, title: str) -> int:
+        """Add a job without items; return its id."""
+        statement = insert(JOBS).values(title=title).returning(JOBS.c.id)
+        return (await connection.execute(statement)).scalar_one()
+
+    async def append(
+        self, connection: AsyncConnection, job_id: int, items: Sequence[NewItem]
+    ) -> Sequence[int]:
+        """Add items to a job; return the numbers of the chunks they are in."""
+        if not await self._lock(connection, {job_id}):
+            return []
+        first = await self._total(connection, job_id)
+        rows = (_copied(job_id, place, item) for place, item in enumerate(items, first))
+        await copy_rows(connection, "job_items", _COPIED, rows)
+        return range(first // CHUNK, (first + len(items) - 1) // CHUNK + 1)
+
+    async def append_images(
+        self,
+        connection: AsyncConnection,
+        job_id: int,
+        source: ItemSource,
+        selection: Selection,
+        *,
+        of_job: int | None = None,
+    ) -> Sequence[int]:
+        """Add images of the index to a new job; return their chunks.
+
+        A `refresh` is for those on the web only, a `caption` for those that do not wait for one.
+        `of_job` means those that this job has indexed.
+        """
+        wanted = selection.conditions
+        if source == "refresh":
+            wanted.append(IMAGES.c.url.regexp_match("^https?:"))
+        if source == "caption":
+            # Two jobs that end together would otherwise ask for the same captions.
+            await connection.execute(select(func.pg_advisory_xact_lock(CAPTION_LOCK)))
+            waiting = select(ITEMS.c.url).where(
+                ITEMS.c.source == "caption", ITEMS.c.state == "waiting"
+            )
+            wanted.append(IMAGES.c.url.not_in(waiting))
+        if of_job is not None:
+            done = select(ITEMS.c.url).where(
+                ITEMS.c.job_id == of_job, ITEMS.c.state.in_(["indexed", "updated"])
+            )
+            wanted.append(IMAGES.c.url.in_(done))
+        images = select(
+            literal(job_id),
+            func.row_number().over(order_by=IMAGES.c.id) - 1,
+            literal(source),
+            IMAGES.c.url,
+        ).where(*wanted)
+        names = ["job_id", "position", "source", "url"]
+        await connection.execute(insert(ITEMS).from_select(names, images))
+        return range(-(-await self._total(connection, job_id) // CHUNK))
+
+    async def due(self, job_id: int, chunk: int) -> list[Item]:
+        """Return the items of a chunk that wait for nothing but a worker."""
+        query = (
+            select(ITEMS)
+            .where(_in_chunk(job_id, chunk), ITEMS.c.state == "waiting")
+            .where(or_(ITEMS.c.not_before.is_(None), ITEMS.c.not_before <= func.now()))
+            .order_by(ITEMS.c.position)
+        )
+        async with self._database.begin() as connection:
+            return [_item(row) for row in await connection.execute(query)]
+
+    async def next_due(self, job_id: int, chunk: int) -> datetime | None:
+        """Return when the next waiting item of a chunk may be tried, None if there is none."""
+        query = select(func.min(func.coalesce(ITEMS.c.not_before, func.now()))).where(
+            _in_chunk(job_id, chunk), ITEMS.c.state == "waiting"
+        )
+        async with self._database.begin() as connection:
+            return await connection.scalar(query)
+
+    async def end(self, connection: AsyncConnection, ended: Sequence[Ended]) -> None:
+        """Write down how items ended; one that ended before stays as it is."""
+        await self._lock(connection, {e.job_id for e in ended})
+        # One row per item, so that the driver sends one statement and the counts change once.
+        rows = (
+            func.unnest(
+                cast([e.job_id for e in ended], ARRAY(BigInteger)),
+                cast([e.position for e in ended], ARRAY(BigInteger)),
+                cast([e.state for e in ended], ARRAY(Text)),
+                cast([e.reason for e in ended], ARRAY(Text)),
+            )
+            .table_valued("job_id", "position", "state", "reason")
+            .render_derived(name="ended")
+        )
+        statement = (
+            update(ITEMS)
+            .values(
+                state=rows.c.state,
+                reason=rows.c.reason,
+                tries=ITEMS.c.tries + 1,
+                ended_at=func.clock_timestamp(),
+            )
+            .where(ITEMS.c.job_id == rows.c.job_id, ITEMS.c.position == rows.c.position)
+            .where(ITEMS.c.state == "waiting")
+        )
+        await connection.execute(statement)
+
+    async def fail(self, item: Item, reason: str) -> None:
+        """End an item as failed."""
+        async with self._database.begin() as connection:
+            await self.end(connection, [Ended(item.job_id, item.position, "failed", reason)])
+
+    async def postpone(self, item: Item, reason: str, *, wait_s: float) -> None:
+        """Let an item wait before it is tried again."""
+        statement = (
+            update(ITEMS)
+            .values(
+                reason=reason,
+                tries=ITEMS.c.tries + 1,
+                not_before=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, wait_s),
+            )
+            .where(ITEMS.c.job_id == item.job_id, ITEMS.c.position == item.position)
+            .where(ITEMS.c.state == "waiting")
+        )
+        async with self._database.begin() as connection:
+            await connection.execute(statement)
+
+    async def reopen(self, connection: AsyncConnection, job_id: int) -> list[int]:
+        """Let the failed and the cancelled items wait again; return the chunks they are in."""
+        await connection.execute(
+            update(JOBS).values(cancelled_at=None, tokens=0).where(JOBS.c.id == job_id)
+        )
+        statement = (
+            update(ITEMS)
+            .values(state="waiting", reason=None, tries=0, not_before=None, ended_at=None)
+            .where(ITEMS.c.job_id == job_id, ITEMS.c.state.in_(["failed", "cancelled"]))
+            .returning(ITEMS.c.position)
+        )
+        positions = await connection.scalars(statement)
+        return sorted({position // CHUNK for position in positions})
+
+    async def source(self, connection: AsyncConnection, job_id: int) -> ItemSource | None:
+        """Return where the first of a job's items comes from."""
+        query = select(ITEMS.c.source).where(ITEMS.c.job_id == job_id, ITEMS.c.position == 0)
+        return await connection.scalar(query)
+
+    async def waits(self, job_id: int) -> bool:
+        """Return whether any of a job's items has not ended."""
+        query = select(ITEMS.c.position).where(ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting")
+        async with self._database.begin() as connection:
+            return await connection.scalar(query.limit(1)) is not None
+
+    async def tokens(self, job_id: int) -> int:
+        """Return the tokens that a job's captions took."""
+        async with self._database.begin() as connection:
+            return await connection.scalar(select(JOBS.c.tokens).where(JOBS.c.id == job_id)) or 0
+
+    async def add_tokens(self, job_id: int, number: int) -> None:
+        """Count tokens that a caption took."""
+        statement = update(JOBS).values(tokens=JOBS.c.tokens + number).where(JOBS.c.id == job_id)
+        async with self._database.begin() as connection:
+            await connection.execute(statement)
+
+    async def cancel(self, job_id: int) -> None:
+        """End every waiting item as cancelled."""
+        async with self._database.begin() as connection:
+            job = update(JOBS).values(cancelled_at=func.now()).where(JOBS.c.id == job_id)
+            await connection.execute(job)
+            await connection.execute(
+                update(ITEMS)
+                .values(state="cancelled", ended_at=func.clock_timestamp())
+                .where(ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting")
+            )
+
+    async def is_cancelled(self, job_id: int) -> bool:
+        """Return whether a job was cancelled, or deleted."""
+        query = select(JOBS.c.cancelled_at).where(JOBS.c.id == job_id)
+        async with self._database.begin() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return row is None or row.cancelled_at is not None
+
+    async def delete(self, job_id: int) -> None:
+        """Forget a job."""
+        async with self._database.begin() as connection:
+            await self.forget(connection, job_id)
+
+    async def forget(self, connection: AsyncConnection, job_id: int) -> None:
+        """Forget a job as part of the caller's transaction."""
+        await connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
+
+    async def find(self, job_id: int) -> JobProgress:
+        """Return how far a job is; raises `NotFound`."""
+        progress = await self.progress(job_id)
+        if progress is None:
+            raise NotFound("There is no such job.")
+        return progress
+
+    async def progress(self, job_id: int, *, recent: int = 12) -> JobProgress | None:
+        """Return how far a job is, with its items that ended last."""
+        found = await self._progress(select(JOBS).where(JOBS.c.id == job_id), recent)
+        return found[0] if found else None
+
+    async def newest(self, *, limit: int, recent: int = 0) -> list[JobProgress]:
+        """Return the progress of jobs, the last made first."""
+        return await self._progress(select(JOBS).order_by(JOBS.c.id.desc()).limit(limit), recent)
+
+    async def items(
+        self, job_id: int, *, state: ItemState | None, after: int, limit: int
+    ) -> list[Item]:
+        """Return items by position, from behind `after`."""
+        query = (
+            select(ITEMS)
+            .where(ITEMS.c.job_id == job_id, ITEMS.c.position > after)
+            .order_by(ITEMS.c.position)
+            .limit(limit)
+        )
+        if state is not None:
+            query = query.where(ITEMS.c.state == state)
+        async with self._database.begin() as connection:
+            return [_item(row) for row in await connection.execute(query)]
+
+    async def _lock(self, connection: AsyncConnection, job_ids: Set[int]) -> Sequence[int]:
+        """Keep other writers from these jobs until the transaction ends; return those there are.
+
+        Every statement on a job's items also writes its counts, and the first count of a state
+        asks for the job. With the job first, writers wait for each other and do not deadlock.
+        """
+        query = select(JOBS.c.id).where(JOBS.c.id.in_(job_ids)).order_by(JOBS.c.id)
+        return (await connection.scalars(query.with_for_update())).all()
+
+    async def _total(self, connection: AsyncConnection, job_id: int) -> int:
+        total = cast(func.coalesce(func.sum(COUNTS.c.number), 0), BigInteger)
+        query = select(total).where(COUNTS.c.job_id == job_id)
+        return (await connection.execute(query)).scalar_one()
+
+    async def _progress(self, jobs: Any, recent: int) -> list[JobProgress]:
+        async with self._database.begin() as connection:
+            rows = (await connection.execute(jobs)).all()
+            ids = [row.id for row in rows]
+            counts: dict[int, dict[ItemState, int]] = {job_id: {} for job_id in ids}
+            for row in await connection.execute(
+                select(COUNTS)
+                .where(COUNTS.c.job_id.in_(ids), COUNTS.c.number > 0)
+                .order_by(COUNTS.c.state)
+            ):
+                counts[row.job_id][row.state] = row.number
+            running = {job_id for job_id in ids if "waiting" in counts[job_id]}
+            return [
+                JobProgress(
+                    row.id,
+                    row.title,
+                    row.created_at,
+                    row.cancelled_at,
+                    counts[row.id],
+                    await self._rate(connection, row.id) if row.id in running else 0,
+                    await self._postponed(connection, row.id) if row.id in running else 0,
+                    await self._recent(connection, row.id, recent),
+                )
+                for row in rows
+            ]
+
+    async def _rate(self, connection: AsyncConnection, job_id: int) -> float:
+        span = extract("epoch", func.clock_timestamp() - func.min(ITEMS.c.ended_at))
+        query = select(func.count() / func.greatest(cast(span, Float), 1)).where(
+            ITEMS.c.job_id == job_id,
+            ITEMS.c.ended_at > func.now() - text(f"interval '{RATE_WINDOW_S} seconds'"),
+        )
+        return float(await connection.scalar(query) or 0)
+
+    async def _postponed(self, connection: AsyncConnection, job_id: int) -> int:
+        query = select(func.count()).where(
+            ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting", ITEMS.c.not_before.is_not(None)
+        )
+        return await connection.scalar(query) or 0
+
+    async def _recent(self, connection: AsyncConnection, job_id: int, limit: int) -> list[Item]:
+        if not limit:
+            return []
+        query = (
+            select(ITEMS)
+            .where(ITEMS.c.job_id == job_id, ITEMS.c.ended_at.is_not(None))
+            .order_by(ITEMS.c.ended_at.desc())
+            .limit(limit)
+        )
+        return [_item(row) for row in await connection.execute(query)]
+
+
+def _in_chunk(job_id: int, chunk: int) -> Any:
+    return and_(
+        ITEMS.c.job_id == job_id,
+        ITEMS.c.position >= chunk * CHUNK,
+        ITEMS.c.position < (chunk + 1) * CHUNK,
+    )
+
+
+def _item(row: Row[Any]) -> Item:
+    entry = Entry(row.url, row.title, row.description, row.tags, row.metadata)
+    return Item(row.job_id, row.position, row.source, entry, row.state, row.reason, row.tries)
+
+
+def _copied(job_id: int, position: int, item: NewItem) -> tuple[object, ...]:
+    entry, failed = item.entry, item.reason is not None
+    return (
+        job_id,
+        position,
+        item.source,
+        entry.url,
+        entry.title,
+        entry.description,
+        None if entry.tags is None else list(entry.tags),
+        None if entry.metadata is None else Jsonb(entry.metadata),
+        "failed" if failed else "waiting",
+        item.reason,
+        datetime.now(UTC) if failed else None,
+    )

@@ -1,0 +1,67 @@
+"""Pictures that were searched by: kept for a day, so that a page of results can be opened again."""
+
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from sqlalchemy import delete, func, or_, select, text
+
+from app.pictures.decoding import MEDIA_TYPES, Decoder, jpeg
+from app.problems import NotFound
+from app.store.database import Database
+from app.store.tables import QUERIES
+
+KEPT_FOR = text("interval '1 day'")
+MOST_KEPT = 500
+# What is larger, or what some browser does not show, is kept as a JPEG of this short side.
+LARGEST_BYTES = 1_000_000
+SHOWN = ("image/jpeg", "image/png", "image/webp", "image/gif")
+SHORT_SIDE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture file that browsers show, with the SHA-256 of what was uploaded."""
+
+    data: bytes
+    media_type: str
+    sha256: str
+
+
+class Uploads:
+    """Keeps query pictures under ids that no one can guess."""
+
+    def __init__(self, database: Database, decoder: Decoder) -> None:
+        self._database = database
+        self._decoder = decoder
+
+    async def keep(self, data: bytes) -> UUID:
+        """Keep a picture file, and forget old ones; raises what `decode` raises."""
+        picture = await self._decoder.decode(data, short_side=SHORT_SIDE)
+        kept, media_type = data, MEDIA_TYPES[picture.format]
+        if len(data) > LARGEST_BYTES or media_type not in SHOWN:
+            kept, media_type = jpeg(picture.image), "image/jpeg"
+        upload_id = uuid4()
+        newest = (
+            select(QUERIES.c.id)
+            .order_by(QUERIES.c.made_at.desc())
+            .limit(MOST_KEPT)
+            .scalar_subquery()
+        )
+        old = or_(QUERIES.c.made_at < func.now() - KEPT_FOR, QUERIES.c.id.not_in(newest))
+        async with self._database.begin() as connection:
+            await connection.execute(delete(QUERIES).where(old))
+            await connection.execute(
+                QUERIES.insert().values(
+                    id=upload_id, picture=kept, media_type=media_type, sha256=picture.sha256
+                )
+            )
+        return upload_id
+
+    async def find(self, upload_id: UUID) -> Upload:
+        """Return a picture that was kept; raises `NotFound`."""
+        query = select(QUERIES).where(QUERIES.c.id == upload_id)
+        async with self._database.begin() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise NotFound("This query picture is no longer kept: choose it again.")
+        return Upload(bytes(row.picture), row.media_type, row.sha256)

@@ -1,0 +1,142 @@
+"""The JSON endpoints of the images in the index, their thumbnails and their originals."""
+
+import base64
+import binascii
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from starlette.responses import RedirectResponse, Response
+
+from app.indexing.documents import image_fields
+from app.indexing.requests import parse
+from app.pictures.decoding import MEDIA_TYPES
+from app.pictures.exif import camera, location, taken_at
+from app.problems import InvalidRequest, NotFound
+from app.store.catalog import Entry, ImageRow, Selection
+from app.web import schemas
+from app.web.requests import (
+    SANDBOX,
+    Request,
+    find_image,
+    json_body,
+    original_url,
+    parts,
+    respond,
+    selection_of,
+)
+
+
+async def list_images(request: Request) -> Response:
+    """List what is indexed, the newest first."""
+    wanted = parse(schemas.ListRequest, dict(request.query_params))
+    selection = selection_of(wanted)
+    images, following = await page_of_images(
+        request, selection, limit=wanted.limit, cursor=wanted.cursor
+    )
+    return respond(
+        schemas.ListResponse(
+            images=[
+                schemas.ImageDocument(**image_fields(image, original_url(request, image)))
+                for image in images
+            ],
+            total=await parts(request).catalog.count(selection),
+            next=following,
+        )
+    )
+
+
+async def show_image(request: Request) -> Response:
+    """Tell all that is known of one picture."""
+    image = await find_image(request)
+    place = location(image.exif)
+    return respond(
+        schemas.ImageDetails(
+            **image_fields(image, original_url(request, image)),
+            colours=[schemas.ColourDocument(**colour) for colour in image.colours],
+            taken_at=taken_at(image.exif),
+            camera=camera(image.exif),
+            location=(
+                schemas.LocationDocument(latitude=place[0], longitude=place[1]) if place else None
+            ),
+            sha256=image.sha256,
+            dhash=image.dhash_hex,
+            exif=image.exif,
+            indexed_at=image.indexed_at,
+            updated_at=image.updated_at,
+            checked_at=image.checked_at,
+            gone_at=image.gone_at,
+        )
+    )
+
+
+async def delete_image(request: Request) -> Response:
+    """Take a picture out of the index."""
+    await parts(request).indexer.delete([await find_image(request)])
+    return Response(status_code=204)
+
+
+async def delete_images(request: Request) -> Response:
+    """Take every picture of a selection out of the index."""
+    wanted = parse(schemas.DeleteRequest, dict(request.query_params))
+    selection = replace(selection_of(wanted), ids=wanted.ids)
+    if not selection:
+        raise InvalidRequest("Say which: `ids`, `q`, `gone` or `checked_before`.")
+    deleted = await parts(request).indexer.delete_all(selection)
+    return respond(schemas.DeleteResponse(deleted=deleted))
+
+
+async def describe_image(request: Request) -> Response:
+    """Change the title, the description, the tags or the metadata of a picture."""
+    image = await find_image(request)
+    said = await json_body(request, schemas.DescribeRequest)
+    entry = Entry(image.url, said.title, said.description, said.tags, said.metadata)
+    await parts(request).indexer.describe(image, entry)
+    return await show_image(request)
+
+
+async def thumbnail(request: Request) -> Response:
+    """Show a picture's thumbnail."""
+    found = await parts(request).catalog.thumbnail(request.path_params["id"])
+    if found is None:
+        raise NotFound("There is no such picture in the index.")
+    etag, data = f'"{found[0]}"', found[1]
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+async def original(request: Request) -> Response:
+    """Show an uploaded picture itself, or go to where the original is."""
+    image = await find_image(request)
+    data = await parts(request).indexer.original(image)
+    if data is None:
+        return RedirectResponse(image.url)
+    return Response(
+        data,
+        media_type=MEDIA_TYPES[image.format],
+        headers=SANDBOX,
+    )
+
+
+async def page_of_images(
+    request: Request, selection: Selection, *, limit: int, cursor: str | None
+) -> tuple[list[ImageRow], str | None]:
+    """Return a page of images and the cursor of the next one."""
+    before = _read_cursor(cursor) if cursor else None
+    images = await parts(request).catalog.newest(selection, limit=limit + 1, before=before)
+    page = images[:limit]
+    return page, _cursor(page[-1]) if len(images) > limit else None
+
+
+def _cursor(image: ImageRow) -> str:
+    return base64.urlsafe_b64encode(f"{image.indexed_at.isoformat()} {image.id}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
+    try:
+        time, _, image_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
+        return datetime.fromisoformat(time), UUID(image_id)
+    except (ValueError, binascii.Error) as exc:
+        raise InvalidRequest("cursor: not one that this server gave out.") from exc

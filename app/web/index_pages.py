@@ -1,0 +1,128 @@
+"""The HTML endpoints of the index; each works as a plain form or link, without JavaScript."""
+
+from collections.abc import Mapping
+from itertools import chain
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.responses import RedirectResponse, Response
+
+from app.indexing.requests import parse
+from app.indexing.sources import KINDS, ListKind, list_kind, read_list
+from app.problems import InvalidRequest, NoPicture, NotFound, PictureProblem, Problem
+from app.store.catalog import Entry, Selection
+from app.store.items import Item, JobProgress, NewItem
+from app.web import schemas
+from app.web.images_api import page_of_images
+from app.web.indexing_api import keep_uploads, urls_title
+from app.web.jobs_api import event_stream, find_job
+from app.web.requests import Request, chosen_files, parts, selection_of, text_fields
+from app.web.templating import accept, page, templates
+
+IMAGES_PER_PAGE = 60
+JOBS = 10
+RECENT = 12
+FAILURES = 20
+
+
+async def index_page(request: Request, *, problem: Problem | None = None) -> Response:
+    """Show the form that adds pictures, the jobs, and what is indexed or a selection of it."""
+    lookalike = parts(request)
+    wanted, selection = _selection(request.query_params)
+    images, following = await page_of_images(
+        request, selection, limit=IMAGES_PER_PAGE, cursor=request.query_params.get("cursor")
+    )
+    jobs = await lookalike.job_items.newest(limit=JOBS, recent=RECENT)
+    return page(
+        request,
+        "index.html",
+        status_code=problem.status if problem else 200,
+        images=images,
+        next=following,
+        jobs=[(job, await _failures(request, job)) for job in jobs],
+        problem=problem,
+        total=await lookalike.catalog.count(selection),
+        wanted=wanted,
+        selected=bool(selection),
+        accept=accept(),
+        lists=",".join(KINDS),
+    )
+
+
+async def delete_selection(request: Request) -> Response:
+    """Take out of the index what the list shows."""
+    async with request.form() as form:
+        _, selection = _selection(text_fields(form))
+    if not selection:
+        raise InvalidRequest("Say which pictures first.")
+    await parts(request).indexer.delete_all(selection)
+    return RedirectResponse("/index", 303)
+
+
+async def index_form(request: Request) -> Response:
+    """Make a job of what the form names, and show it."""
+    try:
+        async with request.form(max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
+            job_id = await _job_of(request, form)
+    except (InvalidRequest, PictureProblem) as problem:
+        return await index_page(request, problem=problem)
+    return RedirectResponse(f"/index#job-{job_id}", 303)
+
+
+async def job_events(request: Request) -> Response:
+    """Show a job again each time it has moved on: the same HTML that the page has of it."""
+    job = await find_job(request)
+    template = templates.get_template("_job.html")
+
+    async def render(job: JobProgress) -> str:
+        return template.render(job=job, failures=await _failures(request, job))
+
+    return event_stream(parts(request).jobs.watch(job.id), render)
+
+
+async def change_job(request: Request) -> Response:
+    """Do what a job's button says."""
+    job = await find_job(request)
+    lookalike = parts(request)
+    match request.path_params["action"]:
+        case "retry":
+            await lookalike.jobs.retry(job.id)
+        case "cancel":
+            await lookalike.job_items.cancel(job.id)
+        case "delete":
+            await lookalike.job_items.delete(job.id)
+        case _:
+            raise NotFound
+    return RedirectResponse(f"/index#job-{job.id}", 303)
+
+
+def _selection(
+    fields: Mapping[str, str],
+) -> tuple[schemas.SelectionRequest, Selection]:
+    known = {name: fields[name] for name in ("q", "gone") if fields.get(name)}
+    wanted = parse(schemas.SelectionRequest, known)
+    return wanted, selection_of(wanted)
+
+
+async def _job_of(request: Request, form: FormData) -> int:
+    lines = str(form.get("urls") or "").splitlines()
+    items = [NewItem("web", Entry(line.strip())) for line in lines if line.strip()]
+    title = urls_title(items) if items else ""
+    files = chosen_files(form)
+    lists: list[tuple[UploadFile, ListKind]] = [
+        (f, kind) for f in files if (kind := list_kind(f.filename or "")) is not None
+    ]
+    pictures = [file for file in files if list_kind(file.filename or "") is None]
+    if not items and not files:
+        raise NoPicture("Give addresses, one per line, or choose pictures or a list.")
+    if pictures:
+        items += await keep_uploads(request, pictures)
+    names = [file.filename or "" for file in files]
+    title = title or (names[0] if len(names) == 1 else f"{len(names)} files")
+    listed = (NewItem("web", entry) for file, kind in lists for entry in read_list(file.file, kind))
+    return await parts(request).jobs.create(title, chain(items, listed))
+
+
+async def _failures(request: Request, job: JobProgress) -> list[Item]:
+    if not job.counts.get("failed"):
+        return []
+    return await parts(request).job_items.items(job.id, state="failed", after=-1, limit=FAILURES)

@@ -1,0 +1,156 @@
+"""The JSON endpoints that index images, at once or as jobs."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.responses import Response
+
+from app.indexing.documents import outcome_document
+from app.indexing.indexer import Outcome, gather
+from app.indexing.requests import parse
+from app.indexing.sources import LIST_MEDIA_TYPES, ListKind, read_list
+from app.problems import InvalidRequest, NoPicture
+from app.store.catalog import Entry, Selection
+from app.store.items import NewItem
+from app.web import schemas
+from app.web.jobs_api import accepted
+from app.web.requests import (
+    Request,
+    chosen_files,
+    json_body,
+    parts,
+    refuse_unknown_files,
+    respond,
+    selection_of,
+)
+
+# What of a list is kept in memory before it goes to a temporary file.
+SPOOLED_BYTES = 1_000_000
+# Uploaded files of one request that are in memory at once.
+UPLOADS_AT_ONCE = 8
+
+
+async def upsert(request: Request) -> Response:
+    """Index pictures by URL: now, or as a job if the client prefers that or sends a list."""
+    kind = LIST_MEDIA_TYPES.get(request.headers.get("content-type", "").partition(";")[0].strip())
+    if kind is not None:
+        return await _upsert_list(request, kind)
+    body = await json_body(request, schemas.UpsertRequest)
+    entries = [_entry(image) for image in body.images]
+    if _prefers_async(request):
+        items = [NewItem("web", entry) for entry in entries]
+        return await accepted(request, await parts(request).jobs.create(urls_title(items), items))
+    outcomes = await parts(request).indexer.upsert_urls(entries)
+    await describe_indexed(request, outcomes)
+    return respond(schemas.UpsertResponse(results=[outcome_document(o) for o in outcomes]))
+
+
+async def upload_images(request: Request) -> Response:
+    """Index uploaded pictures: now, or as a job if the client prefers that."""
+    async with request.form(max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
+        files = picture_files(form)
+        if _prefers_async(request) or "job" in request.query_params:
+            return await _upload_to_job(request, files)
+        outcomes = await _index_uploads(request, files)
+    await describe_indexed(request, outcomes)
+    return respond(schemas.UpsertResponse(results=[outcome_document(o) for o in outcomes]))
+
+
+async def refresh(request: Request) -> Response:
+    """Make a job that asks the web whether pictures have changed or gone."""
+    wanted = parse(schemas.SelectionRequest, dict(request.query_params))
+    job_id = await parts(request).jobs.refresh(selection_of(wanted))
+    return await accepted(request, job_id)
+
+
+async def caption(request: Request) -> Response:
+    """Make a job that describes the pictures of a selection that no one has described."""
+    wanted = parse(schemas.SelectionRequest, dict(request.query_params))
+    if not parts(request).settings.caption_model:
+        raise InvalidRequest("There is no caption model: set CAPTION_MODEL.")
+    selection = replace(selection_of(wanted), undescribed=True)
+    job_id = await parts(request).jobs.caption(selection)
+    if job_id is None:
+        raise InvalidRequest("Every picture of the selection has a description, or waits for one.")
+    return await accepted(request, job_id)
+
+
+async def describe_indexed(request: Request, outcomes: Sequence[Outcome]) -> None:
+    """Let what was indexed just now be described, if a model is named for it."""
+    ids = [o.id for o in outcomes if o.id and o.status in ("indexed", "updated")]
+    if ids:
+        await parts(request).jobs.caption(Selection(ids=ids, undescribed=True))
+
+
+def picture_files(form: FormData) -> list[UploadFile]:
+    """Return the form's `file`s; raises `NoPicture` if there are none."""
+    refuse_unknown_files(form)
+    files = chosen_files(form)
+    if not files:
+        raise NoPicture("Send pictures as form fields named `file`.")
+    return files
+
+
+async def keep_uploads(request: Request, files: Sequence[UploadFile]) -> list[NewItem]:
+    """Keep uploaded files until a job has indexed them."""
+    indexer = parts(request).indexer
+    return [
+        await indexer.keep_upload(await file.read(), title=file.filename or "") for file in files
+    ]
+
+
+def urls_title(items: Sequence[NewItem]) -> str:
+    """Return what a job of URLs is called."""
+    if len(items) == 1:
+        return items[0].entry.url
+    return f"{len(items)} URLs"
+
+
+async def _upsert_list(request: Request, kind: ListKind) -> Response:
+    """Make a job of a list of URLs, which is read as it comes and never held whole."""
+    with SpooledTemporaryFile(SPOOLED_BYTES) as file:
+        async for chunk in request.stream():
+            await asyncio.to_thread(file.write, chunk)
+        file.seek(0)
+        entries = read_list(cast(BinaryIO, file), kind)
+        items = (NewItem("web", entry) for entry in entries)
+        job_id = await parts(request).jobs.create("A list of URLs", items)
+    return await accepted(request, job_id)
+
+
+async def _upload_to_job(request: Request, files: Sequence[UploadFile]) -> Response:
+    """Keep uploaded pictures and index them as a job, a new one or the one named by `job`."""
+    wanted = parse(schemas.UploadRequest, dict(request.query_params))
+    if wanted.job is None:
+        items = await keep_uploads(request, files)
+        return await accepted(request, await parts(request).jobs.create("Uploads", items))
+    job = await parts(request).job_items.find(wanted.job)
+    await parts(request).jobs.add(job.id, await keep_uploads(request, files))
+    return await accepted(request, job.id)
+
+
+async def _index_uploads(request: Request, files: Sequence[UploadFile]) -> list[Outcome]:
+    places = asyncio.Semaphore(UPLOADS_AT_ONCE)
+
+    async def index(file: UploadFile) -> Outcome:
+        async with places:
+            data = await file.read()
+            return await parts(request).indexer.upsert_upload(data, title=file.filename or "")
+
+    return await gather([index(file) for file in files])
+
+
+def _prefers_async(request: Request) -> bool:
+    """Return whether the client would rather follow a job than wait (RFC 7240, 4.1)."""
+    preferences = request.headers.get("prefer", "").lower().split(",")
+    return "respond-async" in [preference.strip() for preference in preferences]
+
+
+def _entry(image: str | schemas.ImageEntry) -> Entry:
+    if isinstance(image, str):
+        return Entry(image.strip())
+    return Entry(image.url.strip(), image.title, image.description, image.tags, image.metadata)

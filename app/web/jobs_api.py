@@ -1,0 +1,99 @@
+"""The JSON endpoints of jobs, and what follows them as they go."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+
+from starlette.responses import Response, StreamingResponse
+
+from app.indexing.requests import parse
+from app.jobs.documents import item_document, job_document
+from app.store.items import JobProgress
+from app.web import schemas
+from app.web.requests import Request, parts, respond
+
+MOST_JOBS = 100
+
+
+async def list_jobs(request: Request) -> Response:
+    """List the jobs, the last made first."""
+    jobs = await parts(request).job_items.newest(limit=MOST_JOBS)
+    return respond(schemas.JobsResponse(jobs=[job_document(job) for job in jobs]))
+
+
+async def show_job(request: Request) -> Response:
+    """Tell how far a job is."""
+    return respond(job_document(await find_job(request)))
+
+
+async def list_items(request: Request) -> Response:
+    """List what a job is made of."""
+    job = await find_job(request)
+    wanted = parse(schemas.JobItemsRequest, dict(request.query_params))
+    items = await parts(request).job_items.items(
+        job.id, state=wanted.state, after=wanted.after, limit=wanted.limit
+    )
+    return respond(
+        schemas.JobItemsResponse(
+            items=[item_document(item) for item in items],
+            next=items[-1].position if len(items) == wanted.limit else None,
+        )
+    )
+
+
+async def job_events(request: Request) -> Response:
+    """Tell how far a job is, again and again, until it ends."""
+    job = await find_job(request)
+
+    async def render(progress: JobProgress) -> str:
+        return job_document(progress).model_dump_json()
+
+    return event_stream(parts(request).jobs.watch(job.id), render)
+
+
+async def retry_job(request: Request) -> Response:
+    """Try again what failed or was cancelled."""
+    job = await find_job(request)
+    await parts(request).jobs.retry(job.id)
+    return respond(job_document(await find_job(request)))
+
+
+async def cancel_job(request: Request) -> Response:
+    """Leave out what has not ended yet."""
+    job = await find_job(request)
+    await parts(request).job_items.cancel(job.id)
+    return respond(job_document(await find_job(request)))
+
+
+async def delete_job(request: Request) -> Response:
+    """Cancel and forget a job; what it indexed stays."""
+    job = await find_job(request)
+    await parts(request).job_items.delete(job.id)
+    return Response(status_code=204)
+
+
+async def find_job(request: Request) -> JobProgress:
+    """Return the job that the path names; raises `NotFound`."""
+    return await parts(request).job_items.find(request.path_params["id"])
+
+
+async def accepted(request: Request, job_id: int) -> Response:
+    """Answer a request whose work goes on as a job (RFC 7240, 4.1)."""
+    response = respond(job_document(await parts(request).job_items.find(job_id)), status_code=202)
+    response.headers["Location"] = f"/api/jobs/{job_id}"
+    response.headers["Preference-Applied"] = "respond-async"
+    return response
+
+
+def event_stream(
+    changes: AsyncIterable[JobProgress], render: Callable[[JobProgress], Awaitable[str]]
+) -> StreamingResponse:
+    """Return progress as server-sent events; each tells all, so that nothing is lost between."""
+
+    async def events() -> AsyncGenerator[str]:
+        yield "retry: 1000\n\n"
+        async for progress in changes:
+            lines = "".join(f"data: {line}\n" for line in (await render(progress)).splitlines())
+            ended = "" if progress.state == "running" else "event: end\ndata:\n\n"
+            yield f"event: progress\n{lines}\n{ended}"
+
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)

@@ -1,0 +1,115 @@
+"""What the endpoints share: the request and its parts, bodies and forms, and answers."""
+
+import json
+from typing import TypedDict, TypeVar
+
+from pydantic import BaseModel
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request as AnyRequest
+from starlette.responses import Response
+
+from app.indexing.requests import parse
+from app.lookalike import Lookalike
+from app.problems import (
+    BodyTooLarge,
+    EmptyPicture,
+    InvalidRequest,
+    NoPicture,
+    NotFound,
+    PictureTooLarge,
+)
+from app.store.catalog import ImageRow, Selection
+from app.web import schemas
+
+JSON_BYTES = 4_000_000
+
+# For files of other people's: whatever a browser takes them for, nothing in them runs.
+SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox"}
+
+MODEL = TypeVar("MODEL", bound=BaseModel)
+
+
+class AppState(TypedDict):
+    """What the lifespan hands to every request."""
+
+    lookalike: Lookalike
+
+
+Request = AnyRequest[AppState]
+
+
+def parts(request: Request) -> Lookalike:
+    """Return the program's parts."""
+    return request.state["lookalike"]
+
+
+async def find_image(request: Request) -> ImageRow:
+    """Return the image that the path names; raises `NotFound`."""
+    image = await parts(request).catalog.find(request.path_params["id"])
+    if image is None:
+        raise NotFound("There is no such picture in the index.")
+    return image
+
+
+def original_url(request: Request, image: ImageRow) -> str:
+    """Return where anyone can see the original: its own URL, or ours for uploads and files."""
+    if image.url.startswith(("http:", "https:")):
+        return image.url
+    return str(request.url_for("original", id=str(image.id)))
+
+
+async def json_body(request: Request, model: type[MODEL]) -> MODEL:
+    """Return a JSON body as a model; raises `InvalidRequest` or `BodyTooLarge`."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > JSON_BYTES:
+            raise BodyTooLarge(f"The JSON is larger than {JSON_BYTES / 1e6:g} MB.")
+    try:
+        values = json.loads(bytes(body))
+    except ValueError as exc:
+        raise InvalidRequest("The body is not JSON.") from exc
+    return parse(model, values)
+
+
+async def uploaded(request: Request, form: FormData) -> bytes:
+    """Return the bytes of the form's `file`; raises `NoPicture` or `PictureTooLarge`."""
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise NoPicture
+    max_bytes = parts(request).settings.max_upload_bytes
+    if (file.size or 0) > max_bytes:
+        raise PictureTooLarge.over(max_bytes)
+    data = await file.read()
+    if not data and not file.filename:
+        raise NoPicture
+    if not data:
+        raise EmptyPicture
+    return data
+
+
+def text_fields(form: FormData) -> dict[str, str]:
+    """Return a form's fields that are not files."""
+    return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+def chosen_files(form: FormData) -> list[UploadFile]:
+    """Return the files chosen in the form's `file`s, of which browsers also send empty ones."""
+    return [f for f in form.getlist("file") if isinstance(f, UploadFile) and f.filename]
+
+
+def refuse_unknown_files(form: FormData) -> None:
+    """Raise `InvalidRequest` for a file in a field that no one looks at."""
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile) and name != "file":
+            raise InvalidRequest(f"{name}: unknown field; pictures go in `file`.")
+
+
+def selection_of(wanted: schemas.SelectionRequest) -> Selection:
+    """Return which images a request means."""
+    return Selection(text=wanted.q.strip(), gone=wanted.gone, checked_before=wanted.checked_before)
+
+
+def respond(model: BaseModel, *, status_code: int = 200) -> Response:
+    """Answer with a model as JSON."""
+    return Response(model.model_dump_json(), status_code, media_type="application/json")

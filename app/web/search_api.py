@@ -1,0 +1,158 @@
+"""The JSON endpoints of searching; the page asks through the same functions."""
+
+from collections.abc import Sequence
+from typing import Any, get_origin
+
+from starlette.responses import JSONResponse, Response
+
+from app.indexing.requests import parse
+from app.problems import InvalidRequest
+from app.search.documents import hit_document
+from app.search.duplicates import Groups
+from app.search.query import Query, Term
+from app.search.requests import FilterRequest, SearchRequest, query_of
+from app.search.resolver import Timings
+from app.search.searcher import Results
+from app.store.facet_counts import FacetCounts
+from app.web import schemas
+from app.web.requests import (
+    Request,
+    json_body,
+    original_url,
+    parts,
+    refuse_unknown_files,
+    respond,
+    uploaded,
+)
+from app.web.schemas import FacetsResponse, FacetValue, SearchResponse
+
+# The guide's threshold and size (design.md: "The HTTP contract"), which settings do not move.
+QUERY_SIMILARITY = 0.90
+QUERY_LIMIT = 100
+
+
+async def query(request: Request) -> Response:
+    """Find the URLs of pictures whose similarity to `file` is above 0.90."""
+    async with request.form() as form:
+        data = await uploaded(request, form)
+    results = await parts(request).searcher.search(
+        Query([Term(data)], min_similarity=QUERY_SIMILARITY, limit=QUERY_LIMIT)
+    )
+    images = [image for hit in results.hits for image in (hit.image, *hit.places)]
+    return JSONResponse([original_url(request, image) for image in images[:QUERY_LIMIT]])
+
+
+async def search(request: Request) -> Response:
+    """Find the pictures that a query asks for."""
+    data = None
+    if _is_form(request):
+        async with request.form() as form:
+            wanted = parse(SearchRequest, search_fields(form.multi_items()))
+            refuse_unknown_files(form)
+            data = await uploaded(request, form) if "file" in form else None
+    else:
+        wanted = await json_body(request, SearchRequest)
+    results = await run_search(request, wanted, data)
+    return respond(
+        SearchResponse(
+            results=[hit_document(hit, original_url(request, hit.image)) for hit in results.hits],
+            next=results.cursor,
+            min_similarity=results.min_similarity,
+            notes=list(results.notes),
+            unknown_words=list(results.unknown_words),
+            encoder=parts(request).encoder.model.name,
+            took_ms=Timings(**results.took_ms),
+        )
+    )
+
+
+async def facets(request: Request) -> Response:
+    """Tell what there is to filter by."""
+    wanted = parse(FilterRequest, search_fields(request.query_params.multi_items()))
+    return respond(facets_document(await parts(request).vectors.facets(wanted.filters)))
+
+
+async def duplicates(request: Request) -> Response:
+    """List groups of images that show the same picture."""
+    wanted = parse(schemas.DuplicatesRequest, dict(request.query_params))
+    found = await find_duplicates(request, wanted)
+    return respond(
+        schemas.DuplicatesResponse(
+            groups=[
+                [hit_document(hit, original_url(request, hit.image)) for hit in group]
+                for group in found.groups
+            ],
+            next=found.next,
+        )
+    )
+
+
+async def find_duplicates(request: Request, wanted: schemas.DuplicatesRequest) -> Groups:
+    """Return the groups of copies that a request asks for."""
+    return await parts(request).duplicates.find(
+        after=wanted.cursor,
+        limit=wanted.limit,
+        min_similarity=wanted.min_similarity,
+        max_bits=wanted.max_bits,
+    )
+
+
+async def run_search(request: Request, wanted: SearchRequest, data: bytes | None) -> Results:
+    """Run the search that a form, an address or a JSON body asks for; raises `InvalidRequest`."""
+    lookalike = parts(request)
+    limit = wanted.limit or lookalike.settings.top_k
+    if limit > lookalike.settings.top_k:
+        raise InvalidRequest(
+            f"limit: this server answers with at most {lookalike.settings.top_k} results."
+        )
+    if wanted.cursor:
+        return await lookalike.searcher.next_page(wanted.cursor, limit=limit)
+    return await lookalike.searcher.search(query_of(wanted, data, limit=limit))
+
+
+def search_fields(
+    items: Sequence[tuple[str, Any]], model: type[FilterRequest] = SearchRequest
+) -> dict[str, Any]:
+    """Return the fields of a form or an address without those that were left empty.
+
+    What may be given several times becomes a list.
+    """
+    known = model.model_fields
+    fields: dict[str, Any] = {}
+    for name, value in items:
+        if not isinstance(value, str) or (name in known and not value.strip()):
+            continue
+        if name in known and get_origin(known[name].annotation) in (list, dict):
+            fields.setdefault(name, []).append(value.strip())
+        else:
+            fields[name] = value.strip()
+    return fields
+
+
+def facets_document(counts: FacetCounts) -> FacetsResponse:
+    """Return counts as JSON shows them."""
+
+    def values(kind: str) -> list[FacetValue]:
+        return [
+            FacetValue(value=value, count=count)
+            for value, count in counts.values.get(kind, {}).items()
+        ]
+
+    return FacetsResponse(
+        total=counts.total,
+        approximate=counts.approximate,
+        formats=values("format"),
+        orientations=values("orientation"),
+        colours=values("colour"),
+        hosts=values("host"),
+        cameras=values("camera"),
+        tags=values("tag"),
+        metadata=values("metadata"),
+        taken=counts.taken,
+        located=counts.located,
+    )
+
+
+def _is_form(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in ("multipart/form-data", "application/x-www-form-urlencoded")

@@ -1,0 +1,212 @@
+"""The HTML endpoints of searching; the state of a search is its address, and nothing on the server.
+
+A form is answered with a redirect to that address, so that reload, back and bookmarks work.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from starlette.datastructures import UploadFile
+from starlette.responses import RedirectResponse, Response
+
+from app.indexing.requests import parse
+from app.problems import NoPicture, Problem
+from app.search.requests import FilterRequest, SearchRequest
+from app.search.searcher import Results
+from app.store.catalog import ImageRow
+from app.store.filters import NO_FILTERS, Filters
+from app.web.requests import SANDBOX, Request, parts, uploaded
+from app.web.schemas import FacetsResponse
+from app.web.search_api import facets_document, run_search, search_fields
+from app.web.templating import accept, page
+
+NEIGHBOURS = 24
+NEWEST = 12
+RESULTS = 60
+
+# What a search is by; without any of these there is nothing to show.
+ASKED = ("url", "text", "upload", "like", "unlike", "cursor")
+MARKS = ("like", "unlike")
+# What needs no place in the address of a page of results.
+_PASSING = ("cursor", "panel", "file")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A search as its form shows it again: the fields of its address."""
+
+    fields: Sequence[tuple[str, str]]
+
+    def value(self, name: str) -> str:
+        """Return a field's last value."""
+        return self.values(name)[-1] if self.values(name) else ""
+
+    def values(self, name: str) -> list[str]:
+        """Return every value of a field."""
+        return [value for key, value in self.fields if key == name and value.strip()]
+
+    def url(self, **changed: str) -> str:
+        """Return the address of the same search with some fields set; empty ones are left out."""
+        kept = [pair for pair in self.fields if pair[0] not in (*changed, *_PASSING)]
+        return _address([*kept, *changed.items()])
+
+    def url_without(self, name: str, value: str) -> str:
+        """Return the address of the same search without one value of a field."""
+        return _address([p for p in self.fields if p != (name, value) and p[0] not in _PASSING])
+
+    def url_without_filters(self) -> str:
+        """Return the address of the same search, not narrowed."""
+        filters = (*FilterRequest.model_fields, *_PASSING)
+        return _address([pair for pair in self.fields if pair[0] not in filters])
+
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """The fields that say what to look for; the page's slider is for single whole pictures."""
+        left_out = ("panel", "min_similarity") if self.is_ranked else ("panel",)
+        return [pair for pair in self.fields if pair[0] not in left_out]
+
+    @property
+    def narrowed(self) -> list[tuple[str, str]]:
+        """The fields that are filters."""
+        return [pair for pair in self.fields if pair[0] in FilterRequest.model_fields]
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is anything to search by."""
+        return any(self.values(name) for name in ASKED)
+
+    @property
+    def has_filters(self) -> bool:
+        """Whether the search is narrowed."""
+        return any(value.strip() for _, value in self.narrowed)
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether results are ranked only, because the query is not one whole picture."""
+        return any(self.values(name) for name in ("text", "like", "unlike", "crop"))
+
+
+async def search_form(request: Request) -> Response:
+    """Keep the picture of a search form, and go to the address of the search."""
+    async with request.form() as form:
+        fields = [(key, value) for key, value in form.multi_items() if isinstance(value, str)]
+        file = form.get("file")
+        shown = Shown(fields)
+        if isinstance(file, UploadFile) and (file.filename or file.size):
+            try:
+                upload_id = await parts(request).uploads.keep(await uploaded(request, form))
+            except Problem as problem:
+                return await _search_page(request, shown, problem=problem)
+            # A chosen file takes the place of the picture that was searched by before.
+            return RedirectResponse(shown.url(upload=str(upload_id), url="", crop=""), 303)
+    if not shown.is_asked and not shown.has_filters:
+        problem = NoPicture("Choose a picture, give an address or say what you are looking for.")
+        return await _search_page(request, shown, problem=problem)
+    return RedirectResponse(shown.url(), 303)
+
+
+async def search_page(request: Request) -> Response:
+    """Show the search form and, when something is asked, its results."""
+    shown = Shown(request.query_params.multi_items())
+    results: Results | None = None
+    try:
+        if shown.is_asked:
+            wanted = parse(SearchRequest, search_fields(shown.asked))
+            most = min(RESULTS, parts(request).settings.top_k)
+            wanted = wanted.model_copy(update={"limit": wanted.limit or most})
+            results = await run_search(request, wanted, None)
+        else:
+            wanted = parse(FilterRequest, search_fields(shown.narrowed))
+    except Problem as problem:
+        return await _search_page(request, shown, problem=problem)
+    return await _search_page(request, shown, filters=wanted.filters, results=results)
+
+
+async def show_upload(request: Request) -> Response:
+    """Show a picture that was searched by."""
+    upload = await parts(request).uploads.find(request.path_params["id"])
+    return Response(upload.data, media_type=upload.media_type, headers=SANDBOX)
+
+
+async def _search_page(
+    request: Request,
+    shown: Shown,
+    *,
+    filters: Filters = NO_FILTERS,
+    results: Results | None = None,
+    problem: Problem | None = None,
+) -> Response:
+    lookalike = parts(request)
+    marked = await _marked(request, shown)
+    return page(
+        request,
+        "search.html",
+        status_code=problem.status if problem else 200,
+        shown=shown,
+        min_similarity=_lowest(request, shown),
+        results=results,
+        problem=problem,
+        total=await lookalike.catalog.count(),
+        newest=[] if results or problem else await _newest(request, filters),
+        marked=marked,
+        facets=await _facets(request, shown, filters),
+        preview=_preview(shown, results),
+        accept=accept(),
+    )
+
+
+async def _marked(request: Request, shown: Shown) -> dict[str, list[ImageRow]]:
+    """Return the images that were marked as wanted and as not."""
+    ids = {name: [i for value in shown.values(name) if (i := _uuid(value))] for name in MARKS}
+    images = await parts(request).catalog.find_all([i for found in ids.values() for i in found])
+    return {name: [images[i] for i in found if i in images] for name, found in ids.items()}
+
+
+async def _facets(request: Request, shown: Shown, filters: Filters) -> FacetsResponse | None:
+    """Return what the panel of filters offers, if it is open."""
+    if not (shown.has_filters or shown.value("panel")):
+        return None
+    return facets_document(await parts(request).vectors.facets(filters))
+
+
+async def _newest(request: Request, filters: Filters) -> list[ImageRow]:
+    """Return what to look at as long as nothing is asked: the newest that pass the filters."""
+    lookalike = parts(request)
+    if not filters:
+        return await lookalike.catalog.newest(limit=NEWEST)
+    ids = await lookalike.vectors.newest(filters, limit=RESULTS)
+    images = await lookalike.catalog.find_all(ids)
+    return [images[image_id] for image_id in ids if image_id in images]
+
+
+def _lowest(request: Request, shown: Shown) -> float:
+    default = parts(request).settings.min_similarity
+    try:
+        return float(shown.value("min_similarity") or default)
+    except ValueError:
+        return default
+
+
+def _preview(shown: Shown, results: Results | None) -> str | None:
+    """Return the query picture as an address that the page can show."""
+    if upload_id := _uuid(shown.value("upload")):
+        return f"/uploads/{upload_id}"
+    if results is None or results.picture is None:
+        return None
+    return f"data:image/jpeg;base64,{base64.b64encode(results.picture.thumbnail).decode()}"
+
+
+def _address(fields: Sequence[tuple[str, Any]]) -> str:
+    given = [(name, value) for name, value in fields if str(value).strip()]
+    return f"/?{urlencode(given)}" if given else "/"
+
+
+def _uuid(value: str) -> UUID | None:
+    try:
+        return UUID(value)
+    except ValueError:
+        return None

@@ -1,0 +1,167 @@
+"""The application: routes, middleware, handlers and the lifespan, as lists."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from app.lookalike import Lookalike
+from app.problems import InvalidRequest, KeyRequired, MethodNotAllowed, NotFound, Problem
+from app.settings import Settings
+from app.web import (
+    docs_pages,
+    image_pages,
+    images_api,
+    index_pages,
+    indexing_api,
+    jobs_api,
+    operations_api,
+    search_api,
+    search_pages,
+)
+from app.web.docs_pages import problem_page
+from app.web.openapi import openapi_document
+from app.web.requests import AppState, Request
+from app.web.security import BodyLimit, SecurityHeaders, WriteAccess
+from app.web.templating import assets
+
+FORM_OVERHEAD_BYTES = 64_000
+# A list of URLs; JSON of at most 1,000 pictures stays far below.
+LIST_BYTES = 1_000_000_000
+# A form without JavaScript sends a whole selection at once.
+PICTURES_PER_FORM = 50
+
+
+def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the application around parts that are open; `routes` come before its own."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
+        async with AsyncExitStack() as stack:
+            if lookalike.settings.worker:
+                await stack.enter_async_context(lookalike.jobs.working())
+            yield {"lookalike": lookalike}
+
+    app = Starlette(
+        routes=[*routes, *_routes(lookalike.settings)],
+        middleware=[Middleware(SecurityHeaders)],
+        exception_handlers={
+            Problem: _problem,
+            HTTPException: _http_exception,
+            Exception: _unexpected,
+        },
+        lifespan=lifespan,
+    )
+    app.state.openapi = openapi_document()
+    return app
+
+
+def _routes(settings: Settings) -> list[BaseRoute]:
+    picture = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
+    one = [Middleware(BodyLimit, max_bytes=picture)]
+    writes = [Middleware(WriteAccess, keys=settings.api_keys)]
+    urls = [*writes, Middleware(BodyLimit, max_bytes=LIST_BYTES)]
+    words = [*writes, Middleware(BodyLimit, max_bytes=FORM_OVERHEAD_BYTES)]
+    many = [*writes, Middleware(BodyLimit, max_bytes=picture * PICTURES_PER_FORM)]
+    return [
+        Route("/", search_pages.search_page),
+        Route("/", search_pages.search_form, methods=["POST"], middleware=one),
+        Route("/uploads/{id:uuid}", search_pages.show_upload),
+        Route("/index", index_pages.index_page),
+        Route("/index", index_pages.index_form, methods=["POST"], middleware=many),
+        Route("/index/delete", index_pages.delete_selection, methods=["POST"], middleware=words),
+        Route("/index/jobs/{id:int}/events", index_pages.job_events),
+        Route(
+            "/index/jobs/{id:int}/{action}",
+            index_pages.change_job,
+            methods=["POST"],
+            middleware=words,
+        ),
+        Route("/duplicates", image_pages.duplicates_page),
+        Route("/docs", docs_pages.docs_page),
+        Route("/images/{id:uuid}", image_pages.picture_page),
+        Route("/images/{id:uuid}", image_pages.change_picture, methods=["POST"], middleware=words),
+        Route("/images/{id:uuid}/thumbnail", images_api.thumbnail),
+        Route("/images/{id:uuid}/original", images_api.original, name="original"),
+        Route("/api/upsert", indexing_api.upsert, methods=["POST"], middleware=urls),
+        Route("/api/query", search_api.query, methods=["POST"], middleware=one),
+        Route("/api/search", search_api.search, methods=["POST"], middleware=one),
+        Route("/api/facets", search_api.facets),
+        Route("/api/images", images_api.list_images),
+        Route("/api/images", indexing_api.upload_images, methods=["POST"], middleware=many),
+        Route("/api/images", images_api.delete_images, methods=["DELETE"], middleware=writes),
+        Route("/api/images/{id:uuid}", images_api.show_image),
+        Route(
+            "/api/images/{id:uuid}", images_api.describe_image, methods=["PATCH"], middleware=writes
+        ),
+        Route(
+            "/api/images/{id:uuid}", images_api.delete_image, methods=["DELETE"], middleware=writes
+        ),
+        Route("/api/refresh", indexing_api.refresh, methods=["POST"], middleware=writes),
+        Route("/api/captions", indexing_api.caption, methods=["POST"], middleware=writes),
+        Route("/api/jobs", jobs_api.list_jobs),
+        Route("/api/jobs/{id:int}", jobs_api.show_job),
+        Route("/api/jobs/{id:int}", jobs_api.delete_job, methods=["DELETE"], middleware=writes),
+        Route("/api/jobs/{id:int}/items", jobs_api.list_items),
+        Route("/api/jobs/{id:int}/events", jobs_api.job_events),
+        Route("/api/jobs/{id:int}/retry", jobs_api.retry_job, methods=["POST"], middleware=writes),
+        Route(
+            "/api/jobs/{id:int}/cancel", jobs_api.cancel_job, methods=["POST"], middleware=writes
+        ),
+        Route("/api/duplicates", search_api.duplicates),
+        Route("/api/stats", operations_api.stats),
+        Route("/healthz", operations_api.healthz),
+        Route("/readyz", operations_api.readyz),
+        Route("/openapi.json", _openapi),
+        Mount("/static", StaticFiles(directory=assets("static"))),
+    ]
+
+
+async def _openapi(request: HttpRequest) -> Response:
+    return JSONResponse(request.app.state.openapi)
+
+
+async def _problem(request: HttpRequest, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)  # noqa: S101 - Starlette's handlers take any exception
+    response = _render(request, problem)
+    if problem.retry_after_s is not None:
+        response.headers["Retry-After"] = str(problem.retry_after_s)
+    if isinstance(problem, KeyRequired):
+        # A browser asks for the key as a password.
+        response.headers.append("WWW-Authenticate", 'Bearer realm="Lookalike"')
+        response.headers.append("WWW-Authenticate", 'Basic realm="Lookalike", charset="UTF-8"')
+    return response
+
+
+async def _http_exception(request: HttpRequest, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)  # noqa: S101
+    problem: Problem = InvalidRequest(exc.detail)
+    if exc.status_code == 404:
+        problem = NotFound()
+    elif exc.status_code == 405:
+        problem = MethodNotAllowed()
+    else:
+        problem.status = exc.status_code
+    response = await _problem(request, problem)
+    response.headers.update(exc.headers or {})
+    return response
+
+
+async def _unexpected(request: HttpRequest, _: Exception) -> Response:
+    return _render(request, Problem())
+
+
+def _render(request: HttpRequest, problem: Problem) -> Response:
+    wants_html = "text/html" in request.headers.get("accept", "")
+    if wants_html and not request.url.path.startswith("/api/"):
+        return problem_page(cast(Request, request), problem)
+    return JSONResponse(
+        problem.document(), status_code=problem.status, media_type="application/problem+json"
+    )

@@ -1,0 +1,52 @@
+"""Jinja's templates and what all of them are given."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.templating import Jinja2Templates
+
+import app
+from app.pictures.decoding import MEDIA_TYPES, SUFFIXES
+from app.store.catalog import ImageRow
+from app.web.requests import Request, original_url, parts
+
+
+def duration(seconds: float) -> str:
+    """Return a time to wait as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def assets(name: str) -> Path:
+    """Return the folder of this name: inside the package, as a wheel has it, or else beside it."""
+    packaged = Path(app.__file__).parent / name
+    return packaged if packaged.is_dir() else packaged.parent.parent / name
+
+
+templates = Jinja2Templates(assets("templates"))
+templates.env.filters["duration"] = duration
+
+
+def page(request: Request, name: str, *, status_code: int = 200, **context: Any) -> Response:
+    """Answer with a template."""
+
+    def original(image: ImageRow) -> str:
+        return original_url(request, image)
+
+    encoder = parts(request).encoder
+    return templates.TemplateResponse(
+        cast(HttpRequest, request),
+        name,
+        {**context, "encoder": encoder, "original": original},
+        status_code=status_code,
+    )
+
+
+def accept() -> str:
+    """Return the picture formats as a file input's `accept`."""
+    return ",".join(sorted({*MEDIA_TYPES.values(), *SUFFIXES}))

@@ -1,0 +1,147 @@
+import asyncio
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.encoding.encoder import MAX_BATCH, Batcher, Encoder, unit
+from app.encoding.onnx_model import OnnxModel
+from app.problems import NoTextTower
+from tests.onnx_models import write_clip
+from tests.samples import cosine, photo
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Generator[Encoder]:
+    encoder = Encoder(OnnxModel(write_clip(tmp_path / "m"), name="tiny"), source="tiny")
+    yield encoder
+    encoder.close()
+
+
+def test_vectors_are_float32_of_unit_length(encoder: Encoder) -> None:
+    image = asyncio.run(encoder.embed_image(photo(1)))
+    text = asyncio.run(encoder.embed_text("a red cat"))
+    for vector in (image, text):
+        assert (vector.shape, vector.dtype) == ((encoder.dimensions,), np.float32)
+        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+
+
+def test_threads_get_the_same_vectors_as_the_event_loop(encoder: Encoder) -> None:
+    image = asyncio.run(encoder.embed_image(photo(1)))
+    np.testing.assert_allclose(encoder.submit_image(photo(1)).result(), image, atol=1e-6)
+    text = asyncio.run(encoder.embed_text("snow"))
+    np.testing.assert_allclose(encoder.submit_text("snow").result(), text, atol=1e-6)
+
+
+def test_a_model_without_a_text_tower_says_what_to_do(tmp_path: Path) -> None:
+    model = OnnxModel(write_clip(tmp_path / "t", text=False), name="tiny")
+    encoder = Encoder(model, source="tiny")
+    with pytest.raises(NoTextTower, match="ENCODER=clip"):
+        asyncio.run(encoder.embed_text("cat"))
+    encoder.close()
+
+
+def test_concurrent_pictures_get_their_own_vectors(encoder: Encoder) -> None:
+    async def run() -> list[Any]:
+        return await asyncio.gather(*(encoder.embed_image(photo(seed)) for seed in range(40)))
+
+    vectors = asyncio.run(run())
+    for seed in (0, 17, 39):
+        assert cosine(vectors[seed], asyncio.run(encoder.embed_image(photo(seed)))) > 0.9999
+    assert encoder.images.items == 43
+
+
+class Gate:
+    """A model that waits until it is let through, and notes its batches."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.open = threading.Event()
+        self.batches: list[list[int]] = []
+
+    def embed(self, items: Sequence[int]) -> Any:
+        self.entered.set()
+        assert self.open.wait(10)
+        self.batches.append(list(items))
+        if -1 in items:
+            raise ValueError("no vector for this")
+        return np.array([[item, 1.0] for item in items])
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def batcher(gate: Gate) -> Generator[Batcher[int]]:
+    batcher = Batcher(gate.embed)
+    yield batcher
+    gate.open.set()
+    batcher.close()
+
+
+def test_calls_that_wait_share_one_inference_call(gate: Gate, batcher: Batcher[int]) -> None:
+    first = batcher.submit(100)
+    assert gate.entered.wait(10)
+    others = [batcher.submit(item) for item in range(MAX_BATCH + 4)]
+    gate.open.set()
+    assert first.result()[0] == pytest.approx(1, abs=1e-3)
+    for item, future in enumerate(others):
+        np.testing.assert_allclose(future.result(), unit(np.array([[item, 1.0]]))[0])
+    assert [len(batch) for batch in gate.batches] == [1, MAX_BATCH, 4]
+    assert (batcher.calls, batcher.items) == (3, MAX_BATCH + 5)
+
+
+def test_a_batch_is_held_open_for_what_is_expected(gate: Gate, batcher: Batcher[int]) -> None:
+    gate.open.set()
+    with batcher.expected():
+        first = batcher.submit(1, hurried=False)
+        second = batcher.submit(2, hurried=False)
+    first.result()
+    second.result()
+    assert gate.batches == [[1, 2]]
+
+
+def test_nothing_is_waited_for_when_someone_is_in_a_hurry(
+    gate: Gate, batcher: Batcher[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.encoding.encoder.LONGEST_WAIT_S", 3600)
+    gate.open.set()
+    with batcher.expected():
+        calm = batcher.submit(1, hurried=False)
+        batcher.submit(2).result(10)
+        calm.result(10)
+    # And what was expected but failed keeps no one.
+    with suppress(ZeroDivisionError), batcher.expected():
+        calm = batcher.submit(3, hurried=False)
+        raise ZeroDivisionError
+    calm.result(10)
+
+
+def test_cancelled_calls_are_not_embedded(gate: Gate, batcher: Batcher[int]) -> None:
+    batcher.submit(1)
+    assert gate.entered.wait(10)
+    unwanted, wanted = batcher.submit(2), batcher.submit(3)
+    assert unwanted.cancel()
+    gate.open.set()
+    wanted.result()
+    assert gate.batches == [[1], [3]]
+
+
+def test_a_failing_batch_fails_its_calls_and_no_others(gate: Gate, batcher: Batcher[int]) -> None:
+    gate.open.set()
+    with pytest.raises(ValueError, match="no vector"):
+        batcher.submit(-1).result()
+    assert batcher.submit(5).result() is not None
+
+
+def test_closing_embeds_what_is_queued(gate: Gate, batcher: Batcher[int]) -> None:
+    futures = [batcher.submit(item) for item in range(3)]
+    gate.open.set()
+    batcher.close()
+    assert all(future.done() for future in futures)

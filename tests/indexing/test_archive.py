@@ -1,0 +1,132 @@
+"""Moving an index to another server, and to another encoder."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import SecretStr
+
+from app.indexing.archive import count_images
+from app.lookalike import open_lookalike, use_encoder
+from app.problems import InvalidRequest
+from app.search.query import Query, Term
+from app.settings import Settings
+from app.store.database import Database
+from app.store.hnsw import is_worth_building
+from app.store.vectors import VectorTable
+from tests.conftest import Server
+from tests.live import Loop
+from tests.onnx_models import write_clip
+from tests.samples import png
+
+
+async def moved(settings: Settings, file: Path) -> tuple[list[tuple[str, str]], int, int]:
+    """Read a file into a database; return URLs with titles, and how much was read and embedded."""
+    async with open_lookalike(settings, announce=lambda _: None) as lookalike:
+        images = vectors = 0
+        async for read in lookalike.archive.read(file):
+            images, vectors = read.images, read.vectors
+        assert images == count_images(file)
+        async for _ in lookalike.archive.build_index():
+            pass
+        async for _ in lookalike.indexer.reindex():
+            pass
+        found = await lookalike.searcher.search(Query([Term(png(2))], limit=1, min_similarity=0.99))
+        assert [hit.match for hit in found.hits] == ["exact"]
+        assert await hnsw_indexes(lookalike.database, lookalike.vectors) == 1
+        listed = await lookalike.catalog.newest(limit=10)
+        return sorted((i.url, i.title) for i in listed), vectors, lookalike.encoder.images.items
+
+
+async def hnsw_indexes(database: Database, store: VectorTable) -> int:
+    async with database.begin() as connection:
+        found = await connection.exec_driver_sql(
+            "SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%% USING hnsw %%' "
+            f"AND tablename = '{store.table.name}'"
+        )
+        return found.scalar_one()
+
+
+@pytest.fixture
+def exported(server: Server, loop: Loop, tmp_path: Path) -> Path:
+    async def write() -> list[int]:
+        return [count async for count in server.lookalike.archive.write(tmp_path / "i.parquet")]
+
+    files = [("file", (f"{i}.png", png(i))) for i in range(3)]
+    assert server.client.post("/api/images", files=files).status_code == 200
+    assert loop.run(write()) == [3]
+    return tmp_path / "i.parquet"
+
+
+@pytest.fixture
+def elsewhere(settings: Settings, new_database: Callable[..., str], tmp_path: Path) -> Settings:
+    url = SecretStr(new_database())
+    return settings.model_copy(update={"database_url": url, "data_dir": tmp_path / "elsewhere"})
+
+
+def test_an_index_is_moved_with_its_vectors(exported: Path, elsewhere: Settings) -> None:
+    images, vectors, embedded = asyncio.run(moved(elsewhere, exported))
+    assert sorted(title for _, title in images) == ["0.png", "1.png", "2.png"]
+    # Only the query was embedded.
+    assert (vectors, embedded) == (3, 1)
+    # Again changes nothing.
+    again, vectors, _ = asyncio.run(moved(elsewhere, exported))
+    assert (again, vectors) == (images, 3)
+
+
+def test_vectors_of_another_encoder_are_made_again(
+    exported: Path, elsewhere: Settings, tmp_path: Path
+) -> None:
+    clip = str(write_clip(tmp_path / "clip"))
+    images, vectors, embedded = asyncio.run(
+        moved(elsewhere.model_copy(update={"encoder": clip}), exported)
+    )
+    assert (len(images), vectors, embedded) == (3, 0, 4)
+
+
+def test_a_large_load_builds_the_index_afterwards(
+    exported: Path, elsewhere: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.hnsw.FEWEST_ROWS", 3)
+    images, vectors, _ = asyncio.run(moved(elsewhere, exported))
+    assert (len(images), vectors) == (3, 3)
+    assert is_worth_building(existing=10, coming=3)
+    assert not is_worth_building(existing=100, coming=3)
+
+
+def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InvalidRequest, match="not a Parquet file"):
+        count_images(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"url": ["x"]}), tmp_path / "b.parquet")
+    with pytest.raises(InvalidRequest, match="not an export"):
+        count_images(tmp_path / "b.parquet")
+
+
+def test_the_old_encoder_serves_until_the_new_one_is_complete(
+    server: Server, settings: Settings, loop: Loop, tmp_path: Path
+) -> None:
+    clip = str(write_clip(tmp_path / "clip"))
+    server.client.post("/api/images", files=[("file", ("1.png", png(1)))])
+
+    async def chosen() -> str:
+        auto = settings.model_copy(update={"encoder": "auto"})
+        async with open_lookalike(auto, announce=lambda _: None) as lookalike:
+            return lookalike.encoder.source
+
+    async def reindex() -> None:
+        new = settings.model_copy(update={"encoder": clip})
+        async with open_lookalike(new, announce=lambda _: None, in_use=False) as lookalike:
+            async for _ in lookalike.indexer.reindex():
+                pass
+            assert await chosen() == "builtin"
+            use_encoder(lookalike.database, lookalike.encoder, lookalike.vectors)
+
+    assert loop.run(chosen()) == "builtin"
+    loop.run(reindex())
+    assert loop.run(chosen()) == clip
+    # The server that runs goes on as it was.
+    assert len(server.query(png(1))) == 1

@@ -1,0 +1,103 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from app.lookalike import Lookalike, open_lookalike
+from app.problems import NotAPicture, NotFound, TooBusy
+from app.search.query import Query, Term
+from app.search.searcher import MOST_SEARCHES
+from app.settings import Settings
+from app.store.catalog import Entry
+from tests.image_host import ImageHost
+from tests.live import Loop
+from tests.onnx_models import write_clip
+from tests.samples import altered, encode, photo, png
+
+
+@pytest.fixture
+def indexed(lookalike: Lookalike, loop: Loop, host: ImageHost) -> Lookalike:
+    entries = [Entry(host.url(f"seed/{seed}.png")) for seed in range(6)]
+    loop.run(lookalike.indexer.upsert_urls(entries))
+    return lookalike
+
+
+def test_hits_and_the_nearest_below_them(indexed: Lookalike, loop: Loop) -> None:
+    search = indexed.searcher.search(Query([Term(png(2))], limit=4, min_similarity=0.9))
+    results = loop.run(search)
+    assert [hit.match for hit in results.hits] == ["exact"]
+    assert len(results.below) == 3
+    assert all((hit.similarity or 0) < 0.9 for hit in results.below)
+    assert results.picture is not None
+
+
+def test_the_neighbours_of_an_image_leave_it_out(
+    indexed: Lookalike, loop: Loop, host: ImageHost
+) -> None:
+    copy = Entry(host.add("copy.jpg", altered(png(2))))
+    loop.run(indexed.indexer.upsert("web", copy))
+    image = loop.run(indexed.catalog.find(Entry(host.url("seed/2.png")).id))
+    assert image is not None
+    results = loop.run(indexed.searcher.search(Query([Term(image=image.id)], limit=3)))
+    assert [(hit.image.url, hit.match) for hit in results.hits] == [(copy.url, "copy")]
+    assert len(results.below) == 2
+
+
+def test_an_image_without_a_vector_is_not_found(indexed: Lookalike, loop: Loop) -> None:
+    [image] = loop.run(indexed.catalog.newest(limit=1))
+
+    async def forget() -> None:
+        async with indexed.database.begin() as connection:
+            await indexed.vectors.remove(connection, [image.id])
+
+    loop.run(forget())
+    with pytest.raises(NotFound, match="not embedded"):
+        loop.run(indexed.searcher.search(Query([Term(image=image.id)], limit=3)))
+
+
+def test_pictures_of_the_same_kind_are_no_copies(
+    indexed: Lookalike, loop: Loop, host: ImageHost
+) -> None:
+    # Mirrored: near for the encoder, but nothing that was only recompressed or resized.
+    mirrored = photo(3).transpose(0)
+    search = indexed.searcher.search(Query([Term(encode(mirrored))], limit=1, min_similarity=-1))
+    assert loop.run(search).hits[0].match == "similar"
+
+
+def test_too_many_searches_at_once_are_turned_away_and_the_others_answered(
+    indexed: Lookalike, loop: Loop
+) -> None:
+    async def run() -> list[object]:
+        searches = [
+            indexed.searcher.search(Query([Term(png(1))], limit=1, min_similarity=0.9))
+            for _ in range(MOST_SEARCHES + 5)
+        ]
+        return await asyncio.gather(*searches, return_exceptions=True)
+
+    outcomes = loop.run(run())
+    assert sum(isinstance(outcome, TooBusy) for outcome in outcomes) == 5
+    # And afterwards there is room again.
+    loop.run(indexed.searcher.search(Query([Term(png(1))], limit=1, min_similarity=0.9)))
+
+
+def test_a_failed_search_gives_its_place_back(indexed: Lookalike, loop: Loop) -> None:
+    for _ in range(MOST_SEARCHES + 1):
+        with pytest.raises(NotAPicture):
+            loop.run(indexed.searcher.search(Query([Term(b"no picture")], limit=1)))
+
+
+def test_text_finds_pictures_with_an_encoder_that_reads(
+    settings: Settings, loop: Loop, host: ImageHost, tmp_path: Path
+) -> None:
+    folder = write_clip(tmp_path / "tiny")
+    reading = settings.model_copy(update={"encoder": str(folder)})
+    with loop.entered(open_lookalike(reading, announce=lambda _: None)) as lookalike:
+        entries = [Entry(host.url(f"seed/{seed}.png")) for seed in range(4)]
+        loop.run(lookalike.indexer.upsert_urls(entries))
+        results = loop.run(
+            lookalike.searcher.search(Query([Term(text="a red cat")], limit=3, min_similarity=-1))
+        )
+        assert len(results.hits) == 3
+        assert [hit.match for hit in results.hits] == [None] * 3
+        similarities = [hit.similarity or 0 for hit in results.hits]
+        assert similarities == sorted(similarities, reverse=True)

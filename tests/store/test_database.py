@@ -1,0 +1,152 @@
+import asyncio
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from app.problems import DatabaseUnavailable, UnusableDatabase, WrongSetting
+from app.settings import read_settings
+from app.store.database import Database, check_postgres, open_database
+from tests.conftest import named
+
+
+def opened(url: str) -> Database:
+    return open_database(read_settings(database_url=url))
+
+
+def problem_of(url: str) -> str:
+    with pytest.raises(UnusableDatabase) as caught:
+        opened(url)
+    assert "\n" not in caught.value.detail
+    return caught.value.detail
+
+
+def execute(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)  # pyright: ignore[reportArgumentType]
+
+
+def tables(database: Database) -> set[str]:
+    query = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    with database.sync_engine.begin() as connection:
+        return set(connection.scalars(query))
+
+
+def test_an_empty_database_gets_its_tables(new_database: Callable[..., str]) -> None:
+    database = opened(new_database("template1"))
+    assert {"images", "encoders", "alembic_version"} <= tables(database)
+    asyncio.run(database.close())
+
+
+def test_several_servers_can_start_at_once(new_database: Callable[..., str]) -> None:
+    url = new_database("template1")
+    with ThreadPoolExecutor(6) as threads:
+        databases = list(threads.map(opened, [url] * 6))
+    assert "images" in tables(databases[0])
+    for database in databases:
+        asyncio.run(database.close())
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_addresses_as_hosts_hand_them_out(database_url: str, scheme: str) -> None:
+    # Over a Unix socket there is no TLS to require, and sslmode=require is ignored, as libpq does.
+    url = database_url.replace("postgresql", scheme, 1) + "&sslmode=require"
+    database = opened(url)
+    assert "images" in tables(database)
+    asyncio.run(database.close())
+
+
+@pytest.mark.parametrize("url", ["mysql://host/db", "not an address", "postgres//x"])
+def test_an_address_of_something_else_is_a_wrong_setting(url: str) -> None:
+    with pytest.raises(WrongSetting, match="DATABASE_URL"):
+        opened(url)
+
+
+def test_a_database_that_is_down_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert "does not answer" in problem_of(f"postgres://user:secret@127.0.0.1:{port}/db")
+    assert "secret" not in problem_of(f"postgres://user:secret@127.0.0.1:{port}/db")
+
+
+def test_a_database_that_does_not_exist_is_named(postgres: str) -> None:
+    assert '"nowhere" does not exist' in problem_of(named(postgres, "nowhere"))
+
+
+def test_a_database_without_the_extension(new_database: Callable[..., str]) -> None:
+    url = new_database("template1")
+    name = url.partition("?")[0].rpartition("/")[2]
+    execute(url, f"ALTER DATABASE {name} SET extension_control_path = '/nonexistent'")
+    assert "no vector extension" in problem_of(url)
+
+
+def test_a_user_who_may_not_create_the_extension(new_database: Callable[..., str]) -> None:
+    url = new_database("template1")
+    execute(
+        url,
+        "DROP ROLE IF EXISTS limited",
+        "CREATE ROLE limited LOGIN",
+        "GRANT ALL ON SCHEMA public TO limited",
+    )
+    try:
+        assert "CREATE EXTENSION vector" in problem_of(url.replace("postgres:", "limited:", 1))
+    finally:
+        execute(url, "DROP OWNED BY limited", "DROP ROLE limited")
+
+
+def test_an_old_pgvector_is_named(new_database: Callable[..., str]) -> None:
+    url = new_database()
+    execute(url, "UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
+    assert "pgvector 0.7.4" in problem_of(url)
+
+
+def test_an_old_postgres_is_named(database_url: str) -> None:
+    database = opened(database_url)
+    with (
+        database.sync_engine.begin() as connection,
+        pytest.raises(UnusableDatabase, match="Postgres 18; Lookalike needs 19"),
+    ):
+        check_postgres(connection, minimum=19)
+    asyncio.run(database.close())
+
+
+END_OTHERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+def test_a_broken_connection_is_the_database_being_away(database_url: str) -> None:
+    async def ask(database: Database, *, interrupted: bool) -> int | None:
+        async with database.begin() as connection:
+            await connection.execute(text("SELECT 1"))
+            if interrupted:
+                execute(database_url, END_OTHERS)
+            return await connection.scalar(text("SELECT 1"))
+
+    async def run() -> None:
+        database = opened(database_url)
+        with pytest.raises(DatabaseUnavailable):
+            await ask(database, interrupted=True)
+        # The next one gets a new connection.
+        assert await ask(database, interrupted=False) == 1
+        await database.close()
+
+    asyncio.run(run())
+
+
+def test_no_statement_is_prepared_on_the_server(database_url: str) -> None:
+    async def run() -> int:
+        database = opened(database_url)
+        async with database.begin() as connection:
+            for _ in range(10):
+                await connection.execute(text("SELECT 1"))
+            prepared = await connection.scalar(text("SELECT count(*) FROM pg_prepared_statements"))
+        await database.close()
+        return prepared or 0
+
+    assert asyncio.run(run()) == 0

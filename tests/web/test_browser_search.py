@@ -1,0 +1,469 @@
+"""Searching in a real browser, as a person would."""
+
+import base64
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from app.lookalike import open_lookalike
+from app.settings import Settings
+from app.store.catalog import Entry
+from app.web.server import create_app
+from tests.browser import file
+from tests.conftest import Server
+from tests.image_host import ImageHost
+from tests.live import Loop
+from tests.onnx_models import write_clip
+from tests.samples import altered, encode, photo, png
+
+PASTE = """(encoded) => {
+  const bytes = Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], "pasted.png", { type: "image/png" }));
+  document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+}"""
+DROP = """(encoded) => {
+  const bytes = Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0));
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+  document.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+}"""
+
+
+def similarities(page: Page, listed: str) -> list[float]:
+    return [
+        float(item.get_attribute("data-similarity") or "")
+        for item in page.locator(f"{listed} li").all()
+    ]
+
+
+def test_choosing_a_picture_shows_a_preview_and_the_results(
+    indexed: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    page = new_page()
+    page.goto("/")
+    page.set_input_files("#file", file(altered(png(1))))
+    expect(page.locator("#hits li")).not_to_have_count(0)
+    expect(page.locator("#preview img")).to_be_visible()
+    first = page.locator("#hits li").first
+    expect(first.locator(".badge")).to_have_text("copy")
+    expect(first.get_by_text("256 × 256 PNG")).to_be_visible()
+    expect(first.get_by_role("link", name="Original")).to_have_attribute(
+        "href", host.url("seed/1.png")
+    )
+    image = first.locator("img")
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
+    first.locator(".thumbnail").click()
+    page.wait_for_url("**/images/*")
+    expect(page.get_by_role("heading", name="1.png", exact=True)).to_be_visible()
+    # Back to the results, whose picture the server still knows.
+    page.go_back()
+    expect(page.locator("#hits li .badge.copy").first).to_be_visible()
+    expect(page.locator("#preview img")).to_be_visible()
+    page.reload()
+    expect(page.locator("#hits li .badge.copy").first).to_be_visible()
+
+
+def test_the_slider_moves_results_over_the_threshold(
+    indexed: Server, new_page: Callable[..., Page]
+) -> None:
+    page = new_page()
+    page.goto("/")
+    page.set_input_files("#file", file(png(1)))
+    expect(page.locator("#hits li")).not_to_have_count(0)
+    expect(page.locator("#lowest")).to_have_text("0.90")
+    everything = sorted(similarities(page, "#hits") + similarities(page, "#below"), reverse=True)
+    assert len(everything) == 7
+    for lowest in (0.5, 0.9, 1.0, 0.75):
+        page.locator("#min_similarity").fill(str(lowest))
+        expect(page.locator("#lowest")).to_have_text(f"{lowest:.2f}")
+        shown = [similarity for similarity in everything if similarity >= lowest]
+        assert similarities(page, "#hits") == shown
+        assert similarities(page, "#below") == everything[len(shown) :]
+        expect(page.locator("#count")).to_have_text(str(len(shown)))
+
+
+def test_nothing_above_the_threshold_offers_the_closest(
+    indexed: Server, new_page: Callable[..., Page]
+) -> None:
+    page = new_page()
+    page.goto("/")
+    page.set_input_files("#file", file(png(60)))
+    expect(page.get_by_text("Nothing in the index is that similar")).to_be_visible()
+    expect(page.locator("#below li").first).to_be_hidden()
+    page.get_by_text("Show the closest anyway").click()
+    expect(page.locator("#below li").first).to_be_visible()
+
+
+@pytest.mark.parametrize("event", [PASTE, DROP], ids=["paste", "drop"])
+def test_a_pasted_or_dropped_picture_is_searched_for(
+    indexed: Server, new_page: Callable[..., Page], event: str
+) -> None:
+    page = new_page()
+    page.goto("/")
+    page.evaluate(event, base64.b64encode(png(3)).decode())
+    expect(page.locator("#hits li .badge.exact")).to_be_visible()
+    expect(page.locator("#preview img")).to_be_visible()
+
+
+def test_an_address_is_searched_for_and_can_be_shared(
+    indexed: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    page = new_page()
+    page.goto("/")
+    page.get_by_label("Address of a picture").fill(host.url("seed/2.png"))
+    page.keyboard.press("Enter")
+    expect(page.locator("#hits li .badge.exact")).to_be_visible()
+    expect(page.locator("#preview img")).to_be_visible()
+    shared = page.url
+    assert "url=" in shared
+    other = new_page()
+    other.goto(shared)
+    expect(other.locator("#hits li .badge.exact")).to_be_visible()
+
+
+def test_what_was_asked_last_counts(
+    indexed: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    page = new_page()
+    page.goto("/")
+    page.set_input_files("#file", file(png(1)))
+    first = page.locator("#hits li").first.get_by_role("link", name="Original")
+    expect(first).to_have_attribute("href", host.url("seed/1.png"))
+    page.get_by_label("Address of a picture").fill(host.url("seed/2.png"))
+    page.get_by_role("button", name="Search").click()
+    expect(first).to_have_attribute("href", host.url("seed/2.png"))
+    page.set_input_files("#file", file(png(4)))
+    expect(first).to_have_attribute("href", host.url("seed/4.png"))
+    expect(page.get_by_label("Address of a picture")).to_have_value("")
+
+
+def test_what_is_wrong_is_said_and_the_page_goes_on(
+    indexed: Server, new_page: Callable[..., Page]
+) -> None:
+    page = new_page()
+    page.goto("/")
+    page.set_input_files("#file", file(b"no picture", "notes.txt"))
+    expect(page.get_by_role("alert")).to_contain_text("not a picture")
+    page.set_input_files("#file", file(png(1)))
+    expect(page.locator("#hits li .badge.exact")).to_be_visible()
+
+
+def test_everything_can_be_reached_with_the_keyboard(
+    indexed: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    page = new_page()
+    page.goto("/")
+
+    def tab_to(selector: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+        raise AssertionError(f"{selector} is not reached")
+
+    tab_to("#file")
+    tab_to("#text")
+    tab_to("#url")
+    page.keyboard.type(host.url("seed/2.png"))
+    tab_to("#min_similarity")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#lowest")).to_have_text("0.89")
+    tab_to("button")
+    page.keyboard.press("Enter")
+    expect(page.locator("#hits li")).not_to_have_count(0)
+    # The button still has the focus; on to the filters, and to a result that is marked.
+    tab_to("#filters summary")
+    page.keyboard.press("Enter")
+    # What there is to filter by is asked for when it is opened.
+    expect(page.locator("#filters input[name=formats][value=jpeg]")).to_be_visible()
+    tab_to("#filters input[name=formats][value=jpeg]")
+    page.keyboard.press("Space")
+    expect(page).to_have_url(re.compile("formats=jpeg"))
+    expect(page.locator("#below li, #hits li")).to_have_count(1)
+    tab_to("#filters input[name=formats][value=png]")
+    tab_to("#closest summary")
+    page.keyboard.press("Enter")
+    tab_to("#below button[name=like]")
+    page.keyboard.press("Enter")
+    expect(page.locator("#like li")).to_have_count(1)
+    # A region, set with the arrow keys.
+    tab_to("#preview")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("crop=0.3000%2C0.2500%2C0.5000%2C0.5500"))
+    tab_to("#like .remove")
+    page.keyboard.press("Enter")
+    expect(page.locator("#like li")).to_have_count(0)
+
+
+TITLES = ("Red boat", "Blue boat", "A dog in the snow", "A tree", "A lamp", "A shoe")
+
+
+def describe(server: Server, host: ImageHost) -> Server:
+    """Index six pictures with titles and tags."""
+    server.upsert(
+        [
+            {"url": host.url(f"seed/{n}.png"), "title": title, "tags": ["sea"] if n < 2 else []}
+            for n, title in enumerate(TITLES)
+        ]
+    )
+    return server
+
+
+@pytest.fixture
+def described(server: Server, host: ImageHost) -> Server:
+    return describe(server, host)
+
+
+@pytest.fixture
+def worded(silent: Server, host: ImageHost) -> Server:
+    """Pictures with titles that are found by these only."""
+    return describe(silent, host)
+
+
+def titles(page: Page) -> list[str]:
+    return [text.strip() for text in page.locator("#hits .caption").all_inner_texts()]
+
+
+def test_words_are_searched_for_as_they_are_typed(
+    worded: Server, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(worded)
+    page.goto("/")
+    entries = page.evaluate("history.length")
+    page.locator("#text").press_sequentially("boat")
+    expect(page.locator("#hits li")).to_have_count(2)
+    expect(page.locator("#hits .badge").first).to_have_text("words")
+    expect(page.locator("#text")).to_be_focused()
+    expect(page.locator(".note")).to_contain_text("reads pictures only")
+    page.locator("#text").press_sequentially("s - red")
+    expect(page.locator("#hits li")).to_have_count(1)
+    assert titles(page) == ["Blue boat"]
+    # Letters are not steps back; the address is that of the search.
+    assert page.evaluate("history.length") == entries
+    other = new_page(worded)
+    other.goto(page.url)
+    expect(other.locator("#text")).to_have_value("boats - red")
+    expect(other.locator("#hits li")).to_have_count(1)
+    page.locator("#text").fill("submarine")
+    expect(page.get_by_text("No picture has these words")).to_be_visible()
+
+
+def test_a_phrase_ranks_all_and_says_which_words_are_unknown(
+    described: Server, new_page: Callable[..., Page]
+) -> None:
+    page = new_page()
+    page.goto("/")
+    expect(page.get_by_label("What it shows")).to_be_visible()
+    page.locator("#text").fill("a flurble in the snow")
+    expect(page.locator("#hits li")).to_have_count(6)
+    expect(page.locator(".note")).to_have_text("The encoder builtin does not know: flurble.")
+    # Ranks, for a phrase's similarity in percent would say nothing.
+    assert page.locator("#hits .strength").all_inner_texts() == list("123456")
+    expect(page.locator("#hits").get_by_text("%")).to_have_count(0)
+    page.locator("#text").fill("flurble")
+    expect(page.locator(".note")).to_contain_text("knows no word of “flurble”")
+    expect(page.get_by_text("No picture has these words")).to_be_visible()
+
+
+def test_marked_results_change_the_search_and_back_undoes_it(
+    worded: Server, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(worded)
+    page.goto("/?text=boat")
+    page.get_by_role("button", name="More like Red boat").click()
+    expect(page.locator("#like img")).to_have_attribute("alt", "Red boat")
+    expect(page.locator("#hits li")).to_have_count(5)
+    assert "Red boat" not in titles(page)
+    page.get_by_role("button", name="Less like A tree").click()
+    expect(page.locator("#unlike img")).to_have_attribute("alt", "A tree")
+    expect(page.locator("#hits li")).to_have_count(4)
+    shared = page.url
+    page.get_by_role("link", name="Take Red boat away").click()
+    expect(page.locator("#like")).to_have_count(0)
+    page.go_back()
+    expect(page.locator("#like img")).to_have_attribute("alt", "Red boat")
+    page.go_back()
+    expect(page.locator("#unlike")).to_have_count(0)
+    page.go_back()
+    expect(page.locator("#hits li")).to_have_count(2)
+    other = new_page(worded)
+    other.goto(shared)
+    expect(other.locator("#hits li")).to_have_count(4)
+    expect(other.locator("#like img, #unlike img")).to_have_count(2)
+
+
+def test_filters_are_offered_with_counts_and_narrow_the_search(
+    worded: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    worded.upsert([{"url": host.add("b.jpg", altered(png(1))), "title": "Old boat"}])
+    page = new_page(worded)
+    page.goto("/")
+    page.locator("#text").fill("boat")
+    expect(page.locator("#hits li")).to_have_count(3)
+    page.locator("#filters summary").click()
+    expect(page.get_by_label("jpeg 1")).to_be_visible()
+    expect(page.locator("#text")).to_have_value("boat")
+    page.get_by_label("sea 2").check()
+    expect(page.locator("#hits li")).to_have_count(2)
+    expect(page.get_by_label("sea 2")).to_be_checked()
+    page.get_by_label("Width").fill("9999")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("No picture passes the filters")).to_be_visible()
+    page.get_by_role("link", name="Take all filters away").click()
+    expect(page.locator("#hits li")).to_have_count(3)
+
+
+def test_filters_alone_show_what_passes(described: Server, new_page: Callable[..., Page]) -> None:
+    page = new_page()
+    page.goto("/")
+    page.locator("#filters summary").click()
+    page.get_by_label("sea 2").check()
+    expect(page.get_by_role("heading", name="The newest that pass the filters")).to_be_visible()
+    expect(page.locator("#answer .thumbnail img")).to_have_count(2)
+    assert "tags=sea" in page.url
+    page.get_by_label("Width").fill("9999")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("heading", name="No picture passes the filters")).to_be_visible()
+
+
+def test_a_region_is_drawn_on_the_preview(
+    indexed: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    both = Image.new("RGB", (1024, 512))
+    both.paste(photo(1).resize((512, 512)), (0, 0))
+    both.paste(photo(4).resize((512, 512)), (512, 0))
+    page = new_page()
+    page.goto("/")
+    page.set_input_files("#file", file(encode(both)))
+    expect(page.locator("#below li")).not_to_have_count(0)
+    image = page.locator("#preview img")
+    image.evaluate("image => image.decode()")
+    box = image.bounding_box()
+    assert box is not None
+    first = page.locator("#hits li").first.get_by_role("link", name="Original")
+    for left, seed in ((0.5, 4), (0.0, 1)):
+        x, y = box["x"] + left * box["width"], box["y"]
+        page.mouse.move(x + 2, y + 2)
+        page.mouse.down()
+        page.mouse.move(x + box["width"] / 2 - 2, y + box["height"] - 2, steps=4)
+        page.mouse.up()
+        expect(first).to_have_attribute("href", host.url(f"seed/{seed}.png"))
+    expect(page.locator(".region-frame")).to_be_visible()
+    page.reload()
+    expect(first).to_have_attribute("href", host.url("seed/1.png"))
+    expect(page.locator(".region-frame")).to_be_visible()
+    page.get_by_role("link", name="Search by the whole picture").click()
+    expect(page.locator(".region-frame")).to_be_hidden()
+
+
+def test_a_region_of_an_indexed_picture(
+    indexed: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    both = Image.new("RGB", (512, 256))
+    both.paste(photo(2), (0, 0))
+    both.paste(photo(5), (256, 0))
+    [outcome] = indexed.upsert([host.add("both.png", encode(both))])
+    page = new_page()
+    page.goto(f"/images/{outcome['id']}")
+    page.locator("#picture").focus()
+    for key in ("ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    for _ in range(10):
+        page.keyboard.press("ArrowUp")
+    for _ in range(10):
+        page.keyboard.press("Shift+ArrowDown")
+    page.get_by_role("button", name="Search by this region").click()
+    first = page.locator("#hits li").first.get_by_role("link", name="Original")
+    expect(first).to_have_attribute("href", host.url("seed/5.png"))
+
+
+def test_more_is_shown_without_leaving_the_page(
+    described: Server, new_page: Callable[..., Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.web.search_pages.RESULTS", 2)
+    [image, *_] = described.client.get("/api/images").json()["images"]
+    page = new_page()
+    page.goto(f"/?like={image['id']}")
+    expect(page.locator("#count")).to_have_text("2+")
+    page.get_by_role("link", name="Show more").click()
+    expect(page.locator("#hits li")).to_have_count(4)
+    page.get_by_role("link", name="Show more").click()
+    expect(page.locator("#hits li")).to_have_count(5)
+    expect(page.get_by_role("link", name="Show more")).to_have_count(0)
+    assert len(set(titles(page))) == 5
+    assert page.locator(".strength .quiet").all_inner_texts() == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(
+    described: Server, new_page: Callable[..., Page], host: ImageHost, scheme: str
+) -> None:
+    [image, other, *_] = described.client.get("/api/images").json()["images"]
+    page = new_page(color_scheme=scheme)
+    for path in (
+        "/",
+        "/?panel=filters",
+        f"/?text=boat&like={image['id']}&unlike={other['id']}&tags=sea",
+        f"/?url={host.url('seed/1.png')}&min_similarity=0.5",
+        "/?url=nonsense",
+        f"/images/{image['id']}",
+        "/index",
+        "/duplicates",
+        "/docs",
+    ):
+        page.goto(path)
+        found = Axe().run(page).response["violations"]
+        serious: list[Any] = [
+            (violation["id"], [node["html"][:200] for node in violation["nodes"]][:3])
+            for violation in found
+            if violation["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], path
+
+
+def test_a_sum_is_asked_for_in_the_text_field(
+    described: Server, new_page: Callable[..., Page]
+) -> None:
+    ids = {
+        image["title"]: image["id"]
+        for image in described.client.get("/api/images").json()["images"]
+    }
+    page = new_page()
+    page.goto("/")
+    page.locator("#text").fill(f"2:{ids['A lamp']} + {ids['A shoe']} - {ids['A tree']}")
+    page.keyboard.press("Enter")
+    expect(page.locator("#hits li")).to_have_count(3)
+    page.locator("#text").fill(f"{ids['A lamp']} - {ids['A lamp']}")
+    expect(page.get_by_role("alert")).to_contain_text("cancel each other")
+
+
+def test_a_phrase_ranks_pictures_where_the_encoder_reads(
+    settings: Settings, loop: Loop, browser: Browser, host: ImageHost, tmp_path: Path
+) -> None:
+    changed = settings.model_copy(update={"encoder": str(write_clip(tmp_path / "tiny"))})
+    page = browser.new_page()
+    with (
+        loop.entered(open_lookalike(changed, announce=lambda _: None)) as lookalike,
+        loop.serving(create_app(lookalike)) as address,
+    ):
+        entries = [Entry(host.url(f"seed/{seed}.png")) for seed in range(4)]
+        loop.run(lookalike.indexer.upsert_urls(entries))
+        page.goto(address)
+        page.get_by_label("What it shows").press_sequentially("a red cat")
+        expect(page.locator("#hits li")).to_have_count(4)
+        expect(page.get_by_text("the bars show the rank")).to_be_visible()
+        expect(page.locator("#hits .similarity")).to_have_count(0)
+        expect(page.locator("#min_similarity")).to_be_hidden()
+    page.close()

@@ -1,0 +1,225 @@
+"""The pages as plain forms and links, over HTTP; `test_browser` uses them with scripts."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+from app.lookalike import Lookalike
+from app.web.server import create_app
+from app.web.templating import templates
+from tests.conftest import Server, client_of
+from tests.image_host import ImageHost
+from tests.live import Loop
+from tests.samples import altered, png
+
+
+class Page(HTMLParser):
+    """What a page says, and the elements and attributes that it is made of."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+        self.words = " ".join(self.words.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def values(self, tag: str, attribute: str) -> list[str | None]:
+        return [given.get(attribute) for name, given in self.elements if name == tag]
+
+    def thumbnails(self) -> list[str]:
+        return [src for src in self.values("img", "src") if src and src.endswith("/thumbnail")]
+
+
+def get(server: Server, path: str) -> Page:
+    answer = server.client.get(path)
+    assert answer.status_code == 200, answer.text
+    return Page(answer.text)
+
+
+def test_an_empty_index_says_how_to_fill_it(server: Server) -> None:
+    page = get(server, "/")
+    assert "The index is empty." in page.words
+    assert "/index" in page.values("a", "href")
+
+
+def test_a_posted_picture_is_answered_with_results(server: Server, host: ImageHost) -> None:
+    [outcome] = server.upsert([host.url("seed/1.png")])
+    server.upsert([host.url("seed/2.png")])
+    answer = server.client.post("/", files={"file": ("a.jpg", altered(png(1)))}, data={"url": ""})
+    assert answer.status_code == 303
+    page = get(server, answer.headers["location"])
+    assert "1 picture found" in page.words
+    assert page.thumbnails()[0] == f"/images/{outcome['id']}/thumbnail"
+    assert host.url("seed/1.png") in page.values("a", "href")
+    assert outcome["id"] in page.values("button", "value")
+    assert "copy" in page.words
+    assert "256 × 256 PNG" in page.words
+    [preview] = [src for src in page.values("img", "src") if src and "/uploads/" in src]
+    assert server.client.get(preview).headers["content-type"] == "image/jpeg"
+    # The other one is there to be shown anyway.
+    assert len(page.thumbnails()) == 2
+
+
+def test_a_search_by_address_can_be_linked_to(server: Server, host: ImageHost) -> None:
+    server.upsert([host.url("seed/1.png"), host.url("seed/2.png")])
+    for lowest, found in (("0.9", "1 picture found"), ("-1", "2 pictures found")):
+        query = f"/?url={host.url('seed/1.png')}&min_similarity={lowest}"
+        page = get(server, query)
+        assert found in page.words
+        assert host.url("seed/1.png") in page.values("input", "value")
+
+
+def test_nothing_above_the_threshold(server: Server, host: ImageHost) -> None:
+    server.upsert([host.url("seed/1.png")])
+    answer = server.client.post("/", files={"file": ("a.png", png(50))})
+    page = get(server, answer.headers["location"])
+    assert "0 pictures found" in page.words
+    assert "Nothing in the index is that similar" in page.words
+    assert "Show the closest anyway" in page.words
+
+
+@pytest.mark.parametrize(
+    ("files", "data", "status", "words"),
+    [
+        (None, {"url": ""}, 400, "Choose a picture"),
+        (("a.txt", b"words"), {}, 415, "not a picture"),
+        (("a.png", png(1)[:400]), {}, 422, "damaged"),
+        (None, {"url": "nonsense"}, 422, "not a complete http or https address"),
+        (None, {"url": "http://10.0.0.1/"}, 422, "may not be fetched"),
+        (None, {"url": "http://10.0.0.1/", "min_similarity": "much"}, 422, "min_similarity"),
+        (None, {"url": "http://10.0.0.1/", "colour": "red"}, 422, "colour: unknown field"),
+    ],
+)
+def test_what_is_wrong_is_said_on_the_page_with_the_form(
+    server: Server, files: tuple[str, bytes] | None, data: dict[str, str], status: int, words: str
+) -> None:
+    answer = server.client.post(
+        "/", files={"file": files} if files else None, data=data, follow_redirects=True
+    )
+    page = Page(answer.text)
+    assert answer.status_code == status
+    assert words in page.words
+    assert "file" in page.values("input", "name")
+    assert "alert" in page.values("div", "role")
+
+
+def test_wrong_filters_are_said_with_or_without_a_query(server: Server) -> None:
+    for path in ("/?box=1,2", "/?text=cat&box=1,2"):
+        answer = server.client.get(path)
+        assert answer.status_code == 422
+        assert "west, south, east, north" in Page(answer.text).words
+    # What others add to addresses is no reason not to show the page.
+    assert server.client.get("/?utm_source=mail").status_code == 200
+
+
+def test_what_users_type_is_text_and_never_markup(server: Server, host: ImageHost) -> None:
+    title = "<script>alert(1)</script>\"'"
+    [outcome] = server.upsert([{"url": host.url("seed/1.png"), "title": title}])
+    for path in ("/index", f"/images/{outcome['id']}", "/?url=%3Cscript%3Ealert(1)%3C/script%3E"):
+        html = server.client.get(path).text
+        assert "<script>" not in html
+
+
+def test_the_index_page_makes_a_job_and_shows_it(server: Server, host: ImageHost) -> None:
+    answer = server.client.post(
+        "/index",
+        data={"urls": f"{host.url('seed/1.png')}\n\n {host.url('status/404')} \n"},
+        files=[
+            ("file", ("a.png", png(2))),
+            ("file", ("b.png", b"words")),
+            ("file", ("list.csv", f"url,title\n{host.url('seed/3.png')},Third\n".encode())),
+            ("file", ("", b"")),
+        ],
+    )
+    assert answer.status_code == 303
+    [job] = server.client.get("/api/jobs").json()["jobs"]
+    assert answer.headers["location"] == f"/index#job-{job['id']}"
+    ended = server.done(job["id"])
+    assert (ended["indexed"], ended["failed"], ended["waiting"]) == (3, 2, 0)
+    page = get(server, "/index")
+    assert "3 indexed" in page.words
+    assert "answers 404" in page.words
+    assert "b.png" in page.words
+    assert "not a picture" in page.words
+    assert "3 pictures in the index" in page.words
+    assert "Third" in page.words
+
+
+def test_the_buttons_of_a_job(server: Server, host: ImageHost) -> None:
+    job = server.start([host.url("pictures/late.png")])
+    assert server.done(job["id"])["failed"] == 1
+    host.add("late.png", png(1))
+    assert server.client.post(f"/index/jobs/{job['id']}/retry").status_code == 303
+    assert server.done(job["id"])["indexed"] == 1
+    assert server.client.post(f"/index/jobs/{job['id']}/delete").status_code == 303
+    assert server.client.get(f"/api/jobs/{job['id']}").status_code == 404
+    assert server.client.post(f"/index/jobs/{job['id']}/cancel").status_code == 404
+    assert server.client.post("/index/jobs/1/burn").status_code == 404
+
+
+def test_the_index_page_without_anything_says_what_to_do(server: Server) -> None:
+    page = Page(server.client.post("/index", data={"urls": ""}).text)
+    assert "one per line" in page.words
+    assert "0 pictures in the index" in page.words
+
+
+def test_the_index_page_leads_to_older_pictures(
+    server: Server, host: ImageHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.web.index_pages.IMAGES_PER_PAGE", 2)
+    for seed in range(3):
+        server.upsert([host.url(f"seed/{seed}.png")])
+    first = get(server, "/index")
+    [older] = [href for href in first.values("a", "href") if href and "cursor" in href]
+    assert older is not None
+    second = get(server, older)
+    assert len(first.thumbnails()) == 2
+    assert len(second.thumbnails()) == 1
+    assert not set(first.thumbnails()) & set(second.thumbnails())
+
+
+def test_a_pictures_page_tells_all_and_shows_its_like(server: Server, host: ImageHost) -> None:
+    said = {"title": "Discs", "description": "Many of them", "tags": ["round"]}
+    first, second = server.upsert(
+        [{"url": host.url("seed/1.png"), **said}, host.add("copy.jpg", altered(png(1)))]
+    )
+    page = get(server, f"/images/{first['id']}")
+    for words in (
+        "Discs",
+        "Many of them",
+        "round",
+        "256 × 256",
+        "PNG",
+        "The same picture elsewhere",
+    ):
+        assert words in page.words
+    assert f"/images/{second['id']}/thumbnail" in page.thumbnails()
+
+
+def test_the_docs_page_names_every_operation(server: Server) -> None:
+    page = get(server, "/docs")
+    for path in server.client.get("/openapi.json").json()["paths"]:
+        assert path in page.words
+
+
+def test_a_text_field_where_the_encoder_reads(
+    silent: Server, reading: Lookalike, loop: Loop, host: ImageHost
+) -> None:
+    assert "Words of titles" in get(silent, "/").words
+    with loop.serving(create_app(reading)) as address, client_of(address) as client:
+        client.post("/api/upsert", json={"images": [host.url("seed/1.png")]})
+        assert "What it shows" in Page(client.get("/").text).words
+        assert "1 picture ranked" in Page(client.get("/?text=a+cat").text).words
+        answer = client.post("/api/search", json={"text": "a cat"}).json()
+        assert answer["results"][0]["match"] is None
+
+
+def test_templates_escape_what_they_are_given() -> None:
+    template = templates.env.from_string("{{ given }}")
+    assert template.render(given="<b>") == "&lt;b&gt;"

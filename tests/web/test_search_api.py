@@ -1,0 +1,438 @@
+"""Every way of asking, over HTTP; arithmetic is checked against numpy on the stored vectors."""
+
+import asyncio
+from collections.abc import Generator
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.lookalike import Lookalike
+from app.problems import FetchProblem
+from app.search.query import Query, Term
+from app.search.searcher import MOST_SEARCHES
+from app.web.server import create_app
+from demo.__main__ import sample_photos
+from tests.conftest import Server, client_of
+from tests.image_host import ImageHost
+from tests.live import Loop
+from tests.samples import altered, encode, photo, png
+
+
+@pytest.fixture
+def ids(server: Server, host: ImageHost) -> list[str]:
+    """Eight pictures of the index."""
+    outcomes = server.upsert([host.url(f"seed/{seed}.png") for seed in range(8)])
+    return [outcome["id"] for outcome in outcomes]
+
+
+def ask(server: Server, **fields: Any) -> dict[str, Any]:
+    answer = server.client.post("/api/search", json=fields)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def stored(server: Server, loop: Loop, ids: list[str]) -> Any:
+    """The vectors of the index, in this order."""
+    found = loop.run(server.lookalike.vectors.fetch([UUID(i) for i in ids]))
+    return np.array([found[UUID(i)] for i in ids])
+
+
+def ranked(vectors: Any, query: Any, ids: list[str], left_out: set[str]) -> list[tuple[str, Any]]:
+    """What a search must answer: ids with cosines, best first."""
+    query = query / np.linalg.norm(query)
+    pairs = zip(ids, (vectors @ query).tolist(), strict=True)
+    kept = [(i, pytest.approx(s, abs=2e-3)) for i, s in pairs if i not in left_out]
+    return sorted(kept, key=lambda pair: -pair[1].expected)
+
+
+def test_pictures_are_added_and_subtracted_with_weights(
+    server: Server, loop: Loop, ids: list[str]
+) -> None:
+    vectors = stored(server, loop, ids)
+    right = ranked(vectors, 2 * vectors[0] + vectors[1] - 0.5 * vectors[2], ids, set(ids[:3]))
+    structured = [{"id": ids[0], "weight": 2}, {"id": ids[1]}, {"id": ids[2], "weight": -0.5}]
+    for fields in ({"query": structured}, {"text": f"2:{ids[0]} + {ids[1]} - 0.5:{ids[2]}"}):
+        answer = ask(server, **fields)
+        assert [(r["id"], r["similarity"]) for r in answer["results"]] == right
+        assert answer["min_similarity"] is None
+        assert {r["match"] for r in answer["results"]} == {None}
+
+
+def test_files_urls_and_ids_count_the_same(
+    server: Server, loop: Loop, ids: list[str], host: ImageHost
+) -> None:
+    vectors = stored(server, loop, ids)
+    answer = server.client.post(
+        "/api/search",
+        files={"file": png(0)},
+        data={"text": f"3:{host.url('seed/1.png')} - {ids[2]}"},
+    ).json()
+    right = ranked(vectors, vectors[0] + 3 * vectors[1] - vectors[2], ids, {ids[2]})
+    assert [(r["id"], r["similarity"]) for r in answer["results"]] == right
+
+
+def test_what_cancels_is_said(server: Server, ids: list[str]) -> None:
+    answer = server.client.post("/api/search", json={"text": f"{ids[0]} - {ids[0]}"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "/docs#query-cancels")
+
+
+def test_what_is_not_in_the_index_is_said(server: Server, ids: list[str]) -> None:
+    unknown = str(UUID(int=1))
+    for fields in ({"text": unknown}, {"query": [{"id": unknown}]}, {"like": [unknown]}):
+        assert server.client.post("/api/search", json=fields).status_code == 404
+    # A marked picture that was deleted meanwhile does not spoil the others.
+    assert ask(server, like=[unknown, ids[0]])["results"]
+
+
+def test_marked_results_move_the_query_as_rocchio_says(
+    server: Server, loop: Loop, ids: list[str]
+) -> None:
+    vectors = stored(server, loop, ids)
+    answer = ask(server, text=ids[0], like=ids[1:3], unlike=[ids[3]])
+    query = vectors[0] + 0.75 * vectors[1:3].mean(axis=0) - 0.15 * vectors[3]
+    assert [(r["id"], r["similarity"]) for r in answer["results"]] == ranked(
+        vectors, query, ids, set(ids[:4])
+    )
+
+
+def crops(image: Image.Image, number: int) -> list[bytes]:
+    """Pieces of a photo, which are of one kind."""
+    rng = np.random.default_rng(number)
+    places = rng.uniform(0, 0.5, (number, 2))
+    size = [side // 2 for side in image.size]
+    return [
+        encode(image.crop((x, y, x + size[0], y + size[1])))
+        for x, y in ((int(a * image.width), int(b * image.height)) for a, b in places)
+    ]
+
+
+def test_rounds_of_feedback_raise_the_wanted_kind(server: Server, host: ImageHost) -> None:
+    samples = sample_photos()
+    names = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
+    photos = {name[:-4]: Image.open(samples[name]).convert("RGB") for name in names}
+    kinds: dict[str, str] = {}
+    for name, image in photos.items():
+        urls = [host.add(f"{name}{n}.jpg", piece) for n, piece in enumerate(crops(image, 8))]
+        kinds |= {outcome["id"]: name for outcome in server.upsert(urls)}
+    # Half a cat and half a cup of coffee.
+    query = photos["chelsea"].resize((400, 300))
+    query.paste(photos["coffee"].resize((400, 300)).crop((200, 0, 400, 300)), (200, 0))
+
+    def search(like: list[str], unlike: list[str]) -> list[str]:
+        fields = {"like": like, "unlike": unlike, "min_similarity": "-1"}
+        answer = server.client.post("/api/search", files={"file": encode(query)}, data=fields)
+        return [result["id"] for result in answer.json()["results"]]
+
+    def mean_rank(found: list[str]) -> float:
+        return float(np.mean([place for place, i in enumerate(found) if kinds[i] == "coffee"]))
+
+    like: list[str] = []
+    unlike: list[str] = []
+    ranks = [mean_rank(search(like, unlike))]
+    for _ in range(3):
+        found = search(like, unlike)
+        like += [i for i in found if kinds[i] == "coffee"][:1]
+        unlike += [i for i in found if kinds[i] != "coffee"][:1]
+        ranks.append(mean_rank(search(like, unlike)))
+    assert ranks[-1] < ranks[0]
+    assert ranks == sorted(ranks, reverse=True)
+
+
+def test_a_region_is_searched_by_alone(server: Server, host: ImageHost) -> None:
+    server.upsert([host.url(f"seed/{seed}.png") for seed in range(6)])
+    page = Image.new("RGB", (1024, 512), "white")
+    page.paste(photo(1).resize((512, 512)), (0, 0))
+    page.paste(photo(4).resize((512, 512)), (512, 0))
+    for crop, seed in (("0,0,0.5,1", 1), ("0.5,0,0.5,1", 4)):
+        [best, *_] = server.search(encode(page), crop=crop)
+        assert best["url"] == host.url(f"seed/{seed}.png")
+        # A region is no copy of the picture it is from.
+        assert best["match"] is None
+    [upload] = server.upsert([host.add("page.png", encode(page))])
+    crop = {"x": 0.5, "y": 0, "width": 0.5, "height": 1}
+    answer = ask(server, query=[{"id": upload["id"], "crop": crop}])
+    assert answer["results"][0]["url"] == host.url("seed/4.png")
+
+
+def test_only_copies_pass_unless_the_query_is_more_than_a_picture(
+    server: Server, ids: list[str], host: ImageHost
+) -> None:
+    alone = ask(server, url=host.url("seed/1.png"))
+    assert (len(alone["results"]), alone["min_similarity"]) == (1, 0.9)
+    more = ask(server, url=host.url("seed/1.png"), like=[ids[2]])
+    assert (len(more["results"]), more["min_similarity"]) == (7, None)
+    some = ask(server, like=[ids[2]], min_similarity=0.999)
+    assert (len(some["results"]), some["min_similarity"]) == (0, 0.999)
+
+
+SAID = [
+    {"title": "Red boat", "description": "A harbour at sunset", "tags": ["sea"]},
+    {"title": "Blue boats", "description": "Ships", "tags": ["sea", "holiday 2024"]},
+    {"title": "A dog in the snow", "description": "", "tags": []},
+]
+
+
+def described(server: Server, host: ImageHost) -> list[str]:
+    urls = [host.add(f"IMG_{n}-winter.png", png(n)) for n in range(3)]
+    given = [{"url": url, **said} for url, said in zip(urls, SAID, strict=True)]
+    return [outcome["id"] for outcome in server.upsert(given)]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("boat", [0, 1]),
+        ("boats at sunset", [0]),
+        ("sea - red", [1]),
+        ("snow", [2]),
+        ("2024", [1]),
+        ("winter", [0, 1, 2]),
+        ('"in the snow"', [2]),
+        ("submarine", []),
+        ("'; DROP TABLE images; --", []),
+        ("& | ! ( ) : * \\", []),
+    ],
+)
+def test_without_a_text_tower_words_are_looked_for_in_what_is_said(
+    silent: Server, host: ImageHost, text: str, found: list[int]
+) -> None:
+    ids = described(silent, host)
+    answer = ask(silent, text=text)
+    assert sorted(ids.index(r["id"]) for r in answer["results"]) == found
+    assert all(r["matched"] == ["text"] for r in answer["results"])
+    assert all(r["similarity"] is None for r in answer["results"])
+    assert "reads pictures only" in answer["notes"][0]
+    assert silent.client.get("/api/stats").json()["images"] == 3
+
+
+def test_a_text_that_cannot_be_subtracted_is_said(silent: Server, host: ImageHost) -> None:
+    ids = described(silent, host)
+    answer = ask(silent, text=f"{ids[0]} - night")
+    assert "no text was subtracted" in answer["notes"][0]
+    assert len(answer["results"]) == 2
+
+
+def test_a_threshold_is_nothing_to_what_was_found_by_words(silent: Server, host: ImageHost) -> None:
+    ids = described(silent, host)
+    answer = ask(silent, text="snow", min_similarity=0.9)
+    assert [r["id"] for r in answer["results"]] == [ids[2]]
+
+
+def test_words_and_a_picture_are_ranked_together(server: Server, host: ImageHost) -> None:
+    ids = described(server, host)
+    answer = ask(server, text="boat", url=host.url("pictures/IMG_1-winter.png"))
+    first = answer["results"][0]
+    assert (first["id"], first["matched"]) == (ids[1], ["picture", "text"])
+    assert {r["id"] for r in answer["results"]} == set(ids)
+    assert [r["matched"] for r in answer["results"] if r["id"] == ids[2]] == [["picture"]]
+    filtered = ask(server, text="boat", tags=["holiday 2024"])
+    assert [r["id"] for r in filtered["results"]] == [ids[1]]
+
+
+@pytest.fixture
+def reader(reading: Lookalike, loop: Loop) -> Generator[Server]:
+    with loop.serving(create_app(reading)) as address, client_of(address) as client:
+        yield Server(address, client, reading)
+
+
+def test_a_text_tower_ranks_pictures_and_adds_texts(
+    reader: Server, loop: Loop, host: ImageHost
+) -> None:
+    ids = [o["id"] for o in reader.upsert([host.url(f"seed/{seed}.png") for seed in range(6)])]
+    vectors = stored(reader, loop, ids)
+    encoder = reader.lookalike.encoder
+    red, snow = (loop.run(encoder.embed_text(text)) for text in ("a red cat", "the snow"))
+    for text, query in (
+        ("a red cat", red),
+        ("2:a red cat - the snow", 2 * red - snow),
+        (f"a red cat + {ids[0]}", red + vectors[0]),
+    ):
+        answer = ask(reader, text=text)
+        named = {ids[0]} if ids[0] in text else set[str]()
+        assert [(r["id"], r["similarity"]) for r in answer["results"]] == ranked(
+            vectors, query, ids, named
+        )
+        assert (answer["notes"], answer["min_similarity"]) == ([], None)
+
+
+def test_a_text_tower_and_words_are_ranked_together(reader: Server, host: ImageHost) -> None:
+    ids = described(reader, host)
+    results = ask(reader, text="snow")["results"]
+    assert (results[0]["id"], results[0]["matched"]) == (ids[2], ["picture", "text"])
+    assert {r["id"] for r in results} == set(ids)
+    assert all(r["similarity"] is not None for r in results)
+
+
+def test_words_that_the_encoder_has_never_seen_are_named(reader: Server, host: ImageHost) -> None:
+    ids = described(reader, host)
+    answer = ask(reader, text="a red wug")
+    assert answer["unknown_words"] == ["wug"]
+    assert answer["notes"] == ["The encoder tiny does not know: wug."]
+    assert len(answer["results"]) == 3
+    page = ask(reader, text="a red wug", limit=1)
+    assert ask(reader, cursor=page["next"])["unknown_words"] == ["wug"]
+    assert ask(reader, text="a red cat")["unknown_words"] == []
+    # Nothing is left of it for the encoder; the words are still words.
+    answer = ask(reader, text="harbour")
+    assert answer["unknown_words"] == ["harbour"]
+    assert "knows no word of “harbour”" in answer["notes"][0]
+    assert [(r["id"], r["matched"], r["similarity"]) for r in answer["results"]] == [
+        (ids[0], ["text"], None)
+    ]
+    # What cannot be subtracted leaves the rest as it is.
+    answer = ask(reader, text=f"{ids[0]} - wug")
+    assert "no text was subtracted" in answer["notes"][0]
+    assert len(answer["results"]) == 2
+    refused = reader.client.post("/api/search", json={"query": [{"text": "wug", "weight": -1}]})
+    assert (refused.status_code, "nothing to leave out" in refused.text) == (422, True)
+
+
+def test_too_long_a_text_is_cut_and_that_is_said(reader: Server, host: ImageHost) -> None:
+    reader.upsert([host.url("seed/1.png")])
+    answer = ask(reader, text="a photo of the " * 30)
+    assert "Only the beginning" in answer["notes"][0]
+    assert len(answer["results"]) == 1
+
+
+def test_pages_neither_repeat_nor_miss_while_the_index_grows(
+    server: Server, ids: list[str], host: ImageHost
+) -> None:
+    fields = {"text": f"{ids[0]} + {ids[1]}", "limit": 2}
+    answer = ask(server, **fields)
+    seen = [r["id"] for r in answer["results"]]
+    added = 20
+    while answer["next"]:
+        server.upsert([host.url(f"seed/{added}.png")])
+        added += 1
+        answer = ask(server, cursor=answer["next"], limit=2)
+        seen += [r["id"] for r in answer["results"]]
+    assert len(seen) == len(set(seen))
+    assert set(ids[2:]) <= set(seen)
+
+
+def test_pages_of_words_and_looks(server: Server, host: ImageHost) -> None:
+    ids = described(server, host)
+    answer = ask(server, text="boat", url=host.url("pictures/IMG_1-winter.png"), limit=1)
+    seen = [r["id"] for r in answer["results"]]
+    server.upsert([{"url": host.url("seed/30.png"), "title": "boat boat boat"}])
+    while answer["next"]:
+        answer = ask(server, cursor=answer["next"], limit=1)
+        seen += [r["id"] for r in answer["results"]]
+    assert sorted(seen) == sorted(ids)
+
+
+def test_a_cursor_of_another_encoder_or_with_anything_changed_is_refused(
+    server: Server, reader: Server, ids: list[str], host: ImageHost
+) -> None:
+    reader.upsert([host.url(f"seed/{seed}.png") for seed in range(3)])
+    theirs = ask(reader, text="a cat", limit=1)["next"]
+    ours = ask(server, like=[ids[0]], limit=1)["next"]
+    for cursor in (theirs, ours[:-9], ours[:20] + "A" * 20 + ours[40:], "x", "é"):
+        answer = server.client.post("/api/search", json={"cursor": cursor})
+        assert (answer.status_code, "cursor" in answer.json()["detail"]) == (422, True)
+
+
+def test_the_same_file_at_several_places_is_one_result_on_every_page(
+    server: Server, ids: list[str], host: ImageHost
+) -> None:
+    server.upsert([host.add(f"same{n}.png", png(3)) for n in range(4)])
+    answer = ask(server, like=[ids[0]], limit=3)
+    shas = [r["url"] for r in answer["results"]]
+    while answer["next"]:
+        answer = ask(server, cursor=answer["next"], limit=3)
+        shas += [r["url"] for r in answer["results"]]
+    assert len(shas) == 7
+
+
+def test_slow_addresses_leave_room_for_other_searches(
+    server: Server, ids: list[str], host: ImageHost, loop: Loop
+) -> None:
+    host.open.clear()
+    searcher = server.lookalike.searcher
+    waiting = host.add("late.png", png(1)) + "?gate=1"
+
+    async def run() -> int:
+        slow = [
+            asyncio.create_task(searcher.search(Query([Term(url=waiting)])))
+            for _ in range(MOST_SEARCHES + 5)
+        ]
+        await asyncio.sleep(0)
+        found = await searcher.search(Query([Term(png(2))]))
+        host.open.set()
+        done = await asyncio.gather(*slow, return_exceptions=True)
+        assert not any(isinstance(outcome, FetchProblem) for outcome in done)
+        return len(found.hits)
+
+    assert loop.run(run()) == 1
+
+
+def test_diverse_results_differ_from_each_other(server: Server, host: ImageHost) -> None:
+    for seed in (1, 2, 3):
+        copies = [
+            host.add(f"{seed}-{quality}.jpg", encode(photo(seed), "JPEG", quality=quality))
+            for quality in (95, 80, 65, 50)
+        ]
+        server.upsert(copies)
+    plain = ask(server, url=host.url("seed/1.png"), min_similarity=-1, limit=3)["results"]
+    mixed = ask(server, url=host.url("seed/1.png"), min_similarity=-1, limit=3, diversity=0.9)
+    kinds = {r["url"].rpartition("/")[2][0] for r in mixed["results"]}
+    assert {r["url"].rpartition("/")[2][0] for r in plain} == {"1"}
+    assert kinds == {"1", "2", "3"}
+    assert mixed["next"] is None
+
+
+def test_filters_over_http(server: Server, host: ImageHost) -> None:
+    first, second, third = server.upsert(
+        [
+            {"url": host.url("seed/1.png"), "tags": ["Sea"], "metadata": {"sku": "A1", "price": 3}},
+            {"url": host.add("b.jpg", altered(png(2))), "tags": ["sea", "boat"]},
+            {"url": host.url("seed/3.png"), "metadata": {"sku": "A1"}},
+        ]
+    )
+    for fields, found in (
+        ({"tags": ["sea"]}, {first["id"], second["id"]}),
+        ({"tags": ["sea", "boat"]}, {second["id"]}),
+        ({"formats": ["JPEG"]}, {second["id"]}),
+        ({"metadata": {"sku": "a1"}}, {first["id"], third["id"]}),
+        ({"metadata": {"sku": "A1", "price": 3}}, {first["id"]}),
+        ({"hosts": ["127.0.0.1"], "orientations": ["square"]}, {first["id"], third["id"]}),
+        ({"min_width": 100_000}, set()),
+    ):
+        answer = ask(server, url=host.url("seed/5.png"), min_similarity=-1, **fields)
+        assert {r["id"] for r in answer["results"]} >= found
+        if "orientations" not in fields:
+            assert {r["id"] for r in answer["results"]} == found
+    form = [("min_similarity", (None, "-1")), ("tags", (None, "sea")), ("tags", (None, "boat"))]
+    form += [("metadata", (None, "")), ("file", ("a.png", png(5)))]
+    answer = server.client.post("/api/search", files=form)
+    assert [r["id"] for r in answer.json()["results"]] == [second["id"]]
+    facets = server.client.get("/api/facets", params={"metadata": "sku=A1"}).json()
+    assert facets["total"] == 2
+    assert facets["tags"] == [{"value": "sea", "count": 1}]
+    answer = server.client.get("/api/facets", params={"metadata": "sku"})
+    assert (answer.status_code, "metadata" in answer.json()["detail"]) == (422, True)
+    # What is said later is found by at once, and its vector is as it was.
+    server.client.patch(
+        f"/api/images/{third['id']}", json={"metadata": {"sku": "B"}, "tags": ["x"]}
+    )
+    assert [r["id"] for r in ask(server, like=[first["id"]], metadata={"sku": "B"})["results"]] == [
+        third["id"]
+    ]
+
+
+def test_details_of_a_picture(server: Server, host: ImageHost) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110], exif[0x0132] = "Canon", "EOS 5D", "2020:05:01 12:00:00"
+    exif[0x8825] = {1: "N", 2: (50.0, 30.0, 0.0), 3: "E", 4: (7.0, 15.0, 0.0)}
+    image = Image.new("RGB", (300, 200), (20, 60, 200))
+    [outcome] = server.upsert([host.add("a.jpg", encode(image, "JPEG", exif=exif.tobytes()))])
+    details = server.client.get(f"/api/images/{outcome['id']}").json()
+    assert details["taken_at"] == "2020-05-01T12:00:00Z"
+    assert (details["camera"], details["metadata"]) == ("Canon EOS 5D", {})
+    assert details["location"] == {"latitude": 50.5, "longitude": 7.25}
+    assert [colour["name"] for colour in details["colours"]] == ["blue"]
+    answer = ask(server, url=host.url("seed/1.png"), min_similarity=-1, box=[7, 50, 8, 51])
+    assert [r["id"] for r in answer["results"]] == [outcome["id"]]

@@ -1,0 +1,147 @@
+"""The server as a process: start, stop, a taken port, and a database that goes away."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import Settings
+from app.store.embedded import embedded_server
+from app.web.serving import _listen
+from tests.conftest import client_of
+from tests.image_host import ImageHost
+from tests.process import lookalike
+from tests.samples import altered, png
+
+START_TIMEOUT_S = 60
+
+
+@contextmanager
+def serving(
+    *arguments: str, **environment: str
+) -> Generator[tuple[httpx.Client, subprocess.Popen[str]]]:
+    """`lookalike serve` on a free port, killed if it does not stop by itself."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "serve", "--port", "0", *arguments],
+        env={**os.environ, "ENCODER": "builtin", "FETCH_ALLOW": "127.0.0.1", **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with client_of(_address(process)) as client:
+            yield client, process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    said: list[str] = []
+    for line in process.stderr:
+        said.append(line)
+        if "answers on http://" in line:
+            return line.split("answers on ")[1].split()[0]
+    raise AssertionError("".join(said))
+
+
+def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
+    process.send_signal(number)
+    return process.wait(30)
+
+
+def postgres_runs(data_dir: Path) -> bool:
+    return (data_dir / "postgres" / "postmaster.pid").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_server_and_its_database_and_nothing_is_lost(
+    tmp_path: Path, host: ImageHost, number: int
+) -> None:
+    # The embedded database, set up from nothing.
+    environment = {"DATA_DIR": str(tmp_path / "data")}
+    url = host.url("seed/1.png")
+    with serving(**environment) as (client, process):
+        client.post("/api/upsert", json={"images": [url]}).raise_for_status()
+        client.post("/api/images", files={"file": ("b.png", png(2))}).raise_for_status()
+        assert stop(process, number) == 0
+    assert not postgres_runs(tmp_path / "data")
+    with serving(**environment) as (client, process):
+        assert client.post("/api/query", files={"file": altered(png(1))}).json() == [url]
+        [upload] = client.post("/api/query", files={"file": png(2)}).json()
+        assert client.get(upload).content == png(2)
+        stats = client.get("/api/stats").json()
+        assert (stats["images"], stats["database"]) == (2, "embedded")
+        assert stop(process) == 0
+
+
+def test_the_commands_and_the_server_share_the_embedded_database(tmp_path: Path) -> None:
+    environment = {"DATA_DIR": str(tmp_path / "data")}
+    (tmp_path / "a.png").write_bytes(png(1))
+    with serving(**environment) as (client, process):
+        done = lookalike("index", "a.png", ENCODER="builtin", **environment)
+        assert done.returncode == 0
+        assert len(client.post("/api/query", files={"file": png(1)}).json()) == 1
+        assert stop(process) == 0
+    assert not postgres_runs(tmp_path / "data")
+
+
+def test_a_taken_port_is_one_line(database_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = lookalike("serve", "--port", port, DATABASE_URL=database_url, ENCODER="builtin")
+    assert done.returncode == 1
+    assert f"port {port}: Address already in use" in done.stderr
+
+
+def test_the_server_recovers_when_its_database_comes_back(tmp_path: Path, host: ImageHost) -> None:
+    postgres = embedded_server(tmp_path / "elsewhere")
+    try:
+        with serving(DATABASE_URL=postgres.get_uri(), DATA_DIR=str(tmp_path)) as (client, process):
+            url = host.url("seed/1.png")
+            client.post("/api/upsert", json={"images": [url]}).raise_for_status()
+            postgres.stop()
+            for _ in range(2):
+                answer = client.post("/api/query", files={"file": png(1)})
+                assert answer.status_code == 503
+                assert answer.headers["content-type"] == "application/problem+json"
+            assert client.get("/readyz").status_code == 503
+            assert client.get("/healthz").status_code == 200
+            postgres.start()
+            assert client.get("/readyz").status_code == 200
+            assert client.post("/api/query", files={"file": png(1)}).json() == [url]
+            assert stop(process) == 0
+    finally:
+        postgres.cleanup()
+
+
+def test_answers_are_sent_without_delay(settings: Settings) -> None:
+    """A body that waits for the head's acknowledgement comes 40 ms late."""
+
+    async def accept() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        class Protocol(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                connection = transport.get_extra_info("socket")
+                accepted.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        listener = _listen(settings.model_copy(update={"port": 0}))
+        server = await asyncio.get_running_loop().create_server(Protocol, sock=listener)
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        no_delay = await accepted
+        writer.close()
+        server.close()
+        return no_delay
+
+    assert asyncio.run(accept()) == 1

@@ -8,13 +8,8 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
-
-from pydantic import BaseModel, Field
 
 from app.encoding.encoder import Encoder
-from app.encoding.loading import load_encoder
-from app.indexing.archive import Archive
 from app.indexing.fetcher import Fetcher
 from app.indexing.indexer import Indexer
 from app.indexing.media import Media
@@ -24,34 +19,13 @@ from app.pictures.decoding import Decoder
 from app.search.duplicates import DuplicateFinder
 from app.search.resolver import Resolver
 from app.search.searcher import Searcher
-from app.settings import VERSION, Settings
+from app.settings import Settings
 from app.store.catalog import Catalog
-from app.store.database import Database, open_database
-from app.store.encoders import indexed_encoders, record_encoder
+from app.store.database import Database
+from app.store.index import Index, open_index
 from app.store.job_items import JobItems
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
-
-
-class EncoderStats(BaseModel):
-    """The encoder in use, and how well concurrent calls share inference calls."""
-
-    name: str
-    precision: str
-    dimensions: int
-    text: bool = Field(description="Whether it reads text.")
-    images_embedded: int
-    image_calls: int
-
-
-class StatsResponse(BaseModel):
-    """The server in numbers."""
-
-    images: int
-    vectors: int = Field(description="Images that the encoder in use has embedded.")
-    encoder: EncoderStats
-    database: Literal["embedded", "given"]
-    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +33,7 @@ class Lookalike:
     """The parts, ready to use."""
 
     settings: Settings
-    database: Database
-    encoder: Encoder
-    catalog: Catalog
-    vectors: VectorTable
+    index: Index
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
@@ -71,25 +42,26 @@ class Lookalike:
     searcher: Searcher
     uploads: Uploads
     duplicates: DuplicateFinder
-    archive: Archive
 
-    async def stats(self) -> StatsResponse:
-        """Return how much is indexed, and with what."""
-        encoder = self.encoder
-        return StatsResponse(
-            images=await self.catalog.count(),
-            vectors=await self.vectors.count(),
-            encoder=EncoderStats(
-                name=encoder.model.name,
-                precision=encoder.model.precision,
-                dimensions=encoder.dimensions,
-                text=encoder.has_text,
-                images_embedded=encoder.images.items,
-                image_calls=encoder.images.calls,
-            ),
-            database="embedded" if self.database.embedded else "given",
-            version=VERSION,
-        )
+    @property
+    def database(self) -> Database:
+        """The index's database."""
+        return self.index.database
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that the index is searched with."""
+        return self.index.encoder
+
+    @property
+    def catalog(self) -> Catalog:
+        """The table of images."""
+        return self.index.catalog
+
+    @property
+    def vectors(self) -> VectorTable:
+        """The table of the encoder's vectors."""
+        return self.index.vectors
 
 
 @asynccontextmanager
@@ -109,28 +81,17 @@ async def open_lookalike(
 
     Raises a `StartProblem`.
     """
-    async with AsyncExitStack() as stack:
-        database = open_database(settings)
-        stack.push_async_callback(database.close)
-        if encoder is None:
-            encoder = open_encoder(settings, database, announce)
-            stack.callback(encoder.close)
-        vectors = open_vectors(database, encoder)
-        lookalike = await _open_parts(stack, settings, database, encoder, vectors)
-        if in_use:
-            use_encoder(database, encoder, vectors)
-            await _announce_outdated(lookalike, announce)
-        yield lookalike
+    async with (
+        open_index(settings, announce=announce, encoder=encoder, in_use=in_use) as index,
+        AsyncExitStack() as stack,
+    ):
+        yield _open_parts(stack, settings, index)
 
 
-async def _open_parts(
-    stack: AsyncExitStack,
-    settings: Settings,
-    database: Database,
-    encoder: Encoder,
-    vectors: VectorTable,
-) -> Lookalike:
-    """Open what stands on the database and the encoder; the stack closes it."""
+def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Lookalike:
+    """Open what stands on the index; the stack closes it."""
+    database, encoder = index.database, index.encoder
+    catalog, vectors = index.catalog, index.vectors
     threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
     stack.callback(threads.shutdown)
     decoder = Decoder(threads, max_pixels=settings.max_pixels, model_side=encoder.model.side)
@@ -140,7 +101,7 @@ async def _open_parts(
         max_bytes=settings.max_upload_bytes,
     )
     stack.push_async_callback(fetcher.close)
-    catalog, job_items = Catalog(database), JobItems(database)
+    job_items = JobItems(database)
     uploads = Uploads(database, decoder)
     indexer = Indexer(
         database=database,
@@ -166,10 +127,7 @@ async def _open_parts(
     )
     return Lookalike(
         settings=settings,
-        database=database,
-        encoder=encoder,
-        catalog=catalog,
-        vectors=vectors,
+        index=index,
         decoder=decoder,
         fetcher=fetcher,
         indexer=indexer,
@@ -185,51 +143,4 @@ async def _open_parts(
         searcher=Searcher(catalog=catalog, vectors=vectors, encoder=encoder, resolver=resolver),
         uploads=uploads,
         duplicates=DuplicateFinder(catalog=catalog, vectors=vectors),
-        archive=Archive(database=database, catalog=catalog, vectors=vectors, encoder=encoder),
     )
-
-
-async def _announce_outdated(lookalike: Lookalike, announce: Callable[[str], None]) -> None:
-    """Say which images searches do not find until `reindex` has run."""
-    bare = await lookalike.vectors.count_without_facets()
-    if bare:
-        announce(
-            f"{bare} pictures were indexed by an older version, and filters do not find them: "
-            "run `lookalike reindex`"
-        )
-    missing = await lookalike.catalog.count() - await lookalike.vectors.count()
-    if missing > 0:
-        announce(
-            f"{missing} pictures were embedded with another encoder and are not found by this "
-            "one: run `lookalike reindex`"
-        )
-
-
-def open_encoder(
-    settings: Settings, database: Database, announce: Callable[[str], None]
-) -> Encoder:
-    """Load the encoder that the settings and the existing index call for."""
-    with database.set_up() as connection:
-        indexed = indexed_encoders(connection)
-    return load_encoder(settings, indexed=indexed, announce=announce)
-
-
-def open_vectors(database: Database, encoder: Encoder) -> VectorTable:
-    """Set up the encoder's vector table."""
-    vectors = VectorTable.for_encoder(database, encoder)
-    with database.set_up() as connection:
-        vectors.set_up(connection)
-    return vectors
-
-
-def use_encoder(database: Database, encoder: Encoder, vectors: VectorTable) -> None:
-    """Record that the encoder is in use from now on."""
-    with database.set_up() as connection:
-        record_encoder(
-            connection,
-            source=encoder.source,
-            name=encoder.model.name,
-            fingerprint=encoder.model.fingerprint,
-            dimensions=encoder.dimensions,
-            vector_table=vectors.table.name,
-        )

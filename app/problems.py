@@ -4,7 +4,8 @@
     ├── StartProblem            the server or command cannot start (exit code 1)
     │   ├── WrongSetting
     │   ├── UnusableDatabase
-    │   └── UnusableEncoder
+    │   ├── UnusableEncoder
+    │   └── MissingPackage
     ├── InvalidRequest
     │   ├── NoPicture
     │   ├── NoTextTower
@@ -100,6 +101,10 @@ class UnusableDatabase(StartProblem):
 
 class UnusableEncoder(StartProblem):
     """The encoder cannot be used."""
+
+
+class MissingPackage(StartProblem):
+    """A package that this needs is not installed."""
 
 
 class InvalidRequest(Problem):

@@ -15,10 +15,11 @@ import pytest
 from app.encoding.encoder import Encoder
 from app.encoding.onnx_model import OnnxModel
 from app.encoding.weights import BUILTIN_DIRECTORY
-from app.lookalike import Lookalike, open_lookalike, open_vectors
+from app.lookalike import Lookalike, open_lookalike
 from app.settings import Settings, read_settings
 from app.store.database import open_database
 from app.store.embedded import embedded_server
+from app.store.index import open_vectors
 from app.web.openapi import Operation
 from app.web.server import create_app
 from tests.image_host import ImageHost

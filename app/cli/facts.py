@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from app.cli.terminal import opened, say, show_facts
+from app.cli.terminal import say, show_facts
 from app.encoding.encoder import Encoder
 from app.encoding.loading import load_encoder
 from app.settings import read_settings
+from app.store.index import open_index
 
 
 async def show_stats(*, as_json: bool) -> None:
     """Print how much is indexed, and with which encoder."""
-    async with opened() as lookalike:
-        facts = (await lookalike.stats()).model_dump(mode="json")
+    async with open_index(read_settings(), announce=say) as index:
+        facts = (await index.stats()).model_dump(mode="json")
     if not as_json:
         facts |= {f"encoder {key}": value for key, value in facts.pop("encoder").items()}
     show_facts(facts, as_json=as_json)
@@ -19,8 +20,8 @@ async def show_stats(*, as_json: bool) -> None:
 
 async def show_encoder(*, as_json: bool) -> None:
     """Print which encoder this machine and its index use."""
-    async with opened() as lookalike:
-        show_facts(_facts(lookalike.encoder), as_json=as_json)
+    async with open_index(read_settings(), announce=say) as index:
+        show_facts(_facts(index.encoder), as_json=as_json)
 
 
 def fetch_encoder(name: str) -> None:

@@ -10,14 +10,13 @@ from pathlib import Path
 import click
 
 from app.cli.jobs import show_new_job
-from app.cli.terminal import bar, opened, say, show_counts
-from app.indexing.archive import Imported, count_images
+from app.cli.terminal import bar, say, show_counts
 from app.indexing.documents import outcome_document
 from app.indexing.fetcher import Fetcher
 from app.indexing.files import exists
 from app.indexing.indexer import Indexer, Outcome
 from app.indexing.sources import is_web, items_of
-from app.lookalike import Lookalike, open_lookalike, use_encoder
+from app.lookalike import Lookalike, open_lookalike
 from app.settings import read_settings
 from app.store.items import NewItem
 
@@ -30,7 +29,7 @@ LIST_BYTES = 100_000_000
 async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool) -> dict[str, int]:
     """Index everything that the sources name; return how many images ended which way."""
     counts: dict[str, int] = dict.fromkeys(("indexed", "updated", "unchanged", "failed"), 0)
-    async with opened() as lookalike:
+    async with open_lookalike(read_settings(), announce=say) as lookalike:
         fetch = _list_fetcher(lookalike)
         total = await asyncio.to_thread(lambda: sum(1 for _ in _items(sources, fetch)))
         if not total:
@@ -55,7 +54,7 @@ async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool)
 
 async def index_as_job(sources: tuple[str, ...], *, as_json: bool) -> None:
     """Create a job of everything that the sources name, and print it."""
-    async with opened() as lookalike:
+    async with open_lookalike(read_settings(), announce=say) as lookalike:
         items = _items(sources, _list_fetcher(lookalike))
         job_id = await lookalike.jobs.create(", ".join(sources)[:200], items)
         show_new_job(await lookalike.job_items.find(job_id), as_json=as_json)
@@ -66,26 +65,33 @@ async def reindex(encoder: str | None) -> None:
     settings = read_settings(**({"encoder": encoder} if encoder else {}))
     async with open_lookalike(settings, announce=say, in_use=False) as lookalike:
         await _embed_missing(lookalike)
-        use_encoder(lookalike.database, lookalike.encoder, lookalike.vectors)
+        lookalike.index.use_encoder()
 
 
 async def export_file(file: Path) -> None:
     """Write the index to a Parquet file."""
-    async with opened() as lookalike:
+    # Imported here, as below: pyarrow is an extra, and takes as long as the rest.
+    from app.indexing.archive import Archive
+
+    async with open_lookalike(read_settings(), announce=say) as lookalike:
+        archive = Archive(lookalike.catalog, lookalike.vectors, lookalike.encoder)
         with bar("Writing", await lookalike.catalog.count()) as show:
-            async for written in lookalike.archive.write(file):
+            async for written in archive.write(file):
                 show(written)
 
 
 async def import_file(file: Path) -> None:
     """Read an export into the index, and embed what came without a vector."""
-    async with opened() as lookalike:
+    from app.indexing.archive import Archive, Imported, count_images
+
+    async with open_lookalike(read_settings(), announce=say) as lookalike:
+        archive = Archive(lookalike.catalog, lookalike.vectors, lookalike.encoder)
         read = Imported(0, 0)
         with bar("Reading", count_images(file)) as show:
-            async for read in lookalike.archive.read(file):
+            async for read in archive.read(file):
                 show(read.images)
         with bar("Indexing the vectors", 100) as show:
-            async for share in lookalike.archive.build_index():
+            async for share in archive.build_index():
                 show(round(100 * share))
         if read.vectors < read.images:
             await _embed_missing(lookalike)

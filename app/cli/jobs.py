@@ -6,15 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from app.cli.terminal import bar, opened, say, show_json
+from app.cli.terminal import bar, say, show_json
 from app.jobs.documents import job_document
+from app.lookalike import open_lookalike
+from app.settings import read_settings
 from app.store.catalog import Selection
 from app.store.items import JobProgress
 
 
 async def work() -> None:
     """Work on jobs until SIGINT or SIGTERM, then end what is running. Raises a `StartProblem`."""
-    async with opened() as lookalike:
+    async with open_lookalike(read_settings(), announce=say) as lookalike:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, lookalike.jobs.stop)
@@ -24,7 +26,7 @@ async def work() -> None:
 
 async def list_jobs(*, as_json: bool) -> None:
     """Print the jobs, newest first."""
-    async with opened() as lookalike:
+    async with open_lookalike(read_settings(), announce=say) as lookalike:
         found = await lookalike.job_items.newest(limit=100)
     if as_json:
         show_json([job_document(job).model_dump(mode="json") for job in found])
@@ -37,7 +39,7 @@ async def list_jobs(*, as_json: bool) -> None:
 
 async def change_or_follow(job_id: int, action: str | None, *, as_json: bool) -> JobProgress | None:
     """Retry, cancel or delete a job, or follow it to its end, and print it; None if deleted."""
-    async with opened() as lookalike:
+    async with open_lookalike(read_settings(), announce=say) as lookalike:
         job = await lookalike.job_items.find(job_id)
         if action == "delete":
             await lookalike.job_items.delete(job_id)
@@ -59,14 +61,14 @@ async def change_or_follow(job_id: int, action: str | None, *, as_json: bool) ->
 async def refresh(older_than: float | None, *, as_json: bool) -> None:
     """Create a job that checks the images last checked so many days ago, and print it."""
     before = None if older_than is None else datetime.now(UTC) - timedelta(days=older_than)
-    async with opened() as lookalike:
+    async with open_lookalike(read_settings(), announce=say) as lookalike:
         job_id = await lookalike.jobs.refresh(Selection(checked_before=before))
         show_new_job(await lookalike.job_items.find(job_id), as_json=as_json)
 
 
 async def caption(*, as_json: bool) -> None:
     """Create a job that describes the images without a description, and print it."""
-    async with opened() as lookalike:
+    async with open_lookalike(read_settings(), announce=say) as lookalike:
         if not lookalike.settings.caption_model:
             raise click.UsageError("There is no caption model: set CAPTION_MODEL.")
         job_id = await lookalike.jobs.caption()

@@ -12,7 +12,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -36,15 +36,31 @@ def main() -> None:
     except click.ClickException as exc:
         exc.show()
         sys.exit(exc.exit_code)
-    except Problem as problem:
-        click.secho(f"lookalike: {problem.detail}", fg="red", err=True)
-        sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Stopped.", err=True)
         sys.exit(STOPPED)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Failed(click.ClickException):
+    """A problem as one line."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line to stderr."""
+        click.secho(f"lookalike: {self.message}", file, fg="red", err=True)
+
+
+class _Commands(click.Group):
+    """Commands whose problems become one line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Problem as problem:
+            raise _Failed(problem.detail) from problem
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lookalike")
 def cli() -> None:
     """Reverse image search: show it an image, get the images that are the same or look alike.

@@ -7,8 +7,9 @@ from typing import Any, get_origin
 
 import click
 
-from app.cli.terminal import opened, say, show_json
+from app.cli.terminal import say, show_json
 from app.indexing.requests import parse
+from app.lookalike import open_lookalike
 from app.pictures.decoding import SUFFIXES
 from app.problems import InvalidRequest
 from app.search.documents import hit_document
@@ -16,6 +17,7 @@ from app.search.hits import Hit
 from app.search.query import Term, read_terms
 from app.search.requests import FilterRequest, SearchRequest, query_of, with_crop
 from app.search.searcher import Results
+from app.settings import read_settings
 
 
 def filter_options() -> list[click.Parameter]:
@@ -44,7 +46,7 @@ async def search(expression: str, options: Mapping[str, Any], *, limit: int, as_
     except InvalidRequest as problem:
         raise click.UsageError(problem.detail) from problem
     terms = with_crop([_with_file(term) for term in read_terms(expression)], crop)
-    async with opened() as lookalike:
+    async with open_lookalike(read_settings(), announce=say) as lookalike:
         query = query_of(wanted, None, limit=limit)
         results = await lookalike.searcher.search(replace(query, terms=terms))
     if as_json:

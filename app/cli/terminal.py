@@ -3,18 +3,10 @@
 import json
 import sys
 from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import click
-
-from app.lookalike import Lookalike, open_lookalike
-from app.settings import read_settings
-
-
-def opened() -> AbstractAsyncContextManager[Lookalike]:
-    """Open the program's parts as the environment says."""
-    return open_lookalike(read_settings(), announce=say)
 
 
 def say(line: str) -> None:

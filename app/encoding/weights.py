@@ -4,29 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import (
-    HfApi,
-    snapshot_download,  # pyright: ignore[reportUnknownVariableType]
-)
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
 from app.problems import UnusableEncoder
 
 CLIP = "Xenova/clip-vit-base-patch32"
 BUILTIN = "builtin"
 BUILTIN_DIRECTORY = Path(__file__).parent / "builtin"
-HUB_ANSWERS_WITHIN_S = 3
-
-FILES = (
-    "onnx/vision_model.onnx",
-    "onnx/vision_model.onnx_data",
-    "onnx/text_model.onnx",
-    "onnx/text_model.onnx_data",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
-"""What is fetched of a hub repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +49,14 @@ def _auto(indexed: Sequence[str], announce: Callable[[str], None]) -> Weights:
     if indexed:
         announce(f"The index was made with the encoder {indexed[0]}: staying with it")
         return find_weights(indexed[0], indexed=(), announce=announce)
-    cached = _cached(CLIP)
-    if cached:
-        return cached
+    # Imported here, as below: the hub's client takes as long as the rest of a small command.
+    from app.encoding import hub
+
+    folder = hub.cached(CLIP)
+    if folder:
+        return Weights(CLIP, folder, CLIP)
     reason = "the hub does not answer"
-    if _hub_answers(CLIP):
+    if hub.answers(CLIP):
         try:
             return _from_hub(CLIP, announce)
         except UnusableEncoder as exc:
@@ -83,41 +68,7 @@ def _auto(indexed: Sequence[str], announce: Callable[[str], None]) -> Weights:
     return Weights(BUILTIN, BUILTIN_DIRECTORY, BUILTIN)
 
 
-def _cached(repository: str) -> Weights | None:
-    try:
-        path = snapshot_download(repository, allow_patterns=list(FILES), local_files_only=True)
-    except LocalEntryNotFoundError:
-        return None
-    directory = Path(path)
-    complete = all((directory / name).exists() for name in (FILES[0], "preprocessor_config.json"))
-    return Weights(repository, directory, repository) if complete else None
-
-
-def _hub_answers(repository: str) -> bool:
-    try:
-        HfApi().model_info(repository, timeout=HUB_ANSWERS_WITHIN_S)
-    except Exception:
-        return False
-    return True
-
-
 def _from_hub(repository: str, announce: Callable[[str], None]) -> Weights:
-    """Return the repository's files: cached ones as they are, missing ones downloaded."""
-    cached = _cached(repository)
-    if cached:
-        return cached
-    announce(f"Fetching {repository} from the Hugging Face hub (once)")
-    try:
-        path = snapshot_download(repository, allow_patterns=list(FILES))
-    except Exception as exc:
-        if isinstance(exc, HfHubHTTPError) and exc.response.status_code in (401, 404):
-            raise UnusableEncoder(f"The hub has no model {repository}.") from exc
-        raise UnusableEncoder(
-            f"{repository} is not cached here and could not be fetched from the hub: "
-            f"{str(exc).splitlines()[0]}. ENCODER=builtin needs no download."
-        ) from exc
-    if not (Path(path) / FILES[0]).exists():
-        raise UnusableEncoder(
-            f"{repository} on the hub has no {FILES[0]}: it is not an ONNX export."
-        )
-    return Weights(repository, Path(path), repository)
+    from app.encoding import hub
+
+    return Weights(repository, hub.fetch(repository, announce), repository)

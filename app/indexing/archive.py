@@ -12,16 +12,21 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from app.encoding.encoder import Encoder, Vector
 from app.pictures.decoding import Facts
-from app.problems import InvalidRequest
+from app.problems import InvalidRequest, MissingPackage
 from app.store.catalog import Catalog, Entry, ImageRow, NewImage, Validators
-from app.store.database import Database
 from app.store.hnsw import build, drop, is_worth_building
 from app.store.vectors import NewVector, VectorTable
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as exc:
+    raise MissingPackage(
+        "Export and import need pyarrow, which is not installed: pip install 'lookalike[parquet]'"
+    ) from exc
 
 ROWS_AT_ONCE = 1000
 ENCODER = b"lookalike.encoder"
@@ -41,10 +46,8 @@ class Imported:
 class Archive:
     """Writes the index to a file, and reads such a file into the index."""
 
-    def __init__(
-        self, *, database: Database, catalog: Catalog, vectors: VectorTable, encoder: Encoder
-    ) -> None:
-        self._database = database
+    def __init__(self, catalog: Catalog, vectors: VectorTable, encoder: Encoder) -> None:
+        self._database = vectors.database
         self._catalog = catalog
         self._vectors = vectors
         self._encoder = encoder

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.indexing.sources import LIST_MEDIA_TYPES
-from app.lookalike import StatsResponse
 from app.search.requests import FilterRequest, SearchRequest
 from app.settings import VERSION
+from app.store.index import StatsResponse
 from app.web import schemas
 from app.web.schemas import FacetsResponse, SearchResponse
 

@@ -9,7 +9,7 @@ from app.web.requests import Request, parts, respond
 
 async def stats(request: Request) -> Response:
     """Tell how much is indexed, and with what."""
-    return respond(await parts(request).stats())
+    return respond(await parts(request).index.stats())
 
 
 async def healthz(_: AnyRequest) -> Response:

@@ -32,34 +32,25 @@ async def serve(
     """
     listener = _listen(settings)
     address = f"http://{_host_to_call(settings.bind)}:{listener.getsockname()[1]}"
-    async with open_lookalike(settings, announce=announce) as lookalike:
+    with listener:
+        async with open_lookalike(settings, announce=announce) as lookalike:
 
-        async def ready() -> None:
-            announce(f"Lookalike answers on {address} (Ctrl-C stops it)")
-            if on_ready is not None:
-                await on_ready(address)
+            async def ready() -> None:
+                announce(f"Lookalike answers on {address} (Ctrl-C stops it)")
+                if on_ready is not None:
+                    await on_ready(address)
 
-        server = _Server(create_app(lookalike, routes=routes), ready)
+            server = _Server(create_app(lookalike, routes=routes), ready)
 
-        def stop(number: int) -> None:
-            # Those who watch jobs would otherwise keep their connections, and the server, open.
-            lookalike.jobs.stop()
-            server.handle_exit(number, None)
+            def stop(number: int) -> None:
+                # Clients that follow jobs would otherwise keep their connections open.
+                lookalike.jobs.stop()
+                server.handle_exit(number, None)
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop, number)
-        await server.serve(sockets=[listener])
-
-
-async def work(settings: Settings, *, announce: Callable[[str], None]) -> None:
-    """Work on jobs until SIGINT or SIGTERM, then end what is running. Raises a `StartProblem`."""
-    async with open_lookalike(settings, announce=announce) as lookalike:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, lookalike.jobs.stop)
-        announce("Working on jobs (Ctrl-C stops it)")
-        await lookalike.jobs.work()
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop, number)
+            await server.serve(sockets=[listener])
 
 
 class _Server(uvicorn.Server):

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
-from app.indexing.archive import count_images
-from app.lookalike import open_lookalike, use_encoder
+from app.indexing.archive import Archive, count_images
+from app.lookalike import Lookalike, open_lookalike
 from app.problems import InvalidRequest
 from app.search.query import Query, Term
 from app.settings import Settings
@@ -23,14 +23,19 @@ from tests.onnx_models import write_clip
 from tests.samples import png
 
 
+def archive_of(lookalike: Lookalike) -> Archive:
+    return Archive(lookalike.catalog, lookalike.vectors, lookalike.encoder)
+
+
 async def moved(settings: Settings, file: Path) -> tuple[list[tuple[str, str]], int, int]:
     """Read a file into a database; return URLs with titles, and how much was read and embedded."""
     async with open_lookalike(settings, announce=lambda _: None) as lookalike:
         images = vectors = 0
-        async for read in lookalike.archive.read(file):
+        archive = archive_of(lookalike)
+        async for read in archive.read(file):
             images, vectors = read.images, read.vectors
         assert images == count_images(file)
-        async for _ in lookalike.archive.build_index():
+        async for _ in archive.build_index():
             pass
         async for _ in lookalike.indexer.reindex():
             pass
@@ -53,7 +58,7 @@ async def hnsw_indexes(database: Database, store: VectorTable) -> int:
 @pytest.fixture
 def exported(server: Server, loop: Loop, tmp_path: Path) -> Path:
     async def write() -> list[int]:
-        return [count async for count in server.lookalike.archive.write(tmp_path / "i.parquet")]
+        return [count async for count in archive_of(server.lookalike).write(tmp_path / "i.parquet")]
 
     files = [("file", (f"{i}.png", png(i))) for i in range(3)]
     assert server.client.post("/api/images", files=files).status_code == 200
@@ -123,7 +128,7 @@ def test_the_old_encoder_serves_until_the_new_one_is_complete(
             async for _ in lookalike.indexer.reindex():
                 pass
             assert await chosen() == "builtin"
-            use_encoder(lookalike.database, lookalike.encoder, lookalike.vectors)
+            lookalike.index.use_encoder()
 
     assert loop.run(chosen()) == "builtin"
     loop.run(reindex())

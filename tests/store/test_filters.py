@@ -13,13 +13,13 @@ from sqlalchemy import text
 from app.encoding.encoder import Encoder
 from app.encoding.onnx_model import OnnxModel
 from app.encoding.weights import BUILTIN_DIRECTORY
-from app.lookalike import open_vectors
 from app.pictures.colours import Colour
 from app.settings import Settings, read_settings
 from app.store.catalog import Entry
 from app.store.database import Database, open_database
 from app.store.filters import Box, Filters, facets_of, metadata_label
 from app.store.hnsw import build, drop
+from app.store.index import open_vectors
 from app.store.nearest import Beyond
 from app.store.vectors import NewVector, VectorTable
 from tests.samples import facts

@@ -1,0 +1,143 @@
+"""The index: a database, the encoder it is searched with, and the tables of both.
+
+What only counts or describes it opens no more than this.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from app.encoding.encoder import Encoder
+from app.encoding.loading import load_encoder
+from app.settings import VERSION, Settings
+from app.store.catalog import Catalog
+from app.store.database import Database, open_database
+from app.store.encoders import indexed_encoders, record_encoder
+from app.store.vectors import VectorTable
+
+
+class EncoderStats(BaseModel):
+    """The encoder in use, and how well concurrent calls share inference calls."""
+
+    name: str
+    precision: str
+    dimensions: int
+    text: bool = Field(description="Whether it reads text.")
+    images_embedded: int
+    image_calls: int
+
+
+class StatsResponse(BaseModel):
+    """The server in numbers."""
+
+    images: int
+    vectors: int = Field(description="Images that the encoder in use has embedded.")
+    encoder: EncoderStats
+    database: Literal["embedded", "given"]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The parts that every other part stands on."""
+
+    database: Database
+    encoder: Encoder
+    catalog: Catalog
+    vectors: VectorTable
+
+    def use_encoder(self) -> None:
+        """Record that the encoder is the one ENCODER=auto chooses from now on."""
+        with self.database.set_up() as connection:
+            record_encoder(
+                connection,
+                source=self.encoder.source,
+                name=self.encoder.model.name,
+                fingerprint=self.encoder.model.fingerprint,
+                dimensions=self.encoder.dimensions,
+                vector_table=self.vectors.table.name,
+            )
+
+    async def stats(self) -> StatsResponse:
+        """Return how much is indexed, and with which encoder."""
+        encoder = self.encoder
+        return StatsResponse(
+            images=await self.catalog.count(),
+            vectors=await self.vectors.count(),
+            encoder=EncoderStats(
+                name=encoder.model.name,
+                precision=encoder.model.precision,
+                dimensions=encoder.dimensions,
+                text=encoder.has_text,
+                images_embedded=encoder.images.items,
+                image_calls=encoder.images.calls,
+            ),
+            database="embedded" if self.database.embedded else "given",
+            version=VERSION,
+        )
+
+
+@asynccontextmanager
+async def open_index(
+    settings: Settings,
+    *,
+    announce: Callable[[str], None],
+    encoder: Encoder | None = None,
+    in_use: bool = True,
+) -> AsyncGenerator[Index]:
+    """Open the database and the encoder; `announce` is told what takes time or was decided.
+
+    An `encoder` that is given is the caller's to close. Unless the encoder is `in_use`, it is not
+    the one that ENCODER=auto chooses from now on.
+
+    Opening blocks the event loop, on which nothing else runs yet, so that Ctrl-C ends a download.
+
+    Raises a `StartProblem`.
+    """
+    async with AsyncExitStack() as stack:
+        database = open_database(settings)
+        stack.push_async_callback(database.close)
+        if encoder is None:
+            encoder = _open_encoder(settings, database, announce)
+            stack.callback(encoder.close)
+        index = Index(database, encoder, Catalog(database), open_vectors(database, encoder))
+        if in_use:
+            index.use_encoder()
+            await _announce_outdated(index, announce)
+        yield index
+
+
+def open_vectors(database: Database, encoder: Encoder) -> VectorTable:
+    """Return the encoder's vector table, made if there is none."""
+    vectors = VectorTable.for_encoder(database, encoder)
+    with database.set_up() as connection:
+        vectors.set_up(connection)
+    return vectors
+
+
+def _open_encoder(
+    settings: Settings, database: Database, announce: Callable[[str], None]
+) -> Encoder:
+    """Load the encoder that the settings and the existing index call for."""
+    with database.set_up() as connection:
+        indexed = indexed_encoders(connection)
+    return load_encoder(settings, indexed=indexed, announce=announce)
+
+
+async def _announce_outdated(index: Index, announce: Callable[[str], None]) -> None:
+    """Say which images searches do not find until `reindex` has run."""
+    bare = await index.vectors.count_without_facets()
+    if bare:
+        announce(
+            f"{bare} images were indexed by an older version, and filters do not find them: "
+            "run `lookalike reindex`"
+        )
+    missing = await index.catalog.count() - await index.vectors.count()
+    if missing > 0:
+        announce(
+            f"{missing} images were embedded with another encoder and are not found by this "
+            "one: run `lookalike reindex`"
+        )

@@ -41,21 +41,21 @@ OUT ?= data/training
 FLAGS ?=
 
 train: $(VENV)/.training  ## train the built-in encoder on DATA to know copies
-	$(BIN)/python -m training.train --data $(DATA) --out $(OUT) $(FLAGS)
+	$(BIN)/python -m training.image.train_copies --data $(DATA) --out $(OUT) $(FLAGS)
 
 train-semantic: $(VENV)/.training  ## then to know what is shown, and export it to OUT/model
-	$(BIN)/python -m training.semantic_train --data $(DATA) --out $(OUT) $(FLAGS)
-	$(BIN)/python -m training.export $(OUT)/network.pt $(OUT)/model
+	$(BIN)/python -m training.image.train_semantic --data $(DATA) --out $(OUT) $(FLAGS)
+	$(BIN)/python -m training.image.export $(OUT)/network.pt $(OUT)/model
 
 train-text: $(VENV)/.training  ## train its text tower on DATA, then add it to the model in OUT/model
-	$(BIN)/python -m training.text_train --data $(DATA) --out $(OUT) --model $(OUT)/model $(FLAGS)
-	$(BIN)/python -m training.text_export $(OUT) $(OUT)/model
+	$(BIN)/python -m training.text.train --data $(DATA) --out $(OUT) --model $(OUT)/model $(FLAGS)
+	$(BIN)/python -m training.text.export $(OUT) $(OUT)/model
 
 eval-text: $(VENV)/.dev  ## measure search by phrase (FLAGS="--captions FILE --classes FOLDER")
-	$(BIN)/python -m training.text_evaluate --photos $(DATA) $(FLAGS)
+	$(BIN)/python -m training.measuring.text_search --photos $(DATA) $(FLAGS)
 
 eval: $(VENV)/.dev  ## measure the built-in encoder on DATA (FLAGS="--model DIR" for another)
-	$(BIN)/python -m training.evaluate --photos $(DATA) $(FLAGS)
+	$(BIN)/python -m training.measuring.copies --photos $(DATA) $(FLAGS)
 
 # Needs `pip install uv`. The result names no package index.
 lock:  ## resolve pyproject.toml into the hash-pinned requirements

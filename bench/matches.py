@@ -19,7 +19,7 @@ from app.pictures.decoding import SUFFIXES, Picture, decode, hamming
 from app.problems import Problem
 from app.search.hits import COPY_DHASH_BITS, COPY_SIMILARITY
 from demo.__main__ import sample_photos
-from training.evaluate import embed
+from training.measuring.copies import embed
 
 MOST_PHOTOS = 1000
 BITS = (4, 6, 8, 10, 12, 14, 16)

@@ -11,15 +11,15 @@ from PIL import Image
 from app.encoding.onnx_model import OnnxModel
 from tests.onnx_models import write_clip
 from tests.samples import encode, photo
-from training.data import (
+from training.data.photos import (
     files_to_test_on,
     is_held_out,
     load_photos,
     read_captions,
     read_features,
 )
-from training.evaluate import Protocol, build, measure, model_similarities, read_photos
-from training.transformations import TRANSFORMATIONS
+from training.measuring.copies import Protocol, build, measure, model_similarities, read_photos
+from training.measuring.transformations import TRANSFORMATIONS
 
 KINDS = len(TRANSFORMATIONS)
 

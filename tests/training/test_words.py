@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data import read_captions, read_labels
-from training.text_evaluate import ranks
-from training.wordnet import names_of_classes, read_nouns
-from training.words import altered, make_tokenizer, phrase, plural
+from training.data.photos import read_captions, read_labels
+from training.data.wordnet import names_of_classes, read_nouns
+from training.data.words import altered, make_tokenizer, phrase, plural
+from training.measuring.text_search import ranks
 
 # Three meanings, as wndb(5) writes them: a bird, a machine, and an animal that the bird is.
 NOUNS = """  1 This software and database is not ours; this file is.

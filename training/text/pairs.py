@@ -8,9 +8,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from training.data import Caption
-from training.gallery import Gallery
-from training.words import altered, phrase
+from training.data.photos import Caption
+from training.data.words import altered, phrase
+from training.text.embedded_photos import Gallery
 
 # Of a batch, when there are all three.
 SHARES = {"captions": 0.5, "names": 0.35, "labels": 0.15}

@@ -1,4 +1,4 @@
-"""Train the text tower: `python -m training.text_train --data FOLDER_OR_TAR… --out FOLDER`.
+"""Train the text tower: `python -m training.text.train --data FOLDER_OR_TAR… --out FOLDER`.
 
 Against the frozen image tower (locked-image tuning: Zhai et al., "LiT", CVPR 2022).
 """
@@ -12,16 +12,16 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 
 from app.encoding.weights import BUILTIN_DIRECTORY
-from training.data import files_to_test_on, read_captions, read_classes, read_labels
-from training.gallery import Gallery, make_gallery
-from training.loop import Loop, add_arguments, grouped, started
-from training.losses import info_nce
-from training.querybank import Querybank
-from training.text_network import TextNetwork
-from training.text_pairs import Pairs, padded
-from training.word_vectors import fit_word_vectors, spread_of
-from training.wordnet import names_of_classes, read_nouns
-from training.words import make_tokenizer
+from training.data.photos import files_to_test_on, read_captions, read_classes, read_labels
+from training.data.wordnet import names_of_classes, read_nouns
+from training.data.words import make_tokenizer
+from training.learning.least_squares import fit_word_vectors, spread_of
+from training.learning.losses import info_nce
+from training.learning.training_loop import Loop, add_arguments, grouped, started
+from training.text.embedded_photos import Gallery, make_gallery
+from training.text.network import TextNetwork
+from training.text.pairs import Pairs, padded
+from training.text.querybank import Querybank
 
 TEXTS, CANDIDATES = 384, 3072
 SMOOTHING = 0.1

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.text_pairs import Pairs
-from training.words import PAD_ID, UNKNOWN_ID
+from training.data.words import PAD_ID, UNKNOWN_ID
+from training.text.pairs import Pairs
 
 TEXTS, BATCH, CANDIDATES = 60_000, 600, 4096
 # The penalty of ridge regression (Hoerl and Kennard, 1970), as a share of the words' own variance.

@@ -1,4 +1,5 @@
-"""Text to picture search: `python -m training.text_evaluate [--photos PLACE… --captions FILE] …`.
+"""Text to picture search:
+`python -m training.measuring.text_search [--photos PLACE… --captions FILE] …`.
 
 Captions: each of the test split's against its photos. Classes: each name of a folder that holds one
 picture per class, named after it (`golden_retriever.jpg`), against all of them.
@@ -17,8 +18,8 @@ from PIL import Image
 from app.encoding.encoder import unit
 from app.encoding.onnx_model import OnnxModel
 from app.encoding.weights import BUILTIN_DIRECTORY
-from training.data import TEST_SPLIT, files, read_captions
-from training.evaluate import Floats, embed
+from training.data.photos import TEST_SPLIT, files, read_captions
+from training.measuring.copies import Floats, embed
 
 
 def ranks(texts: Floats, pictures: Floats, right: NDArray[np.int64]) -> NDArray[np.int64]:

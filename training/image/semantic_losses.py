@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.data import Caption
-from training.losses import info_nce
-from training.network import FEATURES
-from training.taught import Belongings
-from training.teacher import Lesson
-from training.text_pairs import padded
-from training.word_vectors import ridge
-from training.words import make_tokenizer
+from training.data.photos import Caption
+from training.data.words import make_tokenizer
+from training.image.network import FEATURES
+from training.image.teacher import Lesson
+from training.image.teacher_views import Belongings
+from training.learning.least_squares import ridge
+from training.learning.losses import info_nce
+from training.text.pairs import padded
 
 COMPONENTS = 256
 CLASSES_WEIGHT, CAPTIONS_WEIGHT = 0.1, 0.1

@@ -1,5 +1,5 @@
 """Add a trained text tower, and its querybank, to a model directory:
-`python -m training.text_export OUT FOLDER`.
+`python -m training.text.export OUT FOLDER`.
 
 Weights are stored in 8 bits with a scale per row, which ONNX Runtime turns into float32 when it
 loads the model.
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from app.encoding.onnx_model import TEXT, TOKENIZER, VISION
-from training.export import HUBNESS, in_8_bits
-from training.network import DIMENSIONS
-from training.querybank import Querybank
-from training.text_network import TextNetwork
+from training.image.export import HUBNESS, in_8_bits
+from training.image.network import DIMENSIONS
+from training.text.network import TextNetwork
+from training.text.querybank import Querybank
 
 # Smaller tensors are worth less than the nodes that would restore them.
 LEAST_ENTRIES = 4096
@@ -92,7 +92,7 @@ def store_in_8_bits(model: ModelProto) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("trained", type=Path, help="the folder that training.text_train wrote")
+    parser.add_argument("trained", type=Path, help="the folder that training.text.train wrote")
     parser.add_argument("folder", type=Path, help="the model directory of the image tower")
     given = parser.parse_args()
     tokenizer = given.trained / "tokenizer.json"

@@ -1,4 +1,4 @@
-"""Train the network: `python -m training.train --data FOLDER_OR_TAR… --out FOLDER`."""
+"""Train the network: `python -m training.image.train_copies --data FOLDER_OR_TAR… --out FOLDER`."""
 
 import argparse
 from pathlib import Path
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.augment import Augmenter, as_pixels
-from training.data import files_to_test_on, load_photos, read_captions, with_procedural
-from training.head import features, train_head, turn
-from training.lessons import Lessons
-from training.loop import Loop, add_arguments, autocast, grouped, started
-from training.losses import copies_loss
-from training.network import Network, load_onnx
-from training.taught import Taught
-from training.teacher import Teacher, seen
+from training.data.augment import Augmenter, as_pixels
+from training.data.photos import files_to_test_on, load_photos, read_captions, with_procedural
+from training.image.distillation import Lessons
+from training.image.head import features, train_head, turn
+from training.image.network import Network, load_onnx
+from training.image.teacher import Teacher, seen
+from training.image.teacher_views import Taught
+from training.learning.losses import copies_loss
+from training.learning.training_loop import Loop, add_arguments, autocast, grouped, started
 
 # Pairs of a batch, and views that are there for the teacher's sake alone.
 PAIRS, ALONE = 88, 80

@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional
 
-from training.export import BANK, SEMANTIC, SHARPNESS, in_8_bits
+from training.image.export import BANK, SEMANTIC, SHARPNESS, in_8_bits
 
 TEXTS = 256
 

@@ -1,4 +1,4 @@
-"""Copy detection on photos: `python -m training.evaluate --photos PLACE… [--model DIR…]`.
+"""Copy detection on photos: `python -m training.measuring.copies --photos PLACE… [--model DIR…]`.
 
 A gallery of photos; 20 transformations, 100 queries each, made from photos of the gallery; and
 as many made the same way from photos that are not in it. The same photos give the same numbers.
@@ -21,8 +21,8 @@ from PIL import Image
 from app.encoding.encoder import MAX_BATCH, unit
 from app.encoding.onnx_model import OnnxModel
 from app.encoding.weights import BUILTIN_DIRECTORY
-from training.data import files, files_to_test_on, is_trained_on, read_captions
-from training.transformations import TRANSFORMATIONS
+from training.data.photos import files, files_to_test_on, is_trained_on, read_captions
+from training.measuring.transformations import TRANSFORMATIONS
 
 Floats = NDArray[np.float32]
 

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.augment import Augmenter, as_pixels, pixels_of_inputs
-from training.teacher import Lesson, Teacher, without_maps
+from training.data.augment import Augmenter, as_pixels, pixels_of_inputs
+from training.image.teacher import Lesson, Teacher, without_maps
 
 # Every photo has at least this many, whatever it shows.
 LEAST_VIEWS = 2

@@ -1,4 +1,4 @@
-"""Train the semantic branch: `python -m training.semantic_train --data PLACE… --out FOLDER`.
+"""Train the semantic branch: `python -m training.image.train_semantic --data PLACE… --out FOLDER`.
 
 Against teachers and captions, on what the first blocks see, which stay as they are: so the branch
 for copies keeps every vector that it had.
@@ -15,28 +15,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from training.augment import Augmenter, inputs_of_pixels
-from training.data import (
+from training.data.augment import Augmenter, inputs_of_pixels
+from training.data.photos import (
     Caption,
     files_to_test_on,
     load_photos,
     read_captions,
     read_features,
 )
-from training.head import turn
-from training.loop import Loop, add_arguments, grouped, started
-from training.muon import Muon
-from training.network import (
+from training.image.head import turn
+from training.image.network import (
     DIMENSIONS,
     Network,
     SemanticBranch,
     load_onnx,
     smaller,
 )
-from training.semantic_lessons import CaptionLessons, Principal, SemanticLessons
-from training.taught import Taught
-from training.teacher import Teacher, seen
-from training.word_vectors import spread_of
+from training.image.semantic_losses import CaptionLessons, Principal, SemanticLessons
+from training.image.teacher import Teacher, seen
+from training.image.teacher_views import Taught
+from training.learning.least_squares import spread_of
+from training.learning.muon import Muon
+from training.learning.training_loop import Loop, add_arguments, grouped, started
 
 # Views: of a step, that the first blocks look at together, and that tell what is usual.
 BATCH, LOOKED_AT, SAMPLE = 192, 128, 8192
@@ -89,7 +89,7 @@ class Trainer:
         self.network, self.branch = Network(), SemanticBranch()
         teacher, augmenter = Teacher(given.out), Augmenter(given.seed)
         lesson = seen(teacher, augmenter, photos)
-        # Not those of `training.train`, whose photos may be others.
+        # Not those of `training.image.train_copies`, whose photos may be others.
         folder = given.out / "semantic"
         self.taught = Taught(
             folder, photos, lesson.logits, teacher, views=given.views, seed=given.seed

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.network import DIMENSIONS, WIDTHS
-from training.teacher import Lesson
+from training.image.network import DIMENSIONS, WIDTHS
+from training.image.teacher import Lesson
 
 HINTS = ("middle", "last", "pooled")
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.network import DIMENSIONS
-from training.words import PAD_ID
+from training.data.words import PAD_ID
+from training.image.network import DIMENSIONS
 
 WIDTH, HEADS, LAYERS = 256, 4, 2
 DROPOUT = 0.2

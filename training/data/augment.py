@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
-from training.network import INPUT, MEAN, STD
-from training.procedural import LETTERS
+from training.data.procedural import LETTERS
+from training.image.network import INPUT, MEAN, STD
 
 CAPTIONS = 400
 

@@ -1,10 +1,10 @@
-"""Export a checkpoint as a model directory: `python -m training.export CHECKPOINT FOLDER`.
+"""Export a checkpoint as a model directory: `python -m training.image.export CHECKPOINT FOLDER`.
 
 The normalisations go into the convolutions, and the weights are stored in 8 bits with one scale per
 filter, which ONNX Runtime turns into float32 when it loads the model. A vector holds both branches'
 embeddings side by side, so that its similarities are their weighted mean; a phrase is compared with
 the semantic part. Two more dimensions: one takes from a picture's similarity with any phrase what
-it has in common with all (0 before the text tower is exported; see `training.querybank`).
+it has in common with all (0 before the text tower is exported; see `training.text.querybank`).
 Pictures' similarities with each other hardly change. The last is calibration, constant, and raises
 all similarities together (s becomes (1 - offset) s + offset), so that 0.90 is where copies begin.
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, save
 from torch import Tensor, nn
 
-from training.network import (
+from training.image.network import (
     DIMENSIONS,
     INPUT,
     MEAN,
@@ -209,7 +209,7 @@ def main() -> None:
         "--threshold",
         type=float,
         default=0.9,
-        help="the network's own similarity that becomes 0.90 (training.evaluate tells it)",
+        help="the network's own similarity that becomes 0.90 (training.measuring.copies tells it)",
     )
     parser.add_argument("--float32", action="store_true", help="store the weights in full (40 MB)")
     given = parser.parse_args()

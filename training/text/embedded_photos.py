@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from app.encoding.encoder import unit
 from app.encoding.onnx_model import OnnxModel
-from training.augment import Augmenter, as_pixels
-from training.data import load_photos
-from training.export import SEMANTIC
-from training.teacher import Teacher
+from training.data.augment import Augmenter, as_pixels
+from training.data.photos import load_photos
+from training.image.export import SEMANTIC
+from training.image.teacher import Teacher
 
 VIEWS = 4
 BATCH = 128

@@ -1,4 +1,5 @@
-"""One photo per class, as `make eval-text` wants them: `python -m training.class_photos --data …`.
+"""One photo per class, as `make eval-text` wants them:
+`python -m training.measuring.class_photos --data …`.
 
 Taken from the photos that no training sees. What each shows is the teacher's opinion, and its name.
 """
@@ -9,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.augment import Augmenter
-from training.data import (
+from training.data.augment import Augmenter
+from training.data.photos import (
     files,
     files_to_test_on,
     is_trained_on,
@@ -18,7 +19,7 @@ from training.data import (
     read_classes,
     squashed,
 )
-from training.teacher import Teacher, seen
+from training.image.teacher import Teacher, seen
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.loop import autocast
-from training.losses import copies_loss
-from training.network import FEATURES, Network
+from training.image.network import FEATURES, Network
+from training.learning.losses import copies_loss
+from training.learning.training_loop import autocast
 
 STEPS, BATCH, RATE = 600, 1024, 3e-3
 

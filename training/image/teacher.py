@@ -15,7 +15,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.augment import Augmenter, as_pixels, pixels_of_inputs
+from training.data.augment import Augmenter, as_pixels, pixels_of_inputs
 
 SIDE = 160
 # Where a stage ends: in its last block before the picture is halved, and in the last of all.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.procedural import procedural
+from training.data.procedural import procedural
 
 # Larger than the network's input, so that a crop still has detail.
 SIDE = 144

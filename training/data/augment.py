@@ -1,4 +1,4 @@
-"""What people do to pictures, done to a batch of tensors at once."""
+"""Augmentation: what people do to images, done to a batch of tensors at once."""
 
 import math
 from io import BytesIO
@@ -9,52 +9,40 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
+from training.data.inputs import INPUT, inputs_of_pixels
 from training.data.procedural import LETTERS
-from training.image.network import INPUT, MEAN, STD
 
-CAPTIONS = 400
-
-
-def as_pixels(photos: Tensor) -> Tensor:
-    """Return photos kept as bytes, (n, side, side, 3), as pixels (n, 3, side, side) in 0..1."""
-    return photos.permute(0, 3, 1, 2).float() / 255
-
-
-def pixels_of_inputs(x: Tensor) -> Tensor:
-    """Return the pixels in 0..1 that network inputs were made from."""
-    return x * STD + MEAN
-
-
-def inputs_of_pixels(x: Tensor) -> Tensor:
-    """Return network inputs from pixels in 0..1."""
-    return (x.clamp(0, 1) - MEAN) / STD
+# How many text overlays are drawn in advance.
+OVERLAYS = 400
 
 
 class Augmenter:
-    """Turns pixels (n, 3, side, side) in 0..1 into altered network inputs (n, 3, 128, 128)."""
+    """Turns pixels in 0..1, (n, 3, side, side), into altered network inputs, (n, 3, 128, 128)."""
 
     def __init__(self, seed: int) -> None:
         self._random = torch.Generator().manual_seed(seed)
         self._rng = np.random.default_rng(seed)
-        self._captions = torch.stack([self._caption() for _ in range(CAPTIONS)])
+        self._overlays = torch.stack([self._overlay() for _ in range(OVERLAYS)])
 
     def plain(self, x: Tensor) -> Tensor:
-        """The picture as it is."""
+        """Return the whole image, unaltered."""
         small = functional.interpolate(x, INPUT, mode="bicubic", antialias=True)
         return inputs_of_pixels(small)
 
     def scene(self, x: Tensor) -> Tensor:
-        """Most of the picture, in its own colours, sometimes within another."""
+        """Return most of the image, in its own colours, sometimes pasted into another one."""
         x = self._place(x, least_area=0.45, turned=0.04, most_angle=6, pasted=0.08, framed=0.04)
         return inputs_of_pixels(x)
 
     def mild(self, x: Tensor) -> Tensor:
-        """A scene, (n, 3, 128, 128) in 0..1, nearly as it is: little is recoloured or lost."""
+        """Return pixels of a `scene`, (n, 3, 128, 128) in 0..1, with slight changes of colour and
+        detail.
+        """
         x = self._recolour(x, strength=0.25, grey=0.03)
         return inputs_of_pixels(self._coarse(x, share=0.2))
 
     def strong(self, x: Tensor) -> Tensor:
-        """What makes copies hard to find, often several things at once."""
+        """Return copies that are hard to find, often altered in several ways at once."""
         x = self._place(x, least_area=0.22, turned=0.25, most_angle=25, pasted=0.35, framed=0.15)
         x = self._recolour(x, strength=0.8, grey=0.15)
         x = self._write(x, share=0.2)
@@ -81,23 +69,23 @@ class Augmenter:
         pasted: float,
         framed: float,
     ) -> Tensor:
-        """Crop, stretch, mirror and turn; or paste into another picture or on a plain ground."""
+        """Crop, stretch, mirror and rotate; or paste into another image or a plain frame."""
         n = len(x)
         kind = torch.rand(n, generator=self._random)
         pastes, frames = kind < pasted, (kind >= pasted) & (kind < pasted + framed)
         inside = pastes | frames
-        # Smaller parts more often: they are what is hard to find.
+        # Small crops are drawn more often, since they are harder to find.
         area = (least_area + (1 - least_area) * self._uniform(n, 0, 1).pow(1.5)).sqrt()
         stretch = torch.exp(self._uniform(n, -0.3, 0.3) * self._chance(n, 0.5) / 2)
         width, height = (area * stretch).clamp(max=1), (area / stretch).clamp(max=1)
-        # Pasted or framed, the picture fills only a part, and little of it is cut off.
+        # When pasted or framed, the image fills only part of the result, and little is cropped.
         part = torch.where(pastes, self._uniform(n, 0.4, 0.8), self._uniform(n, 0.55, 0.95))
         width = torch.where(inside, 1 / (part * stretch).clamp(max=0.98), width)
         height = torch.where(inside, 1 / (part / stretch).clamp(max=0.98), height)
         shift_x = self._uniform(n, -1, 1) * (1 - width).abs()
         shift_y = self._uniform(n, -1, 1) * (1 - height).abs()
         angle = self._uniform(n, -most_angle, most_angle) * self._chance(n, 0.4)
-        # A quarter turn mostly, sometimes half.
+        # Mostly a quarter turn, sometimes a half.
         quarters = 1 + (torch.rand(n, generator=self._random) * 3).floor()
         angle = torch.deg2rad(angle) + quarters * math.pi / 2 * self._chance(n, turned)
         mirror = 1 - 2 * self._chance(n, 0.3)
@@ -140,7 +128,7 @@ class Augmenter:
         return x.clamp(1e-3, 1).pow(gamma.view(-1, 1, 1, 1))
 
     def _hue(self, x: Tensor, strength: float) -> Tensor:
-        """Turn colours about the grey axis."""
+        """Rotate colours about the grey axis."""
         n = len(x)
         angle = self._uniform(n, -1, 1) * math.pi * strength * self._chance(n, 0.3 * strength)
         cos, sin = angle.cos(), angle.sin()
@@ -150,15 +138,15 @@ class Augmenter:
         return torch.einsum("nij,njhw->nihw", matrix, x)
 
     def _write(self, x: Tensor, *, share: float) -> Tensor:
-        """Text over the picture, in any colour."""
+        """Lay text over the image, in a random colour."""
         n = len(x)
-        which = torch.randint(CAPTIONS, (n,), generator=self._random)
-        mask = self._captions[which] * self._chance(n, share).view(-1, 1, 1, 1)
+        which = torch.randint(OVERLAYS, (n,), generator=self._random)
+        mask = self._overlays[which] * self._chance(n, share).view(-1, 1, 1, 1)
         color = torch.rand(n, 3, 1, 1, generator=self._random).round()
         return x * (1 - mask) + color * mask
 
     def _cover(self, x: Tensor, *, share: float) -> Tensor:
-        """A plain box or bar over a part."""
+        """Cover a part with a plain box or bar."""
         n = len(x)
         size = self._uniform(2 * n, 0.08, 0.45).view(2, n)
         place = self._uniform(2 * n, 0, 1).view(2, n) * (1 - size)
@@ -172,7 +160,7 @@ class Augmenter:
         return x * (1 - mask) + torch.rand(n, 3, 1, 1, generator=self._random) * mask
 
     def _coarse(self, x: Tensor, *, share: float) -> Tensor:
-        """Lose detail: the batch's first part at one low resolution, the next at another."""
+        """Lose detail: three parts of the batch are each reduced to a low resolution."""
         n, done = len(x), 0
         for side in self._rng.integers(24, 96, 3):
             count = int(n * share / 3)
@@ -191,7 +179,7 @@ class Augmenter:
             x[place] = torch.from_numpy(read).permute(2, 0, 1)
         return x
 
-    def _caption(self) -> Tensor:
+    def _overlay(self) -> Tensor:
         image = Image.new("L", (INPUT, INPUT))
         draw = ImageDraw.Draw(image)
         for _ in range(int(self._rng.integers(1, 4))):

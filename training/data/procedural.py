@@ -1,7 +1,7 @@
-"""Procedural pictures: dead leaves, gradients, stripes, fractal noise and rendered text.
+"""Procedural images: dead leaves, fractal noise, stripes and rendered text.
 
-Networks trained on such pictures transfer to copy detection (Baradad et al., "Learning to See by
-Looking at Noise", NeurIPS 2021), and they carry no one's rights.
+Networks trained on such images transfer to copy detection (Baradad et al., "Learning to See by
+Looking at Noise", NeurIPS 2021), and nobody holds rights in them.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789  .,!?"
 
 
 def procedural(seed: int, side: int) -> NDArray[np.uint8]:
-    """Return a picture of (side, side, 3) that the seed decides."""
+    """Return an image, (side, side, 3); the same seed gives the same image."""
     rng = np.random.default_rng(seed)
     makers = (dead_leaves, dead_leaves, fractal_noise, stripes, page_of_text)
     return makers[seed % len(makers)](rng, side)
 
 
 def dead_leaves(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
-    """Overlapping shapes whose sizes follow a power law."""
+    """Return overlapping shapes whose sizes follow a power law."""
     image = Image.fromarray(fractal_noise(rng, side))
     draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(15, 150))):
@@ -38,7 +38,7 @@ def dead_leaves(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
 
 
 def fractal_noise(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
-    """Noise whose spectrum falls as a power of the frequency, in correlated colours."""
+    """Return noise in correlated colours whose spectrum falls as a power of the frequency."""
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
     amplitude = 1 / np.maximum(frequency, 1 / side) ** rng.uniform(0.8, 2.2)
     noise = np.fft.fft2(rng.normal(size=(3, side, side))) * amplitude
@@ -50,21 +50,21 @@ def fractal_noise(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
 
 
 def stripes(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
-    """A few waves of two colours each, multiplied."""
+    """Return the product of a few waves, each of two colours."""
     y, x = np.mgrid[0:side, 0:side] / side
-    picture = np.ones((side, side, 3)) * rng.uniform(120, 255, 3)
+    pixels = np.ones((side, side, 3)) * rng.uniform(120, 255, 3)
     for _ in range(int(rng.integers(1, 4))):
         angle, count = rng.uniform(0, np.pi), rng.uniform(1, 25)
         wave = np.sin(
             (x * np.cos(angle) + y * np.sin(angle)) * count * 2 * np.pi + rng.uniform(0, 6)
         )
         level = np.tanh(wave * rng.uniform(0.5, 8)) * 0.5 + 0.5
-        picture *= 1 - level[..., None] * rng.uniform(0, 1, 3)
-    return picture.astype(np.uint8)
+        pixels *= 1 - level[..., None] * rng.uniform(0, 1, 3)
+    return pixels.astype(np.uint8)
 
 
 def page_of_text(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
-    """Lines of random letters on a plain ground."""
+    """Return lines of random letters on a plain background."""
     ground, ink = (tuple(int(v) for v in rng.integers(0, 256, 3)) for _ in range(2))
     image = Image.new("RGB", (side, side), ground)
     draw = ImageDraw.Draw(image)

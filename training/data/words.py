@@ -1,4 +1,4 @@
-"""Words: the tokenizer's vocabulary, and what is done to phrases so that more of them are known."""
+"""Words: the tokenizer and its vocabulary, and how phrases are varied for training."""
 
 import re
 from collections import Counter
@@ -9,13 +9,14 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 PAD_ID, UNKNOWN_ID = 0, 1
-# They say nothing of what is to be seen, and so are neither read nor called unknown.
+# They describe nothing visible, so the tokenizer drops them and never calls them unknown.
 FUNCTION_WORDS = (
     "a|an|the|this|that|these|those|some|any|its|his|her|their|our|my|it|is|are|was|were|be|been|"
     "being|has|have|had|of|to|for|at|by|as|there|which|who|while|s|t|photos?|pictures?|images?"
 )
-# A word of captions that is rarer than this may be a slip of the pen.
+# A word used less often in the captions may be a typo.
 LEAST_USES = 2
+# The longest text to train on, in words.
 LONGEST = 32
 
 TEMPLATES = (
@@ -25,9 +26,10 @@ TEMPLATES = (
 
 
 def make_tokenizer(captions: Iterable[str], names: Iterable[str]) -> Tokenizer:
-    """Return a tokenizer of whole words that knows those of the names and, often enough, captions.
+    """Return a tokenizer of whole words: those of the names, and those used at least twice in the
+    captions.
 
-    Accents, capitals and function words are dropped.
+    It ignores accents, case and function words.
     """
     tokenizer = Tokenizer(models.WordLevel({PAD: PAD_ID, UNKNOWN: UNKNOWN_ID}, UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence(
@@ -51,7 +53,7 @@ def make_tokenizer(captions: Iterable[str], names: Iterable[str]) -> Tokenizer:
 
 
 def words_of(tokenizer: Tokenizer, text: str) -> list[str]:
-    """Return the words that a tokenizer sees in a text, known or not."""
+    """Return the words a tokenizer splits a text into, known or not."""
     assert tokenizer.normalizer is not None
     assert tokenizer.pre_tokenizer is not None
     split = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
@@ -59,7 +61,7 @@ def words_of(tokenizer: Tokenizer, text: str) -> list[str]:
 
 
 def plural(name: str) -> str:
-    """Return the plural of an English noun, as the rule has it."""
+    """Return the regular plural of an English noun."""
     if re.search(r"(s|x|z|ch|sh)$", name):
         return name + "es"
     if re.search(r"[^aeiou]y$", name):
@@ -68,7 +70,7 @@ def plural(name: str) -> str:
 
 
 def phrase(name: str, rng: np.random.Generator) -> str:
-    """Return a name in one of the templates."""
+    """Return a name in a random template."""
     template = TEMPLATES[rng.integers(len(TEMPLATES))]
     if "{}s" in template:
         return template.replace("{}s", plural(name))
@@ -76,7 +78,7 @@ def phrase(name: str, rng: np.random.Generator) -> str:
 
 
 def altered(ids: list[int], rng: np.random.Generator) -> list[int]:
-    """Return a text's words with some of them dropped or out of order, as people type queries."""
+    """Return word ids with some, but not all, dropped or reordered, as people type queries."""
     if len(ids) > 2:
         ids = [place for place in ids if rng.random() > 0.12] or ids
         if rng.random() < 0.2:

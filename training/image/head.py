@@ -1,8 +1,8 @@
-"""The last layer, trained once more and alone: for copies only.
+"""The copy branch's last layer, trained once more on its own, for copies only.
 
-What the teacher teaches draws pictures of the same kind together, which costs copies precision. The
-features below the last layer keep what was learned either way, and can be computed once: so that
-this layer sees every picture a hundred times in a minute.
+Distillation draws images of the same kind together, which costs precision on copies. The features
+below the last layer keep what was learned either way. They are computed only once, so that this
+layer sees every photo a hundred times a minute.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.image.network import FEATURES, Network
+from training.image.network import FEATURES, CopyNetwork
 from training.learning.losses import copies_loss
 from training.learning.training_loop import autocast
 
@@ -20,16 +20,16 @@ STEPS, BATCH, RATE = 600, 1024, 3e-3
 
 
 @torch.no_grad()
-def features(
-    network: Network, photos: Tensor, make_views: Callable[[Tensor], Sequence[Tensor]]
+def features_of_views(
+    network: CopyNetwork, photos: Tensor, make_views: Callable[[Tensor], Sequence[Tensor]]
 ) -> Tensor:
     """Return the features of each view of each photo: (views, photos, 480), float16.
 
-    `make_views` is given the places of some photos.
+    `make_views` takes indices of photos and returns their views.
     """
     network.eval()
     found: list[Tensor] = []
-    # In no order, for views are pasted into their neighbours.
+    # In random order, since views are pasted into their neighbours in the batch.
     order = torch.randperm(len(photos))
     for part in order.split(128):
         views = make_views(part)
@@ -41,9 +41,10 @@ def features(
 
 
 def train_head(head: nn.Linear, views: Tensor) -> None:
-    """Train the layer on `features`, of which the first two are mild views and the others strong.
+    """Train the layer on features of views, of which the first two are mild and the rest strong.
 
-    A batch's own photos are its negatives, ten times as many as the whole network can be shown.
+    The other photos of a batch are the negatives, ten times as many as when the whole network is
+    trained.
     """
     optimizer = torch.optim.AdamW(head.parameters(), RATE, weight_decay=0)
     for step in range(STEPS):
@@ -59,14 +60,14 @@ def train_head(head: nn.Linear, views: Tensor) -> None:
 
 
 @torch.no_grad()
-def turn(head: nn.Linear, features: Tensor) -> None:
-    """Turn the embeddings so that their first dimensions hold as much of them as so many can.
+def rotate_to_principal_axes(head: nn.Linear, features: Tensor) -> None:
+    """Rotate the embeddings so that each dimension holds more of them than the next.
 
-    `features` (n, 480) are those of photos. No similarity changes; what is exported is the first
-    dimensions.
+    Only the first dimensions are exported. `features` (n, 480) are those of photos. No similarity
+    changes.
     """
     vectors = functional.normalize(head(features))
     _, axes = torch.linalg.eigh(vectors.T @ vectors)
-    turned = axes.flip(1).T
-    head.weight.copy_(turned @ head.weight)
-    head.bias.copy_(turned @ head.bias)
+    rotation = axes.flip(1).T
+    head.weight.copy_(rotation @ head.weight)
+    head.bias.copy_(rotation @ head.bias)

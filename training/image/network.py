@@ -1,4 +1,4 @@
-"""The network: a small ResNet with two branches, one for copies and one for what is shown."""
+"""The image tower's network: a small ResNet with a copy branch and a semantic branch."""
 
 from pathlib import Path
 
@@ -9,25 +9,25 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-INPUT = 128
+# Channels in and out of each block.
 WIDTHS = ((32, 48), (48, 48), (48, 96), (96, 96), (96, 192), (192, 192), (192, 320), (320, 320))
-# The blocks from here on see the smallest picture.
+# The blocks from here on work at the lowest resolution.
 LAST_STAGE = 6
 DIMENSIONS = 512
 FEATURES = 480
-# The semantic branch starts from the output of so many blocks, made smaller by this.
+# The semantic branch starts from the output of so many blocks, scaled by this.
 SHARED, SEMANTIC_SCALE = 2, 0.75
-# What its last two blocks have between their convolutions keeps the file below 10 MB.
+# Its channels between the convolutions of each block; those of the last two keep the file below
+# 10 MB.
 SEMANTIC_HIDDEN = (96, 96, 192, 192, 288, 256)
 POWER = 3.0
-MEAN, STD = 0.45, 0.25
 
-Layers = list[tuple[nn.Conv2d, nn.BatchNorm2d]]
-Weights = list[tuple[Tensor, Tensor]]
+ConvNorms = list[tuple[nn.Conv2d, nn.BatchNorm2d]]
+WeightsAndBiases = list[tuple[Tensor, Tensor]]
 
 
 class Block(nn.Module):
-    """A basic residual block (He et al., 2016); where it widens, it halves the size (ResNet-D)."""
+    """A basic residual block (He et al., 2016); if it widens, it halves the size (ResNet-D)."""
 
     def __init__(self, inputs: int, outputs: int, hidden: int | None = None) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Block(nn.Module):
 
 
 class Pooling(nn.Module):
-    """The 480 features of whole pictures from maps of features (n, 320, 4, 4) or (n, 320, 3, 3)."""
+    """Feature maps, (n, 320, 4, 4) or (n, 320, 3, 3), to the 480 features of each image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,9 +61,9 @@ class Pooling(nn.Module):
         return x.float().clamp(min=1e-4).pow(POWER).mean((2, 3)).pow(1 / POWER)
 
 
-class Network(nn.Module):
-    """The branch for copies: normalised pixels (n, 3, 128, 128) to embeddings (n, 512), not yet of
-    unit length.
+class CopyNetwork(nn.Module):
+    """The shared blocks and the copy branch: normalised pixels (n, 3, 128, 128) to embeddings
+    (n, 512), not yet of unit length.
     """
 
     def __init__(self) -> None:
@@ -78,22 +78,24 @@ class Network(nn.Module):
         return self.head(self.pooling(self.maps(x)[-1]))
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The features before the last halving, (n, 192, 8, 8), and the last, (n, 320, 4, 4)."""
+        """Return the feature maps before the last halving, (n, 192, 8, 8), and the last,
+        (n, 320, 4, 4).
+        """
         middle = self.blocks[SHARED:LAST_STAGE](self.shared(x))
         return middle, self.blocks[LAST_STAGE:](middle)
 
     def shared(self, x: Tensor) -> Tensor:
-        """The features that both branches start from, (n, 48, 32, 32)."""
+        """Return the feature maps that both branches start from, (n, 48, 32, 32)."""
         return self.blocks[:SHARED](functional.relu(self.stem_norm(self.stem(x))))
 
-    def layers(self) -> Layers:
-        """Return every convolution with its normalisation, in the order of an exported graph."""
-        return [(self.stem, self.stem_norm), *_layers(self.blocks, self.pooling)]
+    def conv_norms(self) -> ConvNorms:
+        """Return every convolution with its normalisation, in the exported graph's order."""
+        return [(self.stem, self.stem_norm), *_conv_norms(self.blocks, self.pooling)]
 
 
 class SemanticBranch(nn.Module):
-    """What the first blocks see, (n, 48, 32, 32), to embeddings (n, 512), not yet of unit length:
-    near where the same is shown.
+    """The semantic branch: shared feature maps (n, 48, 32, 32) to embeddings (n, 512), not yet of
+    unit length, that are close for images of the same kind of thing.
     """
 
     def __init__(self) -> None:
@@ -104,24 +106,24 @@ class SemanticBranch(nn.Module):
         self.head = nn.Linear(FEATURES, DIMENSIONS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(smaller(x)))
+        return self.head(self.features(scaled_down(x)))
 
     def features(self, x: Tensor) -> Tensor:
-        """Return the 480 features of whole pictures from what `smaller` makes."""
+        """Return the 480 features of each image, from maps that `scaled_down` returned."""
         return self.pooling(self.blocks(x))
 
-    def layers(self) -> Layers:
-        """Return every convolution with its normalisation, in the order of an exported graph."""
-        return _layers(self.blocks, self.pooling)
+    def conv_norms(self) -> ConvNorms:
+        """Return every convolution with its normalisation, in the exported graph's order."""
+        return _conv_norms(self.blocks, self.pooling)
 
 
-def smaller(x: Tensor) -> Tensor:
-    """Return the features that both branches start from at the semantic one's size."""
+def scaled_down(x: Tensor) -> Tensor:
+    """Return the shared feature maps at the semantic branch's resolution."""
     return functional.interpolate(x, scale_factor=SEMANTIC_SCALE, mode="bilinear")
 
 
-def _layers(blocks: nn.Sequential, pooling: Pooling) -> Layers:
-    pairs: Layers = []
+def _conv_norms(blocks: nn.Sequential, pooling: Pooling) -> ConvNorms:
+    pairs: ConvNorms = []
     for block in blocks:
         assert isinstance(block, Block)
         pairs += [(block.first, block.first_norm), (block.second, block.second_norm)]
@@ -131,10 +133,10 @@ def _layers(blocks: nn.Sequential, pooling: Pooling) -> Layers:
 
 
 @torch.no_grad()
-def folded(layers: Layers) -> Weights:
-    """Return weight and bias of every convolution with its normalisation in them."""
-    result: Weights = []
-    for conv, norm in layers:
+def folded(conv_norms: ConvNorms) -> WeightsAndBiases:
+    """Return each convolution's weight and bias with its normalisation folded in."""
+    result: WeightsAndBiases = []
+    for conv, norm in conv_norms:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -145,52 +147,58 @@ def folded(layers: Layers) -> Weights:
 
 @torch.no_grad()
 def load_onnx(
-    network: Network, path: Path, sample: Tensor, branch: SemanticBranch | None = None
+    network: CopyNetwork, path: Path, sample: Tensor, branch: SemanticBranch | None = None
 ) -> None:
-    """Start from an exported model whose convolutions hold their normalisation.
+    """Start from an exported model, whose normalisations are folded into its convolutions.
 
-    The normalisations become the identity on `sample`, normalised pixels (n, 3, 128, 128), so that
-    training goes on from the same function. So does `branch`, if the model has such a branch.
+    Each normalisation is restored as the identity on `sample`, normalised pixels
+    (n, 3, 128, 128), so that training continues from the same function. The same goes for
+    `branch`, if the model has a semantic branch.
     """
-    weights, count = _graph_weights(path), len(network.layers()) + 1
+    weights, count = _graph_weights(path), len(network.conv_norms()) + 1
     _start_from(network, weights[:count], sample)
     if branch is not None and weights[count:]:
-        weights = weights[count : count + len(branch.layers()) + 1]
+        weights = weights[count : count + len(branch.conv_norms()) + 1]
         _start_from(branch, weights, network.shared(sample))
 
 
-def _start_from(module: Network | SemanticBranch, weights: Weights, sample: Tensor) -> None:
-    layers, head = module.layers(), module.head
-    for (conv, norm), (weight, bias) in zip(layers, weights[:-1], strict=True):
+def _start_from(
+    module: CopyNetwork | SemanticBranch, weights: WeightsAndBiases, sample: Tensor
+) -> None:
+    conv_norms, head = module.conv_norms(), module.head
+    for (conv, norm), (weight, bias) in zip(conv_norms, weights[:-1], strict=True):
         conv.weight.copy_(weight)
         norm.bias.copy_(bias)
         norm.momentum = None
-    # What is exported has fewer dimensions than there are rows.
+    # Fewer dimensions are exported than the head has rows.
     weight, bias = weights[-1]
     head.weight.zero_()[: len(weight)] = weight
     head.bias.zero_()[: len(bias)] = bias
-    # Layer by layer, for each one's input depends on those before it.
-    for conv, norm in layers:
-        seen: list[Tensor] = []
-        hook = conv.register_forward_hook(lambda _module, _given, out, seen=seen: seen.append(out))
+    # Layer by layer, since each one's input depends on those before it.
+    for conv, norm in conv_norms:
+        outputs: list[Tensor] = []
+        hook = conv.register_forward_hook(
+            lambda _module, _inputs, out, outputs=outputs: outputs.append(out)
+        )
         module.eval()
         module(sample)
         hook.remove()
-        mean, variance = seen[0].mean((0, 2, 3)), seen[0].var((0, 2, 3))
+        mean, variance = outputs[0].mean((0, 2, 3)), outputs[0].var((0, 2, 3))
         norm.running_mean.copy_(mean)  # pyright: ignore[reportOptionalMemberAccess]
         norm.running_var.copy_(variance)  # pyright: ignore[reportOptionalMemberAccess]
         norm.weight.copy_((variance + norm.eps).sqrt())
         norm.bias.add_(mean)
         norm.momentum = 0.1
-        # The normalisation makes the filters' lengths free; an initialisation's (He et al., 2015)
-        # make the learning rate mean the same as when training from nothing.
+        # With a normalisation, the filters' lengths are arbitrary. Those of an initialisation (He
+        # et al., 2015) make the learning rate mean the same as when training from scratch.
         lengths = conv.weight.flatten(1).norm(dim=1) / 2**0.5
         conv.weight.div_(lengths.view(-1, 1, 1, 1))
         norm.running_mean.div_(lengths)  # pyright: ignore[reportOptionalMemberAccess]
         norm.running_var.div_(lengths**2)  # pyright: ignore[reportOptionalMemberAccess]
 
 
-def _graph_weights(path: Path) -> Weights:
+def _graph_weights(path: Path) -> WeightsAndBiases:
+    """Return weight and bias of every convolution and linear layer of an exported graph."""
     graph = onnx.load(str(path)).graph
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:

@@ -1,38 +1,39 @@
-"""What the semantic branch learns: what teachers see in a picture, and what people say of it."""
+"""What the semantic branch learns from: teachers' features, and captions."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.data.photos import Caption
+from training.data.tables import Caption
+from training.data.token_ids import bags_of_words, padded
 from training.data.words import make_tokenizer
 from training.image.network import FEATURES
-from training.image.teacher import Lesson
-from training.image.teacher_views import Belongings
-from training.learning.least_squares import ridge
-from training.learning.losses import info_nce
-from training.text.pairs import padded
+from training.image.teacher import TeacherOutput
+from training.image.teacher_views import OwnedDraw
+from training.learning.least_squares import ridge_word_vectors
+from training.learning.losses import many_positives
 
+# How many principal components of the teacher's features are predicted.
 COMPONENTS = 256
 CLASSES_WEIGHT, CAPTIONS_WEIGHT = 0.1, 0.1
-# Captions that are, but for chance, of other photos.
+# How many captions are drawn at random, nearly all of them of other photos.
 OTHERS = 1500
 # The inverse temperature of how well captions fit a photo.
-SHARPNESS = 20.0
+FIT_SHARPNESS = 20.0
 
 
-class Principal(NamedTuple):
-    """Principal components, whose variances have the mean 1."""
+class PrincipalComponents(NamedTuple):
+    """Principal components, scaled so that their variances have mean 1."""
 
     mean: Tensor
     axes: Tensor
 
     @classmethod
-    def of(cls, features: Tensor, count: int) -> "Principal":
-        """Return the `count` largest of features, (n, size)."""
+    def of(cls, features: Tensor, count: int) -> Self:
+        """Return the `count` largest components of features, (n, size)."""
         mean = features.mean(0)
         centred = features - mean
         variance, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
@@ -42,55 +43,55 @@ class Principal(NamedTuple):
         return (features - self.mean) @ self.axes
 
 
-class SemanticLessons(nn.Module):
-    """The teacher's features and classes of the very view that the branch sees (Beyer et al.,
-    "Knowledge distillation: A good teacher is patient and consistent", CVPR 2022).
+class SemanticDistillation(nn.Module):
+    """Losses of predicting the teacher's features and classes for exactly the view that the branch
+    sees (Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", CVPR
+    2022).
     """
 
-    def __init__(self, sample: Lesson) -> None:
+    def __init__(self, sample: TeacherOutput) -> None:
         super().__init__()
-        self._principal = Principal.of(sample.pooled, COMPONENTS)
-        self.seen = nn.Linear(FEATURES, len(self._principal.axes.T))
+        self._components = PrincipalComponents.of(sample.pooled, COMPONENTS)
+        self.seen = nn.Linear(FEATURES, len(self._components.axes.T))
         self.classes = nn.Linear(FEATURES, sample.logits.shape[1])
 
-    def forward(self, features: Tensor, lesson: Lesson) -> dict[str, Tensor]:
-        """Return each loss."""
+    def forward(self, features: Tensor, output: TeacherOutput) -> dict[str, Tensor]:
+        """Return each loss by name."""
         shares = self.classes(features).log_softmax(1)
-        target = lesson.logits.softmax(1)
+        target = output.logits.softmax(1)
         classes = functional.kl_div(shares, target, reduction="batchmean")
-        seen = functional.mse_loss(self.seen(features), self._principal(lesson.pooled))
+        seen = functional.mse_loss(self.seen(features), self._components(output.pooled))
         return {"seen": seen, "classes": CLASSES_WEIGHT * classes}
 
 
-class CaptionLessons(nn.Module):
-    """What captions say, as means of word vectors: a photo's embedding is to be near its own, and
-    near others' as far as what the better teacher sees in the photo is.
+class CaptionLoss(nn.Module):
+    """The loss of photos' embeddings with captions, which are embedded as means of word vectors.
 
-    InfoNCE (van den Oord et al., 2018) whose truth is half the one and half the other, for other
-    captions often fit too. `places` are the captions' photos; `targets` (photos, 512) the
-    embeddings photos are to have.
+    Half of a photo's target is its own captions, the other half how well the better teacher's
+    features say that each caption fits, since other photos' captions often fit too. `places` are
+    the captions' photos; `embeddings` (photos, 512) are those that the photos should have.
     """
 
-    def __init__(self, captions: Sequence[Caption], places: Tensor, targets: Tensor) -> None:
+    def __init__(self, captions: Sequence[Caption], places: Tensor, embeddings: Tensor) -> None:
         super().__init__()
         texts = [caption.text for caption in captions]
         tokenizer = make_tokenizer(texts, [])
         ids, mask = padded([encoding.ids for encoding in tokenizer.encode_batch(texts)])
-        present = torch.zeros(len(texts), tokenizer.get_vocab_size()).scatter_(1, ids, 1.0)
-        words = ridge(present.to_sparse(), targets[places])
+        bags = bags_of_words(ids, tokenizer.get_vocab_size())
+        words = ridge_word_vectors(bags.to_sparse(), embeddings[places])
         self._texts = functional.normalize(
             functional.embedding_bag(ids, words, per_sample_weights=mask.float(), mode="sum")
         )
-        self._places, self._targets = places, targets
-        self._of_photos = Belongings(places, len(targets))
-        # The logarithm of the inverse temperature, which is learned.
+        self._places, self._wanted = places, embeddings
+        self._of_photos = OwnedDraw(places, len(embeddings))
+        # The logarithm of the learned inverse temperature.
         self.scale = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, embeddings: Tensor, photos: Tensor) -> Tensor:
-        """Return the loss of photos' unit embeddings, (n, 512); all photos have captions."""
+        """Return the loss of unit embeddings, (n, 512), of photos that all have captions."""
         drawn = torch.cat([self._of_photos(photos), torch.randint(len(self._texts), (OTHERS,))])
         texts = self._texts[drawn]
         own = (self._places[drawn] == photos.unsqueeze(1)).float()
-        fitting = (self._targets[photos] @ texts.T * SHARPNESS).softmax(1)
-        truth = (own / own.sum(1, keepdim=True) + fitting) / 2
-        return CAPTIONS_WEIGHT * info_nce(embeddings @ texts.T * self.scale.exp(), truth)
+        fitting = (self._wanted[photos] @ texts.T * FIT_SHARPNESS).softmax(1)
+        targets = (own / own.sum(1, keepdim=True) + fitting) / 2
+        return CAPTIONS_WEIGHT * many_positives(embeddings @ texts.T * self.scale.exp(), targets)

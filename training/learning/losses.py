@@ -1,24 +1,25 @@
-"""The losses: contrast, with one or with many that are true, and spread."""
+"""The losses: contrastive ones, with one positive or with several, and entropy."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 TEMPERATURE = 0.05
-# The weight of the spread beside the contrast.
-SPREAD = 0.5
+# The weight of the entropy loss relative to the contrastive one.
+ENTROPY_WEIGHT = 0.5
 
 
 def copies_loss(a: Tensor, b: Tensor) -> Tensor:
-    """Return what two views of each photo, unit vectors (n, 512) row by row, are trained with."""
-    contrasted = (contrast(a, b, TEMPERATURE) + contrast(b, a, TEMPERATURE)) / 2
-    return contrasted + SPREAD * (spread(a, b) + spread(b, a)) / 2
+    """Return the loss of two views of each photo, unit vectors (n, 512), matched row by row."""
+    contrastive = (one_positive(a, b, TEMPERATURE) + one_positive(b, a, TEMPERATURE)) / 2
+    return contrastive + ENTROPY_WEIGHT * (entropy(a, b) + entropy(b, a)) / 2
 
 
-def contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """Return the mean InfoNCE of each of `a` with its row of `b`; all other rows are negatives.
+def one_positive(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """Return the mean InfoNCE of `a` whose positive is the same row of `b`; all other rows are
+    negatives.
 
-    NT-Xent of SimCLR (Chen et al., ICML 2020), one direction.
+    NT-Xent of SimCLR (Chen et al., ICML 2020), in one direction.
     """
     count = torch.arange(len(a))
     own = torch.full((len(a), 2 * len(a)), False)
@@ -27,8 +28,8 @@ def contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     return functional.cross_entropy(logits, count)
 
 
-def spread(a: Tensor, b: Tensor) -> Tensor:
-    """Minus the mean log distance of `a` to the nearest view of another photo.
+def entropy(a: Tensor, b: Tensor) -> Tensor:
+    """Return minus the mean log distance of `a` to the nearest view of another photo.
 
     Kozachenko and Leonenko's estimator of the differential entropy, as SSCD uses it (Pizzi et al.,
     CVPR 2022).
@@ -40,13 +41,13 @@ def spread(a: Tensor, b: Tensor) -> Tensor:
     return -torch.log((a - everything[nearest]).norm(dim=1) + 1e-4).mean()
 
 
-def info_nce(logits: Tensor, truth: Tensor, *, smoothing: float = 0.0) -> Tensor:
-    """Return the mean cross entropy of each row's truth, in shares of 1, with its logits.
+def many_positives(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Return the mean cross entropy of each row's logits with its targets, which sum to 1.
 
-    InfoNCE (van den Oord et al., 2018), perhaps with label smoothing (Szegedy et al., 2016). Rows
-    of which nothing is true do not count.
+    InfoNCE (van den Oord et al., 2018) with soft targets and optional label smoothing (Szegedy et
+    al., 2016). Rows whose targets are all 0 are left out.
     """
-    known = truth.sum(1) > 0
+    known = targets.sum(1) > 0
     log_shares = logits[known].log_softmax(1)
-    told = -(truth[known] * log_shares).sum(1)
-    return ((1 - smoothing) * told - smoothing * log_shares.mean(1)).mean()
+    cross_entropy = -(targets[known] * log_shares).sum(1)
+    return ((1 - smoothing) * cross_entropy - smoothing * log_shares.mean(1)).mean()

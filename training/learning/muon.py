@@ -1,8 +1,8 @@
 """Muon, for the weights of convolutions (Jordan et al., "Muon: An optimizer for hidden layers in
-neural networks", 2024): each step changes a matrix as much in every direction.
+neural networks", 2024): each step changes a matrix equally in every direction.
 
-Not `torch.optim.Muon`: that takes matrices only, and computes in bfloat16, which a CPU without it
-emulates in 30 times the time.
+Not `torch.optim.Muon`, which takes matrices only and computes in bfloat16: a CPU without bfloat16
+emulates it, which takes 30 times as long.
 """
 
 from collections.abc import Iterable
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 MOMENTUM = 0.95
-# Of the quintic Newton-Schulz iteration, which brings singular values near 1 (Jordan et al., 2024).
+# The quintic Newton-Schulz iteration that brings singular values close to 1 (Jordan et al., 2024).
 COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, made orthogonal; each parameter, (outputs, …), is taken as a matrix."""
+    """Orthogonalised Nesterov momentum; each parameter, (outputs, …), is treated as a matrix."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, decay: float) -> None:
         super().__init__(parameters, {"lr": lr, "decay": decay})
 
     @torch.no_grad()
     def step(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Change every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return a matrix with about the same singular vectors, and singular values near 1."""
+    """Return a matrix with nearly the same singular vectors and with singular values near 1."""
     x = matrix / (matrix.norm() + 1e-7)
     is_tall = x.shape[0] > x.shape[1]
     x = x.T if is_tall else x

@@ -1,4 +1,4 @@
-"""The loop of all trainings: for so many minutes, with checkpoints to go on from."""
+"""The loop that every training runs: for a number of minutes, resuming from its checkpoint."""
 
 import json
 import math
@@ -13,31 +13,35 @@ from torch import nn
 
 WARM_UP = 0.04
 CHECKPOINT_S = 120
-CAPTIONS = "tab-separated: file, split, caption; photos of the split `test` are not trained on"
+CAPTIONS_HELP = (
+    "tab-separated file: file, split, caption; photos in the split `test` are not trained on"
+)
 
 
 def add_arguments(parser: ArgumentParser, *, minutes: float) -> None:
-    """Add what every training is told."""
+    """Add the options that every training has."""
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders or tar files")
-    parser.add_argument("--captions", type=Path, help=CAPTIONS)
-    parser.add_argument("--out", type=Path, required=True, help="checkpoints and the rest")
-    parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--captions", type=Path, help=CAPTIONS_HELP)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for checkpoints and results"
+    )
+    parser.add_argument("--minutes", type=float, default=minutes, help="when to stop")
     parser.add_argument("--seed", type=int, default=0)
 
 
-def started(parser: ArgumentParser) -> Namespace:
-    """Return what a training was told, with its folder made and its chance seeded."""
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(given.seed)
-    return given
+def parse_and_seed(parser: ArgumentParser) -> Namespace:
+    """Parse the options, create the output folder and seed torch."""
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    return args
 
 
-class Loop:
-    """Runs steps until the time is up; what `path` holds of an earlier run is restored.
+class TrainingLoop:
+    """Runs steps until the time is up, starting from the checkpoint in `path` if there is one.
 
-    The learning rates that the optimizers have are their highest: there is a short rise, and then
-    half a cosine down to nothing over all the minutes.
+    The optimizers' learning rates are the highest they reach: see `schedule`. `parts` are the
+    modules to save, by their names in the checkpoint.
     """
 
     def __init__(
@@ -63,11 +67,11 @@ class Loop:
 
     @property
     def progress(self) -> float:
-        """The share of the time that is over."""
+        """The share of the time that has passed, from 0 to 1."""
         return self._elapsed_s / self._budget_s
 
     def run(self, step: Callable[[], dict[str, float]], *, shown_every: int = 25) -> None:
-        """Train; `step` makes one and tells its losses, whose means are printed."""
+        """Train; `step` runs one step and returns its losses, whose means are printed."""
         last = saved = perf_counter()
         sums: dict[str, float] = {}
         while self.progress < 1:
@@ -107,23 +111,23 @@ class Loop:
 
 
 def autocast(device: str) -> torch.autocast:
-    """Return a context in which a device that has bfloat16 computes in it.
+    """Return a context that computes in bfloat16 on devices that support it.
 
-    A CPU without would emulate it, which takes several times as long as float32.
+    A CPU that does not would emulate it, several times as slowly as float32.
     """
-    has_it = device != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return torch.autocast(device, torch.bfloat16, enabled=has_it)
+    is_supported = device != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.autocast(device, torch.bfloat16, enabled=is_supported)
 
 
 def schedule(progress: float) -> float:
-    """Return the share of the learning rate: a short rise, then half a cosine down to nothing."""
+    """Return the share of the highest learning rate: a short warm-up, then a half cosine to 0."""
     if progress < WARM_UP:
         return progress / WARM_UP
     return 0.5 * (1 + math.cos(math.pi * min(1, (progress - WARM_UP) / (1 - WARM_UP))))
 
 
-def grouped(parameters: Iterable[nn.Parameter], *, decay: float) -> list[dict[str, object]]:
-    """Return parameters for AdamW: matrices decay, what is added or scales does not."""
+def decay_groups(parameters: Iterable[nn.Parameter], *, decay: float) -> list[dict[str, object]]:
+    """Return parameter groups for AdamW: weights decay, biases and scales do not."""
     parameters = list(parameters)
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},

@@ -1,8 +1,9 @@
-"""Copy detection on photos: `python -m training.measuring.copies --photos PLACE… [--model DIR…]`.
+"""Measure copy detection: `python -m training.measuring.copies --photos PLACE… [--model DIR…]`.
 
-A gallery of photos; 20 transformations, 100 queries each, made from photos of the gallery; and
-as many made the same way from photos that are not in it. The same photos give the same numbers.
-Perceptual hashes (package imagehash) are measured in the same run.
+Each PLACE is a folder or a tar file. Queries are made from photos of a gallery by 20
+transformations, 100 queries each, and as many in the same way from photos that are not in the
+gallery. The same photos give the same numbers. Perceptual hashes (package imagehash) are measured
+in the same run.
 """
 
 import argparse
@@ -18,22 +19,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.encoding.encoder import MAX_BATCH, unit
 from app.encoding.onnx_model import OnnxModel
 from app.encoding.weights import BUILTIN_DIRECTORY
-from training.data.photos import files, files_to_test_on, is_trained_on, read_captions
+from training.data.photos import is_trained_on, photo_files
+from training.data.tables import files_in_test_split, read_captions
+from training.measuring.embedding import embed_images
 from training.measuring.transformations import TRANSFORMATIONS
 
-Floats = NDArray[np.float32]
+# (queries, gallery)
+Similarities = NDArray[np.float32]
 
+# Per transformation, from photos in the gallery, and as many from others.
 QUERIES = 100
+# The similarity at which the server begins to call an image a copy.
 THRESHOLD = 0.90
 SEED = 7
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """The gallery, and the queries with the place of their photo in it, -1 for none."""
+class CopyTest:
+    """The gallery and the queries.
+
+    For each query, `places` holds the index of its photo in the gallery, or -1 if it is not there,
+    and `kinds` the index of its transformation.
+    """
 
     gallery: list[Image.Image]
     queries: list[Image.Image]
@@ -43,7 +52,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Measures:
-    """See `measure`."""
+    """The results of a test; `measure` explains them."""
 
     recall_by_kind: list[float]
     recall: float
@@ -61,20 +70,24 @@ def read_photos(
     count: int,
     captions: Path | None = None,
 ) -> list[Image.Image]:
-    """Return `count` photos, chosen by the hashes of their names."""
-    kept_back = files_to_test_on(read_captions(captions))
+    """Return `count` photos, chosen by the hashes of their names.
+
+    With `only_held_out`, only photos that training never sees: those held out by name, and the
+    captions' test split.
+    """
+    test_split = files_in_test_split(read_captions(captions))
     chosen = [
         (hashlib.sha256(f"evaluation {name}".encode()).digest(), data)
-        for name, data in files(sources)
-        if not (only_held_out and is_trained_on(name, kept_back))
+        for name, data in photo_files(sources)
+        if not (only_held_out and is_trained_on(name, test_split))
     ]
     if len(chosen) < count:
-        raise SystemExit(f"There are only {len(chosen)} photos; {count} are needed.")
+        raise SystemExit(f"{count} photos are needed, but there are only {len(chosen)}.")
     return [Image.open(BytesIO(data)).convert("RGB") for _, data in sorted(chosen)[:count]]
 
 
-def build(photos: list[Image.Image], gallery_size: int) -> Protocol:
-    """Make the queries: of each transformation 100 of gallery photos and 100 of others."""
+def build_test(photos: list[Image.Image], gallery_size: int) -> CopyTest:
+    """Make the queries: for each transformation, 100 from gallery photos and 100 from others."""
     gallery, others = photos[:gallery_size], photos[gallery_size:]
     rng = np.random.default_rng(SEED)
     queries: list[Image.Image] = []
@@ -85,67 +98,57 @@ def build(photos: list[Image.Image], gallery_size: int) -> Protocol:
         outside = rng.choice(len(others), QUERIES, replace=len(others) < QUERIES)
         sources = [(gallery[i], int(i)) for i in inside] + [(others[i], -1) for i in outside]
         for photo, place in sources:
-            # What it is pasted into is never in the gallery.
-            ground = others[int(rng.integers(len(others)))]
-            queries.append(transform(photo, rng, ground))
+            # The photo that it may be pasted into is never in the gallery.
+            background = others[int(rng.integers(len(others)))]
+            queries.append(transform(photo, rng, background))
             places.append(place)
             kinds.append(kind)
-    return Protocol(gallery, queries, np.array(places), np.array(kinds))
+    return CopyTest(gallery, queries, np.array(places), np.array(kinds))
 
 
-def measure(protocol: Protocol, similarities: Floats) -> Measures:
-    """Measure (queries, gallery) similarities.
+def measure(test: CopyTest, similarities: Similarities) -> Measures:
+    """Measure how well the similarities find the queries' photos.
 
-    Recall@1 per transformation and their mean; micro average precision over all queries' best
-    matches (as DISC21: Douze et al., 2021); recall and precision at 0.90; the best recall, and the
-    lowest similarity, at which precision is 99%.
+    Recall@1 per transformation and on average; micro average precision over all queries' best
+    matches (as in DISC21: Douze et al., 2021); recall and precision at 0.90; and the highest recall
+    at 99% precision, with the lowest similarity that reaches it.
     """
     best = similarities.argmax(1)
-    scores = similarities[np.arange(len(best)), best]
-    right = best == protocol.places
-    positives = protocol.places >= 0
-    order = np.argsort(-scores, kind="stable")
+    highest = similarities[np.arange(len(best)), best]
+    right = best == test.places
+    positives = test.places >= 0
+    order = np.argsort(-highest, kind="stable")
     correct = np.cumsum(right[order])
     precision = correct / np.arange(1, len(order) + 1)
     total = int(positives.sum())
-    passing = scores >= THRESHOLD
+    passing = highest >= THRESHOLD
     good = np.flatnonzero(precision >= 0.99)
     return Measures(
         recall_by_kind=[
-            float(right[positives & (protocol.kinds == kind)].mean())
-            for kind in np.unique(protocol.kinds)
+            float(right[positives & (test.kinds == kind)].mean()) for kind in np.unique(test.kinds)
         ],
         recall=float(right[positives].mean()),
         micro_ap=float((precision * right[order]).sum() / total),
         recall_at_threshold=float((right & passing).sum() / total),
         precision_at_threshold=float(right[passing].mean()) if passing.any() else 1.0,
         recall_at_99=float(correct[good[-1]] / total) if len(good) else 0.0,
-        threshold_at_99=float(scores[order][good[-1]]) if len(good) else 1.0,
+        threshold_at_99=float(highest[order][good[-1]]) if len(good) else 1.0,
     )
 
 
-def embed(model: OnnxModel, images: Sequence[Image.Image]) -> Floats:
-    """Return the unit vectors of pictures: (n, dimensions)."""
-    batches = [
-        model.embed_images([model.prepare(image) for image in images[first : first + MAX_BATCH]])
-        for first in range(0, len(images), MAX_BATCH)
-    ]
-    return unit(np.concatenate(batches))
+def model_similarities(model: OnnxModel, test: CopyTest) -> Similarities:
+    """Return the cosines of the queries' and the gallery's vectors."""
+    return embed_images(model, test.queries) @ embed_images(model, test.gallery).T
 
 
-def model_similarities(model: OnnxModel, protocol: Protocol) -> Floats:
-    """Return the cosines of (queries, gallery)."""
-    return embed(model, protocol.queries) @ embed(model, protocol.gallery).T
+def hash_similarities(make: Any, test: CopyTest) -> Similarities:
+    """Return the shares of bits that the queries' and the gallery's hashes have in common."""
 
-
-def hash_similarities(make: Any, protocol: Protocol) -> Floats:
-    """Return the shares of equal bits of (queries, gallery)."""
-
-    def bits(images: Sequence[Image.Image]) -> Floats:
+    def bits(images: Sequence[Image.Image]) -> NDArray[np.float32]:
         return np.array([make(image).hash.reshape(-1) for image in images], np.float32) * 2 - 1
 
-    gallery = bits(protocol.gallery)
-    return (bits(protocol.queries) @ gallery.T / gallery.shape[1] + 1) / 2
+    gallery = bits(test.gallery)
+    return (bits(test.queries) @ gallery.T / gallery.shape[1] + 1) / 2
 
 
 def main() -> None:
@@ -153,25 +156,29 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=Path, nargs="+", required=True, help="folders or tar files"
     )
-    parser.add_argument("--model", type=Path, nargs="*", default=[BUILTIN_DIRECTORY])
-    parser.add_argument("--gallery", type=int, default=500)
-    parser.add_argument("--held-out", action="store_true", help="only what training leaves out")
-    parser.add_argument("--captions", type=Path, help="the captions that training was given")
-    given = parser.parse_args()
-    photos = read_photos(
-        given.photos,
-        only_held_out=given.held_out,
-        captions=given.captions,
-        count=2 * given.gallery,
+    parser.add_argument(
+        "--model", type=Path, nargs="*", default=[BUILTIN_DIRECTORY], help="model directories"
     )
-    protocol = build(photos, given.gallery)
+    parser.add_argument("--gallery", type=int, default=500, help="how many photos it has")
+    parser.add_argument(
+        "--held-out", action="store_true", help="use only photos that training never sees"
+    )
+    parser.add_argument("--captions", type=Path, help="the captions that training was given")
+    args = parser.parse_args()
+    photos = read_photos(
+        args.photos,
+        only_held_out=args.held_out,
+        captions=args.captions,
+        count=2 * args.gallery,
+    )
+    test = build_test(photos, args.gallery)
     table = {
-        "pHash": measure(protocol, hash_similarities(imagehash.phash, protocol)),
-        "dHash": measure(protocol, hash_similarities(imagehash.dhash, protocol)),
+        "pHash": measure(test, hash_similarities(imagehash.phash, test)),
+        "dHash": measure(test, hash_similarities(imagehash.dhash, test)),
     }
-    for folder in given.model:
+    for folder in args.model:
         model = OnnxModel(folder, name=folder.name)
-        table[folder.name] = measure(protocol, model_similarities(model, protocol))
+        table[folder.name] = measure(test, model_similarities(model, test))
     _print(table)
 
 

@@ -1,4 +1,4 @@
-"""Twenty things that people do to pictures, each decided by a seeded generator."""
+"""Twenty things that people do to images, each reproducible with a seeded generator."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -29,7 +29,7 @@ def _cropped(image: Image.Image, rng: np.random.Generator, area: float) -> Image
     return image.crop((left, top, left + width, top + height))
 
 
-def _captioned(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _with_text_overlay(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     image = image.copy()
     draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(1, 4))):
@@ -51,16 +51,16 @@ def _recoloured(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def _pasted(image: Image.Image, rng: np.random.Generator, other: Image.Image) -> Image.Image:
     scale = rng.uniform(0.5, 0.7)
-    ground = other.resize(image.size)
+    background = other.resize(image.size)
     small = image.resize((round(image.width * scale), round(image.height * scale)))
-    left = int(rng.integers(0, ground.width - small.width + 1))
-    top = int(rng.integers(0, ground.height - small.height + 1))
-    ground.paste(small, (left, top))
-    return ground
+    left = int(rng.integers(0, background.width - small.width + 1))
+    top = int(rng.integers(0, background.height - small.height + 1))
+    background.paste(small, (left, top))
+    return background
 
 
 def _screenshot(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A phone's screen: the picture across it, bars with text above and below."""
+    """Show the image across a phone's screen, with lines of text above and below."""
     dark = rng.random() < 0.5
     screen = Image.new("RGB", (360, 640), (18, 18, 20) if dark else (250, 250, 250))
     height = min(520, max(180, round(360 * image.height / image.width)))
@@ -70,7 +70,7 @@ def _screenshot(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     for y in (8, top - 26, top + height + 8, 610):
         words = " ".join(rng.choice(WORDS, 3))
         draw.text((12, y), words, fill="grey", font=ImageFont.load_default(16))
-    # Cut to what is around the picture, as people do.
+    # Crop to the surroundings of the image, as people do.
     margin = int(rng.integers(20, 80))
     return screen.crop((0, max(0, top - margin), 360, min(640, top + height + margin)))
 
@@ -119,7 +119,7 @@ def _combined(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         image = ImageOps.mirror(image)
     image = ImageEnhance.Color(image).enhance(rng.uniform(0.3, 1.8))
     image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.6, 1.4))
-    image = _captioned(image, rng)
+    image = _with_text_overlay(image, rng)
     image = image.resize((max(1, image.width // 2), max(1, image.height // 2)))
     return _jpeg(image, 25)
 
@@ -140,9 +140,9 @@ TRANSFORMATIONS: dict[str, Transformation] = {
     "crop to 70%": lambda image, rng, other: _cropped(image, rng, 0.7),
     "crop to 40%": lambda image, rng, other: _cropped(image, rng, 0.4),
     "mirrored": lambda image, rng, other: ImageOps.mirror(image),
-    "turned by 10°": lambda image, rng, other: _rotated(image, rng),
-    "turned by 90°": lambda image, rng, other: image.transpose(Image.Transpose.ROTATE_90),
-    "turned by 180°": lambda image, rng, other: image.transpose(Image.Transpose.ROTATE_180),
+    "rotated by 10°": lambda image, rng, other: _rotated(image, rng),
+    "rotated by 90°": lambda image, rng, other: image.transpose(Image.Transpose.ROTATE_90),
+    "rotated by 180°": lambda image, rng, other: image.transpose(Image.Transpose.ROTATE_180),
     "grey": lambda image, rng, other: image.convert("L").convert("RGB"),
     "recoloured": lambda image, rng, other: _recoloured(image, rng),
     "dark or bright": lambda image, rng, other: _lit(image, rng),
@@ -150,7 +150,7 @@ TRANSFORMATIONS: dict[str, Transformation] = {
         ImageFilter.GaussianBlur(min(image.size) * 0.02)
     ),
     "noisy": lambda image, rng, other: _noisy(image, rng),
-    "captioned": lambda image, rng, other: _captioned(image, rng),
+    "text overlay": lambda image, rng, other: _with_text_overlay(image, rng),
     "framed": lambda image, rng, other: _framed(image, rng),
     "covered": lambda image, rng, other: _covered(image, rng),
     "perspective": lambda image, rng, other: _perspective(image, rng),

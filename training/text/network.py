@@ -11,12 +11,14 @@ from training.image.network import DIMENSIONS
 
 WIDTH, HEADS, LAYERS = 256, 4, 2
 DROPOUT = 0.2
+# The deviation of the word vectors' entries at the start.
 WORDS_STD = 0.5
+# The longest text, in words.
 POSITIONS = 77
 
 
-class Layer(nn.Module):
-    """Attention and a perceptron, each normalised first (Xiong et al., 2020)."""
+class TransformerLayer(nn.Module):
+    """Attention and a perceptron, each with its normalisation first (Xiong et al., 2020)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,30 +40,33 @@ class Layer(nn.Module):
 class TextNetwork(nn.Module):
     """Word ids (n, words) and their mask to embeddings (n, 512), not yet of unit length.
 
-    `spread` (512, 512) turns directions of equal weight into those of the pictures' embeddings.
+    `whitening` (512, 512) is that of the photos' vectors: the last layer works in the whitened
+    space.
     """
 
-    def __init__(self, vocabulary: int, spread: Tensor) -> None:
+    def __init__(self, vocabulary: int, whitening: Tensor) -> None:
         super().__init__()
         self.words = nn.Embedding(vocabulary, WIDTH, padding_idx=PAD_ID)
-        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
+        self.layers = nn.ModuleList(TransformerLayer() for _ in range(LAYERS))
         self.norm = nn.LayerNorm(WIDTH)
         self.head = nn.Linear(2 * WIDTH, DIMENSIONS)
-        # The logarithm of the inverse temperature, which is learned.
+        # The logarithm of the learned inverse temperature.
         self.scale = nn.Parameter(torch.tensor(math.log(1 / 0.05)))
-        self.register_buffer("spread", spread)
+        # Checkpoints call it `spread`.
+        self.register_buffer("spread", whitening)
         self.register_buffer("positions", _positions())
 
     @torch.no_grad()
     def start_from(self, vectors: Tensor) -> None:
-        """Make a text's embedding the mean of its words' vectors, (vocabulary, 512), or nearly so.
+        """Make a text's embedding nearly the mean of its words' vectors, (vocabulary, 512).
 
-        The vectors' largest `WIDTH` components are kept; the layers say nothing before they learn.
+        The vectors' `WIDTH` largest components are kept. The transformer layers contribute nothing
+        until they learn.
         """
         left, strength, right = torch.linalg.svd(vectors, full_matrices=False)
         left, right = (part[..., :WIDTH] * strength[:WIDTH].sqrt() for part in (left, right.T))
         size = left.std() / WORDS_STD
-        # A vocabulary of fewer words than WIDTH has fewer components.
+        # A vocabulary smaller than WIDTH has fewer components.
         count = left.shape[1]
         self.words.weight.zero_()[:, :count] = left / size
         self.head.weight.zero_()[:, :count] = right * size
@@ -81,7 +86,7 @@ class TextNetwork(nn.Module):
 
 
 def _positions() -> Tensor:
-    """Return sinusoids (Vaswani et al., 2017), small beside the words: order says little."""
+    """Return sinusoids (Vaswani et al., 2017), small compared to the words: order says little."""
     rates = torch.exp(torch.arange(0, WIDTH, 2) * (-math.log(10_000.0) / WIDTH))
     angles = torch.arange(POSITIONS).unsqueeze(1) * rates
     return 0.1 * torch.stack([angles.sin(), angles.cos()], 2).flatten(1)

@@ -1,9 +1,9 @@
-"""The querybank: what people say of pictures, which tells how near each picture is to any text.
+"""The querybank: typical texts, used to measure how close each image is to texts in general.
 
-Some pictures are near every text, and would be among its results whatever it says ("hubs":
-Radovanović et al., JMLR 2010). So what a picture has in common with the bank is taken from its
-similarity with a text (Smith et al., "Inverted softmax", ICLR 2017; Bogolin et al., "Cross modal
-retrieval with querybank normalisation", CVPR 2022).
+Some images are close to every text and would be found whatever it says ("hubs": Radovanović et al.,
+JMLR 2010). So an image's closeness to the bank, its hubness, is subtracted from its similarity with
+a text (Smith et al., "Inverted softmax", ICLR 2017; Bogolin et al., "Cross modal retrieval with
+querybank normalisation", CVPR 2022).
 """
 
 from pathlib import Path
@@ -16,40 +16,42 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional
 
-from training.image.export import BANK, SEMANTIC, SHARPNESS, in_8_bits
+from training.image.onnx_graph import quantized
+from training.image.vector_layout import BANK_NAMES, HUBNESS_SHARPNESS, SEMANTIC_PART
 
 TEXTS = 256
 
 
 class Querybank(NamedTuple):
-    """Texts' embeddings, (n, 190), of unit length, and the logarithm of how much each counts."""
+    """Unit embeddings of texts, (n, 190), and the logarithm of how much each counts, (n,)."""
 
     texts: Tensor
     counts: Tensor
 
     @classmethod
     def of(cls, texts: Tensor) -> Self:
-        """Return 256 means of similar ones among texts' embeddings, (n, 512)."""
-        semantic = functional.normalize(texts[:, SEMANTIC])
+        """Cluster embeddings of texts, (n, 512), into a bank of 256 means."""
+        semantic = functional.normalize(texts[:, SEMANTIC_PART])
         means = KMeans(min(TEXTS, len(texts)), n_init=1, random_state=0).fit(semantic.numpy())
         sizes = torch.bincount(torch.from_numpy(means.labels_).long()).float()
         centres = torch.from_numpy(means.cluster_centers_).float()
         return cls(functional.normalize(centres), torch.log(sizes / len(texts)))
 
-    def centred(self, pictures: Tensor) -> Self:
-        """Return the bank by which the mean hubness of pictures' vectors, (n, 512), is 0."""
-        return self._replace(counts=self.counts - SHARPNESS * self.hubness(pictures).mean())
+    def centred(self, images: Tensor) -> Self:
+        """Return the bank for which the mean hubness of images' vectors, (n, 512), is 0."""
+        mean = self.hubness(images).mean()
+        return self._replace(counts=self.counts - HUBNESS_SHARPNESS * mean)
 
-    def hubness(self, pictures: Tensor) -> Tensor:
-        """Return how near pictures' vectors, (n, 512), are to any of the texts, (n,)."""
-        semantic = functional.normalize(pictures[:, SEMANTIC])
-        logits = SHARPNESS * semantic @ self.texts.T + self.counts
-        return logits.logsumexp(1) / SHARPNESS
+    def hubness(self, images: Tensor) -> Tensor:
+        """Return how close images' vectors, (n, 512), are to the bank's texts, (n,)."""
+        semantic = functional.normalize(images[:, SEMANTIC_PART])
+        logits = HUBNESS_SHARPNESS * semantic @ self.texts.T + self.counts
+        return logits.logsumexp(1) / HUBNESS_SHARPNESS
 
     def install(self, path: Path) -> None:
-        """Make an exported image tower tell the hubness by this bank."""
-        small, scale = in_8_bits((SHARPNESS * self.texts).numpy())
-        values = dict(zip(BANK, (small, scale, self.counts.numpy()), strict=True))
+        """Make the exported image tower at `path` compute the hubness with this bank."""
+        small, scale = quantized((HUBNESS_SHARPNESS * self.texts).numpy())
+        values = dict(zip(BANK_NAMES, (small, scale, self.counts.numpy()), strict=True))
         model = onnx.load(str(path))
         for tensor in model.graph.initializer:
             if tensor.name in values:

@@ -1,6 +1,7 @@
-"""Train the text tower: `python -m training.text.train --data FOLDER_OR_TAR… --out FOLDER`.
+"""Train the text tower: `python -m training.text.train --data PLACE… --out FOLDER`.
 
-Against the frozen image tower (locked-image tuning: Zhai et al., "LiT", CVPR 2022).
+Each PLACE is a folder or a tar file of photos. The text tower is trained against the frozen image
+tower (locked-image tuning: Zhai et al., "LiT", CVPR 2022).
 """
 
 import argparse
@@ -12,83 +13,94 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 
 from app.encoding.weights import BUILTIN_DIRECTORY
-from training.data.photos import files_to_test_on, read_captions, read_classes, read_labels
+from training.data.tables import files_in_test_split, read_captions, read_classes, read_labels
+from training.data.token_ids import padded
 from training.data.wordnet import names_of_classes, read_nouns
 from training.data.words import make_tokenizer
-from training.learning.least_squares import fit_word_vectors, spread_of
-from training.learning.losses import info_nce
-from training.learning.training_loop import Loop, add_arguments, grouped, started
-from training.text.embedded_photos import Gallery, make_gallery
+from training.learning.least_squares import whitening
+from training.learning.losses import many_positives
+from training.learning.training_loop import (
+    TrainingLoop,
+    add_arguments,
+    decay_groups,
+    parse_and_seed,
+)
+from training.text.embedded_photos import EmbeddedPhotos, embed_photos
 from training.text.network import TextNetwork
-from training.text.pairs import Pairs, padded
+from training.text.pairs import Pairs
 from training.text.querybank import Querybank
+from training.text.word_vectors import fit_word_vectors
 
+# Texts in a step, and the photos each is compared with, at least.
 TEXTS, CANDIDATES = 384, 3072
-SMOOTHING = 0.1
+LABEL_SMOOTHING = 0.1
 RATE, DECAY = 1e-3, 0.1
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser, minutes=15)
-    parser.add_argument("--model", type=Path, default=BUILTIN_DIRECTORY, help="the image tower")
-    parser.add_argument("--classes", type=Path, help="the teacher's 1,001 classes, a line each")
-    parser.add_argument("--wordnet", type=Path, help="the folder of WordNet's data.noun")
-    parser.add_argument("--labels", type=Path, help="tab-separated: file, label")
-    return started(parser)
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=BUILTIN_DIRECTORY,
+        help="the model directory of the image tower",
+    )
+    parser.add_argument("--classes", type=Path, help="the teacher's 1,001 classes, one per line")
+    parser.add_argument("--wordnet", type=Path, help="the folder that holds WordNet's data.noun")
+    parser.add_argument("--labels", type=Path, help="tab-separated file: file, label")
+    return parse_and_seed(parser)
 
 
 def main() -> None:
-    given = arguments()
-    captions = read_captions(given.captions)
-    kept_back = files_to_test_on(captions)
-    gallery = make_gallery(given.data, given.model, given.out, without=kept_back)
-    captions = [caption for caption in captions if caption.file in gallery.places]
-    names = read_names(given.classes, given.wordnet)
-    labels = read_labels(given.labels)
+    args = arguments()
+    captions = read_captions(args.captions)
+    test_split = files_in_test_split(captions)
+    photos = embed_photos(args.data, args.model, args.out, without=test_split)
+    captions = [caption for caption in captions if caption.file in photos.places]
+    names = read_names(args.classes, args.wordnet)
+    labels = read_labels(args.labels)
     texts = [caption.text for caption in captions]
     tokenizer = make_tokenizer(texts, [*names, *labels])
-    tokenizer.save(str(given.out / "tokenizer.json"))
+    tokenizer.save(str(args.out / "tokenizer.json"))
     print(
-        f"{len(gallery.names)} photos, {len(captions)} captions, {len(names)} names, "
+        f"{len(photos.names)} photos, {len(captions)} captions, {len(names)} names, "
         f"{len(labels)} labels, {tokenizer.get_vocab_size()} words",
         flush=True,
     )
-    pairs = Pairs(
-        gallery, tokenizer, captions=captions, names=names, labels=labels, seed=given.seed
-    )
-    trainer = Trainer(given, gallery, tokenizer, pairs)
+    pairs = Pairs(photos, tokenizer, captions=captions, names=names, labels=labels, seed=args.seed)
+    trainer = TextTrainer(args, photos, tokenizer, pairs)
     trainer.run()
-    # What people say, or, if no one has said anything, what there is.
+    # The querybank is made of captions, or, if there are none, of names and labels.
     trainer.finish(texts or [*names, *labels])
 
 
 def read_names(classes: Path | None, wordnet: Path | None) -> dict[str, set[int]]:
-    """Return names with the teacher's classes that they name."""
+    """Return names, each with the teacher's classes that it names."""
     if classes is None:
         return {}
     return names_of_classes(read_classes(classes), read_nouns(wordnet) if wordnet else {})
 
 
-class Trainer:
-    """What is trained, on what, and a step of it."""
+class TextTrainer:
+    """The text tower, what it learns from, and one step of its training."""
 
     def __init__(
-        self, given: argparse.Namespace, gallery: Gallery, tokenizer: Tokenizer, pairs: Pairs
+        self, args: argparse.Namespace, photos: EmbeddedPhotos, tokenizer: Tokenizer, pairs: Pairs
     ) -> None:
-        self.given, self.gallery, self.tokenizer, self.pairs = given, gallery, tokenizer, pairs
-        vectors = gallery.vectors.flatten(0, 1)
-        vocabulary, spread = tokenizer.get_vocab_size(), spread_of(vectors)
-        self.network = TextNetwork(vocabulary, spread)
-        checkpoint = given.out / "text.pt"
+        self.args, self.photos, self.tokenizer, self.pairs = args, photos, tokenizer, pairs
+        vectors = photos.vectors.flatten(0, 1)
+        vocabulary, whiten = tokenizer.get_vocab_size(), whitening(vectors)
+        self.network = TextNetwork(vocabulary, whiten)
+        checkpoint = args.out / "text.pt"
         if not checkpoint.exists():
-            words = fit_word_vectors(pairs, vocabulary, vectors.mean(0), spread)
+            words = fit_word_vectors(pairs, vocabulary, vectors.mean(0), whiten)
             self.network.start_from(words)
         self.optimizer = torch.optim.AdamW(
-            grouped(self.network.parameters(), decay=DECAY), lr=RATE, betas=(0.9, 0.98)
+            decay_groups(self.network.parameters(), decay=DECAY), lr=RATE, betas=(0.9, 0.98)
         )
         parts = {"network": self.network}
-        self.loop = Loop(checkpoint, parts, [self.optimizer], minutes=given.minutes)
+        self.loop = TrainingLoop(checkpoint, parts, [self.optimizer], minutes=args.minutes)
 
     def run(self) -> None:
         self.network.train()
@@ -96,21 +108,21 @@ class Trainer:
 
     @torch.no_grad()
     def finish(self, texts: Sequence[str]) -> None:
-        """Make the querybank of such texts."""
+        """Make the querybank from texts, and save it."""
         self.network.eval()
         encodings = self.tokenizer.encode_batch(list(texts))
         embeddings = [
             self.network(*padded([encoding.ids for encoding in encodings[first : first + TEXTS]]))
             for first in range(0, len(encodings), TEXTS)
         ]
-        bank = Querybank.of(torch.cat(embeddings)).centred(self.gallery.vectors[:, 0])
-        torch.save(tuple(bank), self.given.out / "querybank.pt")
+        bank = Querybank.of(torch.cat(embeddings)).centred(self.photos.vectors[:, 0])
+        torch.save(tuple(bank), self.args.out / "querybank.pt")
 
     def _train_step(self) -> dict[str, float]:
         batch = self.pairs.draw(TEXTS, CANDIDATES)
         texts = functional.normalize(self.network(batch.ids, batch.mask))
         logits = texts @ batch.vectors.T * self.network.scale.exp().clamp(max=100)
-        loss = info_nce(logits, batch.truth, smoothing=SMOOTHING)
+        loss = many_positives(logits, batch.targets, smoothing=LABEL_SMOOTHING)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

@@ -40,22 +40,22 @@ DATA ?= $(error DATA is the folder (or tar files) of photos: make $@ DATA=…)
 OUT ?= data/training
 FLAGS ?=
 
-train: $(VENV)/.training  ## train the built-in encoder on DATA to know copies
-	$(BIN)/python -m training.train --data $(DATA) --out $(OUT) $(FLAGS)
+train: $(VENV)/.training  ## train the built-in encoder's copy branch on DATA
+	$(BIN)/python -m training.image.train_copies --data $(DATA) --out $(OUT) $(FLAGS)
 
-train-semantic: $(VENV)/.training  ## then to know what is shown, and export it to OUT/model
-	$(BIN)/python -m training.semantic_train --data $(DATA) --out $(OUT) $(FLAGS)
-	$(BIN)/python -m training.export $(OUT)/network.pt $(OUT)/model
+train-semantic: $(VENV)/.training  ## then train its semantic branch, and export both to OUT/model
+	$(BIN)/python -m training.image.train_semantic --data $(DATA) --out $(OUT) $(FLAGS)
+	$(BIN)/python -m training.image.export $(OUT)/network.pt $(OUT)/model
 
-train-text: $(VENV)/.training  ## train its text tower on DATA, then add it to the model in OUT/model
-	$(BIN)/python -m training.text_train --data $(DATA) --out $(OUT) --model $(OUT)/model $(FLAGS)
-	$(BIN)/python -m training.text_export $(OUT) $(OUT)/model
+train-text: $(VENV)/.training  ## train its text tower on DATA, and add it to OUT/model
+	$(BIN)/python -m training.text.train --data $(DATA) --out $(OUT) --model $(OUT)/model $(FLAGS)
+	$(BIN)/python -m training.text.export $(OUT) $(OUT)/model
 
-eval-text: $(VENV)/.dev  ## measure search by phrase (FLAGS="--captions FILE --classes FOLDER")
-	$(BIN)/python -m training.text_evaluate --photos $(DATA) $(FLAGS)
+eval-text: $(VENV)/.dev  ## measure search by text (FLAGS="--captions FILE --classes FOLDER")
+	$(BIN)/python -m training.measuring.text_search --photos $(DATA) $(FLAGS)
 
-eval: $(VENV)/.dev  ## measure the built-in encoder on DATA (FLAGS="--model DIR" for another)
-	$(BIN)/python -m training.evaluate --photos $(DATA) $(FLAGS)
+eval: $(VENV)/.dev  ## measure how well the built-in encoder finds copies (FLAGS="--model DIR" for another)
+	$(BIN)/python -m training.measuring.copies --photos $(DATA) $(FLAGS)
 
 # Needs `pip install uv`. The result names no package index.
 lock:  ## resolve pyproject.toml into the hash-pinned requirements
@@ -90,7 +90,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.demo
 	@$(PIP) install --no-deps --require-hashes -r requirements-dev.txt
 	@touch $@
 
-# torch for training only: the server never needs it.
+# torch is for training only; the server never needs it.
 $(VENV)/.training: pyproject.toml $(VENV)/.dev
 	@echo "Installing torch and the teacher (once)"
 	@$(PIP) install torch==2.13.0

@@ -19,7 +19,7 @@ from app.pictures.decoding import SUFFIXES, Picture, decode, hamming
 from app.problems import Problem
 from app.search.hits import COPY_DHASH_BITS, COPY_SIMILARITY
 from demo.__main__ import sample_photos
-from training.evaluate import embed
+from training.measuring.embedding import embed_images
 
 MOST_PHOTOS = 1000
 BITS = (4, 6, 8, 10, 12, 14, 16)
@@ -69,7 +69,7 @@ def main() -> None:
         paths = list(sample_photos().values())
     pictures = read(paths)
     model = OnnxModel(BUILTIN_DIRECTORY, name="builtin")
-    gallery = embed(model, [picture.image for picture in pictures])
+    gallery = embed_images(model, [picture.image for picture in pictures])
     hashes = [picture.dhash for picture in pictures]
 
     print(f"{len(pictures)} photos, similarity {COPY_SIMILARITY}, {COPY_DHASH_BITS} bits in use\n")
@@ -77,7 +77,7 @@ def main() -> None:
     print(f"{'':36}" + "".join(f"{bits:>8}" for bits in BITS))
     for name, alter in ALTERATIONS.items():
         queries = altered(pictures, alter)
-        similarities = embed(model, [query.image for query in queries]) @ gallery.T
+        similarities = embed_images(model, [query.image for query in queries]) @ gallery.T
         own = similarities.diagonal()
         passes = own >= COPY_SIMILARITY
         distance = np.array([hamming(q.dhash, h) for q, h in zip(queries, hashes, strict=True)])

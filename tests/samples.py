@@ -9,7 +9,7 @@ import pillow_heif
 from PIL import Image
 
 from app.pictures.decoding import Facts
-from training.procedural import dead_leaves
+from training.data.procedural import dead_leaves
 
 pillow_heif.register_heif_opener()
 

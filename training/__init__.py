@@ -1,1 +1,4 @@
-"""Trains, exports and evaluates the built-in encoder. Needs torch; the server does not."""
+"""Trains, exports and measures the built-in encoder. Needs torch, which the server does not.
+
+Imports point one way: measuring > text > image > learning > data.
+"""

@@ -1,0 +1,204 @@
+"""Measure copy detection: `python -m training.measuring.copies --photos PLACE… [--model DIR…]`.
+
+Each PLACE is a folder or a tar file. Queries are made from photos of a gallery by 20
+transformations, 100 queries each, and as many in the same way from photos that are not in the
+gallery. The same photos give the same numbers. Perceptual hashes (package imagehash) are measured
+in the same run.
+"""
+
+import argparse
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.encoding.onnx_model import OnnxModel
+from app.encoding.weights import BUILTIN_DIRECTORY
+from training.data.photos import is_trained_on, photo_files
+from training.data.tables import files_in_test_split, read_captions
+from training.measuring.embedding import embed_images
+from training.measuring.transformations import TRANSFORMATIONS
+
+# (queries, gallery)
+Similarities = NDArray[np.float32]
+
+# Per transformation, from photos in the gallery, and as many from others.
+QUERIES = 100
+# The similarity at which the server begins to call an image a copy.
+THRESHOLD = 0.90
+SEED = 7
+
+
+@dataclass(frozen=True)
+class CopyTest:
+    """The gallery and the queries.
+
+    For each query, `places` holds the index of its photo in the gallery, or -1 if it is not there,
+    and `kinds` the index of its transformation.
+    """
+
+    gallery: list[Image.Image]
+    queries: list[Image.Image]
+    places: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The results of a test; `measure` explains them."""
+
+    recall_by_kind: list[float]
+    recall: float
+    micro_ap: float
+    recall_at_threshold: float
+    precision_at_threshold: float
+    recall_at_99: float
+    threshold_at_99: float
+
+
+def read_photos(
+    sources: Sequence[Path],
+    *,
+    only_held_out: bool,
+    count: int,
+    captions: Path | None = None,
+) -> list[Image.Image]:
+    """Return `count` photos, chosen by the hashes of their names.
+
+    With `only_held_out`, only photos that training never sees: those held out by name, and the
+    captions' test split.
+    """
+    test_split = files_in_test_split(read_captions(captions))
+    chosen = [
+        (hashlib.sha256(f"evaluation {name}".encode()).digest(), data)
+        for name, data in photo_files(sources)
+        if not (only_held_out and is_trained_on(name, test_split))
+    ]
+    if len(chosen) < count:
+        raise SystemExit(f"{count} photos are needed, but there are only {len(chosen)}.")
+    return [Image.open(BytesIO(data)).convert("RGB") for _, data in sorted(chosen)[:count]]
+
+
+def build_test(photos: list[Image.Image], gallery_size: int) -> CopyTest:
+    """Make the queries: for each transformation, 100 from gallery photos and 100 from others."""
+    gallery, others = photos[:gallery_size], photos[gallery_size:]
+    rng = np.random.default_rng(SEED)
+    queries: list[Image.Image] = []
+    places: list[int] = []
+    kinds: list[int] = []
+    for kind, transform in enumerate(TRANSFORMATIONS.values()):
+        inside = rng.choice(len(gallery), QUERIES, replace=len(gallery) < QUERIES)
+        outside = rng.choice(len(others), QUERIES, replace=len(others) < QUERIES)
+        sources = [(gallery[i], int(i)) for i in inside] + [(others[i], -1) for i in outside]
+        for photo, place in sources:
+            # The photo that it may be pasted into is never in the gallery.
+            background = others[int(rng.integers(len(others)))]
+            queries.append(transform(photo, rng, background))
+            places.append(place)
+            kinds.append(kind)
+    return CopyTest(gallery, queries, np.array(places), np.array(kinds))
+
+
+def measure(test: CopyTest, similarities: Similarities) -> Measures:
+    """Measure how well the similarities find the queries' photos.
+
+    Recall@1 per transformation and on average; micro average precision over all queries' best
+    matches (as in DISC21: Douze et al., 2021); recall and precision at 0.90; and the highest recall
+    at 99% precision, with the lowest similarity that reaches it.
+    """
+    best = similarities.argmax(1)
+    highest = similarities[np.arange(len(best)), best]
+    right = best == test.places
+    positives = test.places >= 0
+    order = np.argsort(-highest, kind="stable")
+    correct = np.cumsum(right[order])
+    precision = correct / np.arange(1, len(order) + 1)
+    total = int(positives.sum())
+    passing = highest >= THRESHOLD
+    good = np.flatnonzero(precision >= 0.99)
+    return Measures(
+        recall_by_kind=[
+            float(right[positives & (test.kinds == kind)].mean()) for kind in np.unique(test.kinds)
+        ],
+        recall=float(right[positives].mean()),
+        micro_ap=float((precision * right[order]).sum() / total),
+        recall_at_threshold=float((right & passing).sum() / total),
+        precision_at_threshold=float(right[passing].mean()) if passing.any() else 1.0,
+        recall_at_99=float(correct[good[-1]] / total) if len(good) else 0.0,
+        threshold_at_99=float(highest[order][good[-1]]) if len(good) else 1.0,
+    )
+
+
+def model_similarities(model: OnnxModel, test: CopyTest) -> Similarities:
+    """Return the cosines of the queries' and the gallery's vectors."""
+    return embed_images(model, test.queries) @ embed_images(model, test.gallery).T
+
+
+def hash_similarities(make: Any, test: CopyTest) -> Similarities:
+    """Return the shares of bits that the queries' and the gallery's hashes have in common."""
+
+    def bits(images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        return np.array([make(image).hash.reshape(-1) for image in images], np.float32) * 2 - 1
+
+    gallery = bits(test.gallery)
+    return (bits(test.queries) @ gallery.T / gallery.shape[1] + 1) / 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--photos", type=Path, nargs="+", required=True, help="folders or tar files"
+    )
+    parser.add_argument(
+        "--model", type=Path, nargs="*", default=[BUILTIN_DIRECTORY], help="model directories"
+    )
+    parser.add_argument("--gallery", type=int, default=500, help="how many photos it has")
+    parser.add_argument(
+        "--held-out", action="store_true", help="use only photos that training never sees"
+    )
+    parser.add_argument("--captions", type=Path, help="the captions that training was given")
+    args = parser.parse_args()
+    photos = read_photos(
+        args.photos,
+        only_held_out=args.held_out,
+        captions=args.captions,
+        count=2 * args.gallery,
+    )
+    test = build_test(photos, args.gallery)
+    table = {
+        "pHash": measure(test, hash_similarities(imagehash.phash, test)),
+        "dHash": measure(test, hash_similarities(imagehash.dhash, test)),
+    }
+    for folder in args.model:
+        model = OnnxModel(folder, name=folder.name)
+        table[folder.name] = measure(test, model_similarities(model, test))
+    _print(table)
+
+
+def _print(table: dict[str, Measures]) -> None:
+    print(f"{'':28}" + "".join(f"{name:>12}" for name in table))
+    for kind, name in enumerate(TRANSFORMATIONS):
+        shares = [measures.recall_by_kind[kind] for measures in table.values()]
+        print(f"recall@1, {name:18}" + "".join(f"{share:12.2f}" for share in shares))
+    rows = {
+        "recall@1, mean": "recall",
+        "uAP": "micro_ap",
+        "recall at 99% precision": "recall_at_99",
+        "lowest similarity there": "threshold_at_99",
+        "recall at 0.90": "recall_at_threshold",
+        "precision at 0.90": "precision_at_threshold",
+    }
+    for title, field in rows.items():
+        values = [getattr(measures, field) for measures in table.values()]
+        print(f"{title:28}" + "".join(f"{value:12.3f}" for value in values))
+
+
+if __name__ == "__main__":
+    main()

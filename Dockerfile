@@ -1,17 +1,17 @@
 # Build: docker build -t lookalike .
-# Without CLIP's weights (the built-in encoder): --build-arg ENCODER=builtin
+# With the built-in encoder, without CLIP's weights: --build-arg ENCODER=builtin
 
 FROM python:3.13-slim AS build
 WORKDIR /srv/lookalike
 COPY requirements.txt .
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY templates templates
 COPY static static
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
-# The weights, and their int8 form, become part of the image: a container starts without a download.
+# The weights and their int8 form become part of the image, so a container starts without a download.
 ARG ENCODER=clip
 ENV HF_HOME=/opt/models
 RUN mkdir -p /opt/models && /opt/venv/bin/lookalike model fetch "$ENCODER"
@@ -31,5 +31,5 @@ USER lookalike
 WORKDIR /data
 VOLUME /data
 EXPOSE 8000
-# PORT, which hosts such as Cloud Run set, is one of the settings.
+# The server listens on PORT, which hosts such as Cloud Run set.
 CMD ["lookalike", "serve"]

@@ -1,4 +1,4 @@
-# Every target works on a bare machine with Python >= 3.11; `make setup` is what the others call first.
+# Every target works on a bare machine with Python 3.11 or newer; each installs what it needs first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,27 +13,27 @@ demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8
 run: $(VENV)/.server  ## serve your own index (empty at first)
 	@$(BIN)/lookalike serve
 
-test: $(VENV)/.dev  ## run every test, the browser's too
+test: $(VENV)/.dev  ## run every test, including those in a browser
 	@$(BIN)/python -m tests.browser_setup
 	$(BIN)/python -m pytest -n 2
 
-lint: $(VENV)/.dev  ## formatting, lint, types and the direction of imports
+lint: $(VENV)/.dev  ## check formatting, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/basedpyright
 
-setup: $(VENV)/.server
+setup: $(VENV)/.server  ## install the server into .venv
 
-bench-index: $(VENV)/.training  ## indexing against the encoder alone and against the stock recipe
+bench-index: $(VENV)/.training  ## compare indexing with the encoder alone and with the stock recipe
 	$(BIN)/python -m bench.index
 
 ROWS ?= 100000
 
-bench-filter: $(VENV)/.dev  ## filtered search at every share of ROWS vectors, beside other plans
+bench-filter: $(VENV)/.dev  ## compare plans of a filtered search among ROWS vectors
 	$(BIN)/python -m bench.filter --rows $(ROWS)
 
-bench: $(VENV)/.dev  ## the measurements that README and docs quote
+bench: $(VENV)/.dev  ## run the measurements that the README quotes
 	$(BIN)/python -m bench
 
 DATA ?= $(error DATA is the folder (or tar files) of photos: make $@ DATA=…)
@@ -58,7 +58,7 @@ eval: $(VENV)/.dev  ## measure how well the built-in encoder finds copies (FLAGS
 	$(BIN)/python -m training.measuring.copies --photos $(DATA) $(FLAGS)
 
 # Needs `pip install uv`. The result names no package index.
-lock:  ## resolve pyproject.toml into the hash-pinned requirements
+lock:  ## resolve pyproject.toml into hash-pinned requirements
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	    --custom-compile-command "make lock" --extra build --extra parquet pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
@@ -66,14 +66,14 @@ lock:  ## resolve pyproject.toml into the hash-pinned requirements
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	    --custom-compile-command "make lock" --extra build --extra parquet --extra demo --extra dev -c requirements-demo.txt pyproject.toml -o requirements-dev.txt
 
-clean:  ## remove the environment; the data stays
+clean:  ## remove the environment, but not the data
 	rm -rf $(VENV) *.egg-info build
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lookalike needs Python 3.11 or newer")'
 	@$(PYTHON) -m venv $(VENV)
 
-# One stamp per set of requirements, so that a second start installs nothing.
+# One stamp file per set of requirements, so that a second run installs nothing.
 $(VENV)/.server: requirements.txt pyproject.toml | $(BIN)/python
 	@echo "Installing the server into $(VENV) (once, a minute or so)"
 	@$(PIP) install --no-deps --require-hashes -r requirements.txt

@@ -14,76 +14,89 @@ VERSION = version("lookalike")
 
 
 class Settings(BaseSettings):
-    """What the operator chose; see `.env.example` for the same list with examples."""
+    """The settings; `.env.example` is the same list with the defaults."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
     )
 
-    bind: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    bind: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
     data_dir: Path = Field(
-        Path("data"), description="Folder of the embedded database, uploads and prepared models."
+        Path("data"), description="Folder for the embedded database, uploads and converted models."
     )
     database_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("DATABASE_URL", "POSTGRES_URL"),
-        description="A Postgres with pgvector, as postgres://…; also read from POSTGRES_URL. "
-        "Without it, an embedded Postgres runs under DATA_DIR.",
+        description="A Postgres with pgvector, as postgres://…; POSTGRES_URL works too. "
+        "If unset, an embedded Postgres runs under DATA_DIR.",
     )
     encoder: str = Field(
         "auto",
-        description="auto, builtin, clip, a Hugging Face hub id, a folder, or llamaindex:NAME.",
+        description="auto, builtin, clip, a Hugging Face hub id, a folder, or llamaindex:NAME. "
+        "auto keeps the index's encoder; a new index gets clip if available, else builtin.",
     )
     precision: Literal["auto", "fp32", "int8"] = Field(
-        "auto", description="auto keeps int8 where it agrees with fp32, and fp32 elsewhere."
+        "auto", description="fp32, int8, or auto: int8 if its vectors agree with those of fp32."
     )
     min_similarity: float = Field(
-        0.90, ge=-1, le=1, description="Default lowest cosine similarity of a result."
+        0.90,
+        ge=-1,
+        le=1,
+        description="Lowest cosine similarity of a result when searching by one whole image "
+        "(inclusive). A request may ask for another.",
     )
-    top_k: int = Field(100, ge=1, le=1000, description="Most results of one search.")
+    top_k: int = Field(100, ge=1, le=1000, description="Most results per search.")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Keys that may change the index, separated by commas. "
-        "Without any, only clients on this machine may.",
+        "If unset, only clients on this machine may.",
     )
     fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Host names or CIDRs that may be fetched although they are not public, "
-        "separated by commas.",
+        description="Host names, IP addresses or CIDRs that may be fetched although they are not "
+        "public, separated by commas.",
     )
-    fetch_timeout_s: float = Field(20, gt=0, description="Longest time for fetching one URL.")
-    max_upload_mb: float = Field(20, gt=0, description="Largest picture file, in megabytes.")
-    max_pixels: int = Field(100_000_000, gt=0, description="Most pixels of one picture.")
+    fetch_timeout_s: float = Field(
+        20, gt=0, description="Time limit for fetching one URL, in seconds."
+    )
+    max_upload_mb: float = Field(20, gt=0, description="Largest image file, in megabytes.")
+    max_pixels: int = Field(100_000_000, gt=0, description="Most pixels in one image.")
     media_url: str | None = Field(
         None,
-        description="Where uploads are kept: a folder or any fsspec URL. DATA_DIR/media if unset.",
+        description="Where uploads are stored: a folder or any fsspec URL. If unset, "
+        "DATA_DIR/media.",
     )
 
     worker: bool = Field(
-        True, description="Whether the server works on jobs itself; `lookalike worker` does too."
+        True,
+        description="Whether the server works on jobs too; otherwise only `lookalike worker` does.",
     )
     worker_timeout_s: float = Field(
-        30, ge=0.3, description="A worker not heard of for so long is dead; others take over."
+        30,
+        ge=0.3,
+        description="Seconds without a sign of life after which a worker counts as dead and "
+        "others take over its work.",
     )
     retry_s: float = Field(
-        2, gt=0, description="Wait before a failed fetch of a job is tried again; then doubled."
+        2,
+        gt=0,
+        description="Seconds before a failed fetch of a job is retried; doubled for each further "
+        "attempt.",
     )
 
     caption_model: str | None = Field(
         None,
-        description="A vision model that writes titles and descriptions. Without one, no picture "
+        description="A vision model that writes titles and descriptions. If unset, no image "
         "leaves this machine.",
     )
     caption_url: str = Field(
         "http://localhost:11434/v1",
-        description="The model's server, which speaks OpenAI's chat protocol (Ollama, vLLM, …).",
+        description="The model's server, which must support OpenAI's chat API (Ollama, vLLM, …).",
     )
-    caption_key: SecretStr | None = Field(None, description="The key for that server.")
+    caption_key: SecretStr | None = Field(None, description="API key for that server.")
     caption_rate: float = Field(60, gt=0, description="Most captions per minute.")
-    caption_tokens: int = Field(
-        1_000_000, gt=0, description="Most tokens that one caption job may use."
-    )
+    caption_tokens: int = Field(1_000_000, gt=0, description="Most tokens per caption job.")
 
     @field_validator("api_keys", "fetch_allow", mode="before")
     @classmethod
@@ -102,7 +115,7 @@ class Settings(BaseSettings):
 
     @property
     def max_upload_bytes(self) -> int:
-        """The largest picture file, in bytes."""
+        """The largest image file, in bytes."""
         return int(self.max_upload_mb * 1_000_000)
 
 

@@ -1,4 +1,4 @@
-"""`make bench`: every measurement, one after the other."""
+"""`make bench`: the measurements that the README quotes, one after the other."""
 
 from bench import encoder, matches
 

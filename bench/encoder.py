@@ -1,6 +1,6 @@
-"""Pictures per second of the encoders, side by side: `python -m bench.encoder`.
+"""Images per second of each encoder: `python -m bench.encoder`.
 
-Inference alone, on prepared pictures, best of several rounds that take turns.
+Inference only, on preprocessed images; the best of several rounds that take turns.
 """
 
 import tempfile
@@ -14,12 +14,12 @@ from app.encoding.weights import BUILTIN_DIRECTORY
 from bench.vit import write_vit_b32
 
 ROUNDS = 5
-PICTURES = 32
+IMAGES = 32
 BATCHES = (1, 4, 16, 32)
 
 
 def rate(model: OnnxModel, batch: int, prepared: list[Any]) -> float:
-    """Return pictures per second over one pass of all pictures."""
+    """Return images per second over one pass through all images."""
     start = perf_counter()
     for first in range(0, len(prepared), batch):
         model.embed_images(prepared[first : first + batch])
@@ -27,7 +27,7 @@ def rate(model: OnnxModel, batch: int, prepared: list[Any]) -> float:
 
 
 def main() -> None:
-    pictures = [probe(seed) for seed in range(PICTURES)]
+    images = [probe(seed) for seed in range(IMAGES)]
     with tempfile.TemporaryDirectory() as scratch:
         vit = write_vit_b32(Path(scratch) / "vit-b-32")
         options = {"data_dir": Path(scratch), "announce": lambda _: None}
@@ -39,11 +39,11 @@ def main() -> None:
         best: dict[tuple[str, int], float] = {}
         for _ in range(ROUNDS):
             for name, model in models.items():
-                prepared = [model.prepare(picture) for picture in pictures]
+                prepared = [model.prepare(image) for image in images]
                 for batch in BATCHES:
                     key = (name, batch)
                     best[key] = max(best.get(key, 0), rate(model, batch, prepared))
-    print("pictures per second, and as a multiple of ViT-B/32 fp32 at the same batch size")
+    print("images per second, and relative to ViT-B/32 fp32 at the same batch size")
     print(f"{'batch':16}" + "".join(f"{batch:>16}" for batch in BATCHES))
     for name in models:
         cells = [

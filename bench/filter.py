@@ -1,9 +1,10 @@
-"""Filtered search at every selectivity: `make bench-filter` (ROWS=1000000, some 25 minutes).
+"""Filtered search at every selectivity: `make bench-filter` (ROWS=1000000, about 25 minutes).
 
-Three plans for the ten nearest among the images that a filter keeps: ours, which chooses by the
-estimated share; what Postgres' planner chooses; and plain post-filtering, which asks the index for
-ten and drops what does not pass. Recall is against an exact scan. The vectors are made up: points
-of 24 dimensions in 512, as many as a real encoder's use, roughly.
+Three plans for the ten nearest images that match a filter: ours, which chooses by the estimated
+share of matching rows; the one that Postgres' planner chooses; and post-filtering, which takes ten
+from the index and drops those that do not match. Recall is relative to an exact scan. The vectors
+are synthetic: points of a 24-dimensional space in 512 dimensions, about as many as a real encoder
+uses.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from app.store.vectors import NewVector
 LATENT = 24
 BATCH = 5_000
 LIMIT = 10
-# Shares of the images, in percent, that have the tag of that name.
+# The tags, each named after the percentage of images that have it.
 SHARES = (50, 20, 10, 5, 3, 2, 1, 0.5, 0.3, 0.1, 0.05, 0.01)
 
 
@@ -41,7 +42,7 @@ def vectors(rng: np.random.Generator, rows: int, dimensions: int) -> Any:
 
 
 async def load(lookalike: Lookalike, rows: int) -> None:
-    """Fill the vector table through the store, and build the index afterwards."""
+    """Fill the vector table through the store, then build the index."""
     rng = np.random.default_rng(0)
     await drop(lookalike.database, lookalike.vectors.index)
     for first in range(await lookalike.vectors.count(), rows, BATCH):
@@ -111,7 +112,7 @@ def plans(lookalike: Lookalike) -> dict[str, Search]:
 
 
 async def measure(search: Search, queries: Any, filters: Filters) -> tuple[float, list[set[str]]]:
-    """Return the median seconds of a search, with its pages in memory, and what each found."""
+    """Return the median seconds of a search with its pages in memory, and the results of each."""
     times: list[float] = []
     found: list[set[str]] = []
     for vector in queries:
@@ -130,9 +131,9 @@ async def main(rows: int, data_dir: Path, number: int) -> None:
         dimensions = lookalike.encoder.dimensions
         queries = vectors(np.random.default_rng(1), number, dimensions)
         searches = plans(lookalike)
-        print(f"{rows} rows x {dimensions}, the {LIMIT} nearest, median of {number} queries, in ms")
+        print(f"{rows} rows x {dimensions}, {LIMIT} nearest, median of {number} queries, in ms")
         print(
-            f"{'kept':>7}  {'ours':>7} recall   {'planner':>7} recall   {'afterwards':>10} recall"
+            f"{'match':>7}  {'ours':>7} recall   {'planner':>7} recall   {'afterwards':>10} recall"
         )
         for share in (100, *SHARES):
             filters = NO_FILTERS if share == 100 else Filters(tags=[f"p{share}"])

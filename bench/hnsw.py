@@ -1,6 +1,6 @@
-"""When to build the HNSW index after a load instead of keeping it: `python -m bench.hnsw`.
+"""Maintaining the HNSW index during a bulk load, or building it afterwards: `python -m bench.hnsw`.
 
-Random unit vectors of the built-in encoder's size, in batches as indexing writes them.
+Uses random unit vectors of the built-in encoder's size, in batches like those of indexing.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ PLAIN = Facts(640, 480, "JPEG", "", 0, 0, {}, [], b"")
 
 
 async def load(lookalike: Lookalike, places: Sequence[int]) -> float:
-    """Return the seconds that writing vectors takes."""
+    """Write vectors; return the seconds it took."""
     rng = np.random.default_rng(places[0])
     taken = 0.0
     for first in range(0, len(places), BATCH):
@@ -53,11 +53,11 @@ async def main(rows: int) -> None:
             async for _ in build(lookalike.database, lookalike.vectors.index, rows=2 * rows):
                 pass
             built = perf_counter() - start
-    print(f"{rows} rows into an empty table with its index: {rows / kept:.0f} rows per second")
-    print(f"{rows} rows without the index: {rows / bare:.0f} rows per second")
-    print(f"a build over {2 * rows} rows: {2 * rows / built:.0f} rows per second")
+    print(f"inserting {rows} rows with the index: {rows / kept:.0f} rows per second")
+    print(f"inserting {rows} rows without the index: {rows / bare:.0f} rows per second")
+    print(f"building the index over {2 * rows} rows: {2 * rows / built:.0f} rows per second")
     per_row = (kept - bare) / (built / 2)
-    print(f"keeping the index costs {per_row:.1f} times what a row of a build costs")
+    print(f"maintaining the index costs {per_row:.1f} times as much per row as building it")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Indexing from URL to row against the encoder alone and the stock recipe: `make bench-index`.
+"""Indexing from URL to row, compared with the encoder alone and the stock recipe.
 
-All on the same photos, served from loopback by a process of its own, in one run that takes turns.
+`make bench-index` runs them in turns on the same photos, served on loopback by a separate process.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ BATCH = 16
 
 
 def inference_rate(lookalike: Lookalike, photos: list[bytes]) -> float:
-    """Return pictures per second of the model alone, on prepared pictures in full batches."""
+    """Return images per second of the model alone, on preprocessed images in full batches."""
     model = lookalike.encoder.model
     prepared = [model.prepare(decode(data, max_pixels=10**8).image) for data in photos[:BATCH]]
     model.embed_images(prepared)
@@ -39,7 +39,7 @@ def inference_rate(lookalike: Lookalike, photos: list[bytes]) -> float:
 
 
 async def encoder_rate(lookalike: Lookalike, photos: list[bytes]) -> float:
-    """Return pictures per second of the encoder: decoded pictures in, vectors out."""
+    """Return images per second of the encoder: decoded images in, vectors out."""
     images = [decode(data, max_pixels=10**8).image for data in photos[: 8 * BATCH]]
     start = perf_counter()
     await asyncio.gather(*(lookalike.encoder.embed_image(image) for image in images))
@@ -47,7 +47,7 @@ async def encoder_rate(lookalike: Lookalike, photos: list[bytes]) -> float:
 
 
 async def pipeline_rate(lookalike: Lookalike, urls: list[str]) -> float:
-    """Return pictures per second of a job, from its URLs to its rows."""
+    """Return images per second of a job, from its URLs to its rows."""
     for image in await lookalike.catalog.newest(limit=len(urls)):
         await lookalike.indexer.delete([image])
     start = perf_counter()
@@ -118,21 +118,19 @@ def main() -> None:
         stock = None
         if find_spec("torch"):
             stock = stock_rate(settings, photos[:STOCK_PHOTOS])
-    print("pictures per second, the best of three rounds that take turns\n")
+    print("images per second, the best of three rounds that take turns\n")
     print(f"{'':10}{'model':>10}{'encoder':>10}{'pipeline':>10}{'of model':>10}{'of encoder':>12}")
     for name, rate in rates.items():
         print(
             f"{name:10}{rate['model']:10.0f}{rate['encoder']:10.0f}{rate['pipeline']:10.0f}"
             f"{rate['pipeline'] / rate['model']:10.0%}{rate['pipeline'] / rate['encoder']:12.0%}"
         )
-    print("\nmodel: prepared pictures in full batches; encoder: decoded pictures in, vectors out")
+    print("\nmodel: preprocessed images in full batches; encoder: decoded images in, vectors out")
     if stock is None:
         print("The stock recipe needs torch: `make bench-index` installs it.")
     else:
         ratio = rates["ViT-B/32"]["pipeline"] / stock
-        print(
-            f"stock recipe at ViT-B/32 size: {stock:.1f} per second; ours is {ratio:.1f} times it"
-        )
+        print(f"stock recipe, ViT-B/32: {stock:.1f} per second; ours is {ratio:.1f} times as fast")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What `copy` may mean: `python -m bench.matches [FOLDER_OF_PHOTOS]`.
+"""What `copy` catches and what it gets wrong: `python -m bench.matches [FOLDER_OF_PHOTOS]`.
 
-For photos (the demo's, if no folder is given), altered as people do without changing what is seen:
-the share that is found first, that passes 0.90, and that is called a copy, for several limits of
-the difference hash; and how many pairs of different photos pass for the same.
+For photos (the demo's by default) with common alterations: the share whose original is the first
+result, has a similarity of at least 0.90, and is called a copy, at several limits of the difference
+hash; and how many pairs of different photos are called copies.
 """
 
 import sys
@@ -48,7 +48,7 @@ def read(paths: list[Path]) -> list[Picture]:
         try:
             pictures.append(decode(path.read_bytes(), max_pixels=10**8))
         except Problem as problem:
-            print(f"left out: {path}: {problem.detail}")
+            print(f"skipped: {path}: {problem.detail}")
     return pictures
 
 
@@ -72,8 +72,8 @@ def main() -> None:
     gallery = embed_images(model, [picture.image for picture in pictures])
     hashes = [picture.dhash for picture in pictures]
 
-    print(f"{len(pictures)} photos, similarity {COPY_SIMILARITY}, {COPY_DHASH_BITS} bits in use\n")
-    print(f"{'altered':20}{'first':>8}{'passes':>8}   called a copy at most ... bits away")
+    print(f"{len(pictures)} photos, thresholds in use: {COPY_SIMILARITY}, {COPY_DHASH_BITS} bits\n")
+    print(f"{'altered':20}{'first':>8}{'>= 0.90':>8}   called a copy, at a limit of ... bits")
     print(f"{'':36}" + "".join(f"{bits:>8}" for bits in BITS))
     for name, alter in ALTERATIONS.items():
         queries = altered(pictures, alter)
@@ -90,7 +90,7 @@ def main() -> None:
     pairs = [(int(a), int(b)) for a, b in zip(i[near], j[near], strict=True)]
     distances = np.array([hamming(hashes[a], hashes[b]) for a, b in pairs])
     counts = [int((distances <= bits).sum()) if len(pairs) else 0 for bits in BITS]
-    print(f"\npairs of two photos: {len(i)}; pass {COPY_SIMILARITY}: {len(pairs)}")
+    print(f"\npairs of different photos: {len(i)}; at least {COPY_SIMILARITY}: {len(pairs)}")
     print(f"{'called a copy':36}" + "".join(f"{count:>8}" for count in counts))
 
 

@@ -1,4 +1,4 @@
-"""Photos for measurements, and a server of them on loopback."""
+"""Photos for the measurements, and a server for them on loopback."""
 
 import multiprocessing
 import socket
@@ -20,7 +20,7 @@ SIZE = (640, 480)
 
 
 def make_photos(number: int) -> list[bytes]:
-    """Return so many JPEGs of 640 x 480: pieces of the demo's photos, turned and zoomed."""
+    """Return JPEGs of 640 x 480: crops of the demo's photos, some of them mirrored."""
     rng = np.random.default_rng(0)
     sources = [Image.open(path).convert("RGB") for path in sample_photos().values()]
     sources = [image.resize((1024, 1024)) for image in sources]
@@ -29,8 +29,8 @@ def make_photos(number: int) -> list[bytes]:
 
 @contextmanager
 def serving(photos: list[bytes]) -> Generator[list[str]]:
-    """Serve photos from a process of their own; yields their URLs."""
-    # Named, so that asyncio sets TCP_NODELAY on what it accepts.
+    """Serve photos from a separate process; yields their URLs."""
+    # The protocol is named so that asyncio sets TCP_NODELAY on accepted connections.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(1024)

@@ -1,7 +1,7 @@
-"""What a cache of results could save: `python -m bench.repeat`.
+"""What a cache of results would save: `python -m bench.repeat`.
 
-The same search again and again, against the cheapest question that would tell whether a kept answer
-is still true: has the database changed?
+Repeats one search, and compares it with the cheapest check of whether a cached result is still
+valid: has the database changed?
 """
 
 import asyncio
@@ -43,7 +43,7 @@ async def main(number: int) -> None:
     stages = {stage: median(t[stage] for t in took) for stage in took[0]}
     total = stages.pop("total")
     shares = ", ".join(f"{stage} {ms / total:.0%}" for stage, ms in stages.items())
-    print(f"A search by the same picture among {number} takes {total:.1f} ms: {shares}.")
+    print(f"Repeating a search by image among {number} images takes {total:.1f} ms: {shares}.")
     saved = stages["search"] - median(asked)
     print(f"A cache keyed by the vector would save {saved / total:.0%} of it.")
 

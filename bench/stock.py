@@ -1,4 +1,4 @@
-"""The stock recipe: LlamaIndex's ClipEmbedding and PGVectorStore, one picture at a time, in torch.
+"""The stock recipe: LlamaIndex's ClipEmbedding and PGVectorStore, one image at a time, in torch.
 
 The image tower is CLIP's ViT-B/32 at its true size with random weights (Radford et al., 2021, table
 20), called as `ClipEmbedding` calls it: open, preprocess, encode a batch of one, add one node.
@@ -45,7 +45,7 @@ def image_tower() -> Any:
 
 
 def rate(urls: list[str], store: PGVectorStore) -> float:
-    """Return pictures per second, from URL to row."""
+    """Return images per second, from URL to row."""
     import torch
 
     tower = image_tower()

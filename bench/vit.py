@@ -1,7 +1,7 @@
-"""CLIP ViT-B/32's image tower at its true size, with random weights, made with the `onnx` package.
+"""CLIP ViT-B/32's image tower at its true size with random weights, built with the `onnx` package.
 
-Speed does not depend on the weights' values. The sizes are those of Radford et al., 2021 (table
-20): 12 layers, width 768, 12 heads, 49 patches of 32 px and a class token, projected to 512.
+Speed does not depend on the values of the weights. The sizes are those of Radford et al., 2021
+(table 20): 12 layers, width 768, 12 heads, 49 patches of 32 px and a class token, projected to 512.
 """
 
 import json

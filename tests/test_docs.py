@@ -78,3 +78,18 @@ def test_the_readme_names_every_command() -> None:
 def test_the_readme_links_to_files_that_exist() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_design_lists_every_module() -> None:
+    design = (ROOT / "docs" / "design.md").read_text("utf-8")
+    for path in sorted((ROOT / "app").rglob("*.py")):
+        module = path.relative_to(ROOT / "app").as_posix()
+        if path.name != "__init__.py" and "versions" not in path.parts:
+            assert f"`{module}`" in design, module
+
+
+def test_the_design_lists_no_module_that_is_gone() -> None:
+    design = (ROOT / "docs" / "design.md").read_text("utf-8")
+    for row in re.findall(r"^\| (.+?) \|", design, re.MULTILINE):
+        for module in re.findall(r"`(.+?)`", row):
+            assert (ROOT / "app" / module).exists(), module

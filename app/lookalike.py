@@ -1,6 +1,6 @@
-"""The whole program without a way in: every part, opened in order and closed again.
+"""The parts of the program, opened in order and closed in reverse order.
 
-The server and the commands both stand on it.
+The server and the commands both use them.
 """
 
 import os
@@ -34,21 +34,21 @@ from app.store.vectors import VectorTable
 
 
 class EncoderStats(BaseModel):
-    """The encoder in use, and how well concurrent calls share inference calls."""
+    """The encoder in use, and how many images share how many inference calls."""
 
     name: str
     precision: str
     dimensions: int
-    text: bool = Field(description="Whether it reads text.")
+    text: bool = Field(description="Whether it embeds text.")
     images_embedded: int
     image_calls: int
 
 
 class StatsResponse(BaseModel):
-    """The server in numbers."""
+    """What the server holds, and with which encoder."""
 
     images: int
-    vectors: int = Field(description="Images that the encoder in use has embedded.")
+    vectors: int = Field(description="Images embedded with the encoder in use.")
     encoder: EncoderStats
     database: Literal["embedded", "given"]
     version: str
@@ -56,7 +56,7 @@ class StatsResponse(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Lookalike:
-    """The parts, ready to use."""
+    """The opened parts of the program."""
 
     settings: Settings
     database: Database
@@ -74,7 +74,7 @@ class Lookalike:
     archive: Archive
 
     async def stats(self) -> StatsResponse:
-        """Return how much is indexed, and with what."""
+        """Return how much is indexed, with which encoder and database."""
         encoder = self.encoder
         return StatsResponse(
             images=await self.catalog.count(),
@@ -100,13 +100,12 @@ async def open_lookalike(
     encoder: Encoder | None = None,
     in_use: bool = True,
 ) -> AsyncGenerator[Lookalike]:
-    """Open the database and the encoder; `announce` is told what takes time or was decided.
+    """Open the database, the encoder and all that depends on them; close them on leaving.
 
-    An `encoder` that is given is the caller's to close. Unless the encoder is `in_use`, it is not
-    the one that ENCODER=auto chooses from now on.
+    `announce` is called with one line for each slow step and each decision. A given `encoder` is
+    not closed. With `in_use=False`, ENCODER=auto keeps choosing the encoder it chose before.
 
-    Opening blocks the event loop, on which nothing else runs yet, so that Ctrl-C ends a download.
-
+    Opening blocks the event loop, which has no other tasks yet, so that Ctrl-C stops a download.
     Raises a `StartProblem`.
     """
     async with AsyncExitStack() as stack:
@@ -130,7 +129,7 @@ async def _open_parts(
     encoder: Encoder,
     vectors: VectorTable,
 ) -> Lookalike:
-    """Open what stands on the database and the encoder; the stack closes it."""
+    """Open the parts that need the database and the encoder; the stack closes them."""
     threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
     stack.callback(threads.shutdown)
     decoder = Decoder(threads, max_pixels=settings.max_pixels, model_side=encoder.model.side)
@@ -190,32 +189,32 @@ async def _open_parts(
 
 
 async def _announce_outdated(lookalike: Lookalike, announce: Callable[[str], None]) -> None:
-    """Say which images searches do not find until `reindex` has run."""
-    bare = await lookalike.vectors.count_without_facets()
-    if bare:
+    """Announce how many images searches miss until `reindex` has run."""
+    without_facets = await lookalike.vectors.count_without_facets()
+    if without_facets:
         announce(
-            f"{bare} pictures were indexed by an older version, and filters do not find them: "
-            "run `lookalike reindex`"
+            f"{without_facets} images were indexed by an older version and filters do not find "
+            "them: run `lookalike reindex`"
         )
     missing = await lookalike.catalog.count() - await lookalike.vectors.count()
     if missing > 0:
         announce(
-            f"{missing} pictures were embedded with another encoder and are not found by this "
-            "one: run `lookalike reindex`"
+            f"{missing} images were embedded with another encoder and searches do not find them: "
+            "run `lookalike reindex`"
         )
 
 
 def open_encoder(
     settings: Settings, database: Database, announce: Callable[[str], None]
 ) -> Encoder:
-    """Load the encoder that the settings and the existing index call for."""
+    """Load the encoder that the settings choose; ENCODER=auto depends on the existing indexes."""
     with database.set_up() as connection:
         indexed = indexed_encoders(connection)
     return load_encoder(settings, indexed=indexed, announce=announce)
 
 
 def open_vectors(database: Database, encoder: Encoder) -> VectorTable:
-    """Set up the encoder's vector table."""
+    """Return the encoder's vector table, created or upgraded if need be."""
     vectors = VectorTable.for_encoder(database, encoder)
     with database.set_up() as connection:
         vectors.set_up(connection)
@@ -223,7 +222,7 @@ def open_vectors(database: Database, encoder: Encoder) -> VectorTable:
 
 
 def use_encoder(database: Database, encoder: Encoder, vectors: VectorTable) -> None:
-    """Record that the encoder is in use from now on."""
+    """Record the encoder as the one in use, which ENCODER=auto then chooses."""
     with database.set_up() as connection:
         record_encoder(
             connection,

@@ -90,7 +90,7 @@ def test_vectors_of_another_encoder_are_made_again(
 def test_a_large_load_builds_the_index_afterwards(
     exported: Path, elsewhere: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.store.hnsw.FEWEST_ROWS", 3)
+    monkeypatch.setattr("app.store.hnsw.MIN_ROWS", 3)
     images, vectors, _ = asyncio.run(moved(elsewhere, exported))
     assert (len(images), vectors) == (3, 3)
     assert is_worth_building(existing=10, coming=3)

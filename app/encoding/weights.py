@@ -1,4 +1,4 @@
-"""Which model: built in, cached, from the hub, or a folder."""
+"""Finds the model directory: built in, a folder, cached, or downloaded from the hub."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from app.problems import UnusableEncoder
 CLIP = "Xenova/clip-vit-base-patch32"
 BUILTIN = "builtin"
 BUILTIN_DIRECTORY = Path(__file__).parent / "builtin"
-HUB_ANSWERS_WITHIN_S = 3
+HUB_TIMEOUT_S = 3
 
 FILES = (
     "onnx/vision_model.onnx",
@@ -26,12 +26,12 @@ FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
-"""What is fetched of a hub repository."""
+"""The files that are downloaded from a hub repository, if they exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model directory, its name, and the value of `ENCODER` that leads to it again."""
+    """A model directory; `source` is the value of `ENCODER` that selects it."""
 
     name: str
     directory: Path
@@ -41,10 +41,10 @@ class Weights:
 def find_weights(
     choice: str, *, indexed: Sequence[str], announce: Callable[[str], None]
 ) -> Weights:
-    """Return the model directory that `ENCODER` means, downloading it if need be.
+    """Return the model directory that a value of `ENCODER` selects, downloaded if need be.
 
-    `indexed` holds the sources of existing indexes, the last used first: `auto` stays with that.
-    Each decision that a user would wonder about is announced. Raises `UnusableEncoder`.
+    `indexed` holds the sources of the encoders with an index, the last used first, which `auto`
+    keeps using. Decisions that could surprise are announced. Raises `UnusableEncoder`.
     """
     if choice == "auto":
         return _auto(indexed, announce)
@@ -65,20 +65,20 @@ def find_weights(
 
 def _auto(indexed: Sequence[str], announce: Callable[[str], None]) -> Weights:
     if indexed:
-        announce(f"The index was made with the encoder {indexed[0]}: staying with it")
+        announce(f"Using the encoder of the existing index: {indexed[0]}")
         return find_weights(indexed[0], indexed=(), announce=announce)
     cached = _cached(CLIP)
     if cached:
         return cached
-    reason = "the hub does not answer"
+    reason = "the Hugging Face hub does not answer"
     if _hub_answers(CLIP):
         try:
             return _from_hub(CLIP, announce)
         except UnusableEncoder as exc:
             reason = exc.detail
     announce(
-        f"CLIP's weights are not here ({reason}): using the built-in encoder, which finds copies "
-        "and look-alikes, and knows some thousand words; ENCODER=clip understands more"
+        f"CLIP is not available ({reason}): using the built-in encoder, which finds copies and "
+        "similar images and knows some 8,000 words; ENCODER=clip understands more"
     )
     return Weights(BUILTIN, BUILTIN_DIRECTORY, BUILTIN)
 
@@ -95,29 +95,29 @@ def _cached(repository: str) -> Weights | None:
 
 def _hub_answers(repository: str) -> bool:
     try:
-        HfApi().model_info(repository, timeout=HUB_ANSWERS_WITHIN_S)
+        HfApi().model_info(repository, timeout=HUB_TIMEOUT_S)
     except Exception:
         return False
     return True
 
 
 def _from_hub(repository: str, announce: Callable[[str], None]) -> Weights:
-    """Return the repository's files: cached ones as they are, missing ones downloaded."""
+    """Return a repository's files from the cache, or download them."""
     cached = _cached(repository)
     if cached:
         return cached
-    announce(f"Fetching {repository} from the Hugging Face hub (once)")
+    announce(f"Downloading {repository} from the Hugging Face hub (once)")
     try:
         path = snapshot_download(repository, allow_patterns=list(FILES))
     except Exception as exc:
         if isinstance(exc, HfHubHTTPError) and exc.response.status_code in (401, 404):
-            raise UnusableEncoder(f"The hub has no model {repository}.") from exc
+            raise UnusableEncoder(f"The Hugging Face hub has no model {repository}.") from exc
         raise UnusableEncoder(
-            f"{repository} is not cached here and could not be fetched from the hub: "
+            f"{repository} is not cached and could not be downloaded from the Hugging Face hub: "
             f"{str(exc).splitlines()[0]}. ENCODER=builtin needs no download."
         ) from exc
     if not (Path(path) / FILES[0]).exists():
         raise UnusableEncoder(
-            f"{repository} on the hub has no {FILES[0]}: it is not an ONNX export."
+            f"{repository} on the Hugging Face hub is not an ONNX export: it has no {FILES[0]}."
         )
     return Weights(repository, Path(path), repository)

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test lint setup lock bench bench-filter bench-index train train-semantic train-text eval eval-text clean
+.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index train train-semantic train-text eval eval-text clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -16,6 +16,9 @@ run: $(VENV)/.server  ## serve your own index (empty at first)
 test: $(VENV)/.dev  ## run every test, including those in a browser
 	@$(BIN)/python -m tests.browser_setup
 	$(BIN)/python -m pytest -n 2
+
+test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.dev  ## check formatting, lint, types and the direction of imports
 	$(BIN)/ruff format --check .

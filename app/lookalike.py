@@ -1,6 +1,6 @@
-"""The whole program without a way in: every part, opened in order and closed again.
+"""The parts of the program, opened in order and closed in reverse order.
 
-The server and the commands both stand on it.
+The server and the commands both use them.
 """
 
 import os
@@ -30,7 +30,7 @@ from app.store.vectors import VectorTable
 
 @dataclass(frozen=True, slots=True)
 class Lookalike:
-    """The parts, ready to use."""
+    """The opened parts of the program."""
 
     settings: Settings
     index: Index
@@ -72,13 +72,12 @@ async def open_lookalike(
     encoder: Encoder | None = None,
     in_use: bool = True,
 ) -> AsyncGenerator[Lookalike]:
-    """Open the database and the encoder; `announce` is told what takes time or was decided.
+    """Open the database, the encoder and all that depends on them; close them on leaving.
 
-    An `encoder` that is given is the caller's to close. Unless the encoder is `in_use`, it is not
-    the one that ENCODER=auto chooses from now on.
+    `announce` is called with one line for each slow step and each decision. A given `encoder` is
+    not closed. With `in_use=False`, ENCODER=auto keeps choosing the encoder it chose before.
 
-    Opening blocks the event loop, on which nothing else runs yet, so that Ctrl-C ends a download.
-
+    Opening blocks the event loop, which has no other tasks yet, so that Ctrl-C stops a download.
     Raises a `StartProblem`.
     """
     async with (
@@ -89,7 +88,7 @@ async def open_lookalike(
 
 
 def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Lookalike:
-    """Open what stands on the index; the stack closes it."""
+    """Open the parts that need the index; the stack closes them."""
     database, encoder = index.database, index.encoder
     catalog, vectors = index.catalog, index.vectors
     threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")

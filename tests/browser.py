@@ -1,4 +1,4 @@
-"""A real browser for tests: fixtures that conftest.py makes known."""
+"""Fixtures for tests in a real browser, loaded by conftest.py."""
 
 from collections.abc import Callable, Generator
 from typing import Any
@@ -11,7 +11,7 @@ from tests.conftest import Server
 from tests.image_host import ImageHost
 from tests.samples import encode, photo
 
-# Nothing but the page itself may ask for anything (and root needs no sandbox in a container).
+# No requests but those of the page itself; and no sandbox, which root in a container cannot use.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -33,9 +33,9 @@ def browser() -> Generator[Browser]:
 
 @pytest.fixture
 def new_page(browser: Browser, server: Server) -> Generator[Callable[..., Page]]:
-    """Opens pages that may complain of nothing and ask no one else for anything."""
+    """A function that opens pages, which must log no errors and request nothing from elsewhere."""
     contexts: list[BrowserContext] = []
-    complaints: list[str] = []
+    errors: list[str] = []
     origins: set[str] = set()
     addresses: list[str] = []
 
@@ -45,10 +45,10 @@ def new_page(browser: Browser, server: Server) -> Generator[Callable[..., Page]]
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "console",
-            lambda message: complaints.append(message.text) if message.type == "error" else None,
+            lambda message: errors.append(message.text) if message.type == "error" else None,
         )
         page.on("request", lambda request: origins.add(request.url))
         return page
@@ -57,14 +57,14 @@ def new_page(browser: Browser, server: Server) -> Generator[Callable[..., Page]]
     for context in contexts:
         context.close()
     expected = "the server responded with a status of 4"
-    assert [said for said in complaints if expected not in said] == []
+    assert [message for message in errors if expected not in message] == []
     others = [url for url in origins if not url.startswith((*addresses, "data:", "blob:"))]
     assert others == []
 
 
 @pytest.fixture
 def indexed(server: Server, host: ImageHost) -> Server:
-    """Six pictures, and a blurred copy of the second."""
+    """Six images, and a blurred copy of the second."""
     blurred = encode(photo(1).resize((40, 40)).resize((256, 256)), "JPEG")
     server.upsert([host.url(f"seed/{seed}.png") for seed in range(6)])
     server.upsert([host.add("blurred.jpg", blurred)])

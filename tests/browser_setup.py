@@ -1,6 +1,6 @@
-"""Sees to a Chromium for the browser tests: `python -m tests.browser_setup`.
+"""Installs a Chromium for the browser tests if there is none: `python -m tests.browser_setup`.
 
-The one that is installed; else, on Debian as root, the distribution's; else Playwright's own.
+As root on Debian, that of the distribution, otherwise Playwright's.
 """
 
 import os
@@ -13,7 +13,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def installed() -> str | None:
-    """Return the path of the machine's own browser."""
+    """Return the path of an installed browser."""
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 

@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's chat protocol and describes pictures by their colour."""
+"""A server with OpenAI's chat protocol that describes images by their colour."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ TOKENS = 100
 
 @dataclass
 class CaptionHost:
-    """What it was asked, and what it answers instead of a description, in order."""
+    """Records its requests; `troubles` are answers to give instead of descriptions, in order."""
 
     address: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -66,5 +66,5 @@ class CaptionHost:
         ]
         image = Image.open(BytesIO(base64.b64decode(url.partition("base64,")[2])))
         colour = dominant_colours(image.convert("RGB"))[0]["name"]
-        said = {"title": f"Something {colour}", "description": f"A plain {colour} surface."}
-        return f"```json\n{json.dumps(said)}\n```"
+        caption = {"title": f"Something {colour}", "description": f"A plain {colour} surface."}
+        return f"```json\n{json.dumps(caption)}\n```"

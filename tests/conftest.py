@@ -4,6 +4,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -28,13 +30,26 @@ from tests.onnx_models import write_clip
 
 pytest_plugins = ["tests.browser"]
 
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each run a folder of its own.
+
+    Every start of pytest closes the folder that runs share by default to other users, and with it
+    the Postgres of a run by root that has not ended yet.
+    """
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        config.option.basetemp = mkdtemp(prefix="lookalike-test-")
+        config.add_cleanup(lambda: rmtree(config.option.basetemp, ignore_errors=True))
+
+
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
 _numbers = count()
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting, cache or `.env` of the machine reaches a test."""
+    """Isolate tests from the settings, caches and `.env` of the machine."""
     for name in set(os.environ) - set(KEPT):
         if not name.startswith("PYTEST"):
             monkeypatch.delenv(name)
@@ -43,7 +58,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def encoder() -> Generator[Encoder]:
-    """The built-in encoder, loaded once for all tests that do not count what it embeds."""
+    """The built-in encoder, loaded once for all tests that do not count embeddings."""
     encoder = Encoder(OnnxModel(BUILTIN_DIRECTORY, name="builtin"), source="builtin")
     yield encoder
     encoder.close()
@@ -51,9 +66,9 @@ def encoder() -> Generator[Encoder]:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Generator[str]:
-    """The URL of a running embedded Postgres, with a database to copy.
+    """The URL of a running embedded Postgres.
 
-    It is migrated, and has the built-in encoder's empty vector table.
+    It has a template database, `migrated`, with all tables and the built-in encoder's vector table.
     """
     server = embedded_server(tmp_path_factory.mktemp("postgres") / "data")
     url = server.get_uri()
@@ -67,13 +82,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Gene
 
 
 def named(url: str, database: str) -> str:
-    """The URL of another database of the same server."""
+    """Return the URL of another database on the same server."""
     return url.replace("/postgres?", f"/{database}?")
 
 
 @pytest.fixture
 def new_database(postgres: str) -> Generator[Callable[..., str]]:
-    """Makes databases that are dropped after the test; returns their URLs."""
+    """A function that creates a database and returns its URL; all are dropped after the test."""
     made: list[str] = []
 
     def make(template: str = "migrated") -> str:
@@ -115,7 +130,7 @@ def loop() -> Generator[Loop]:
 
 @pytest.fixture
 def lookalike(settings: Settings, loop: Loop, encoder: Encoder) -> Generator[Lookalike]:
-    # Its own batches and counts around the model that is loaded already.
+    # Batches and counts of its own, around the model that is already loaded.
     with closing(Encoder(encoder.model, source=encoder.source)) as own:
         opened = open_lookalike(settings, announce=lambda _: None, encoder=own)
         with loop.entered(opened) as lookalike:
@@ -124,7 +139,7 @@ def lookalike(settings: Settings, loop: Loop, encoder: Encoder) -> Generator[Loo
 
 @dataclass
 class Server:
-    """A running Lookalike and a client of it."""
+    """A running Lookalike server and its client."""
 
     address: str
     client: httpx.Client
@@ -136,7 +151,7 @@ class Server:
         return answer.json()["results"]
 
     def start(self, images: Sequence[Any]) -> dict[str, Any]:
-        """Make a job of URLs."""
+        """Create a job of URLs; return it."""
         answer = self.client.post(
             "/api/upsert", json={"images": images}, headers={"prefer": "respond-async"}
         )
@@ -144,7 +159,7 @@ class Server:
         return answer.json()
 
     def done(self, job_id: int) -> dict[str, Any]:
-        """Follow a job to its end."""
+        """Follow a job to its end; return it."""
         deadline = monotonic() + 60
         with self.client.stream("GET", f"/api/jobs/{job_id}/events") as answer:
             for line in answer.iter_lines():
@@ -174,7 +189,7 @@ def server(lookalike: Lookalike, loop: Loop) -> Generator[Server]:
 def reading(
     settings: Settings, loop: Loop, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[Lookalike]:
-    """A Lookalike whose encoder reads a few words."""
+    """A Lookalike whose encoder embeds text, of a few words."""
     folder = write_clip(tmp_path_factory.mktemp("models") / "tiny")
     changed = settings.model_copy(update={"encoder": str(folder)})
     with loop.entered(open_lookalike(changed, announce=lambda _: None)) as lookalike:
@@ -185,7 +200,7 @@ def reading(
 def silent(
     settings: Settings, loop: Loop, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[Server]:
-    """A server whose encoder reads pictures only."""
+    """A server whose encoder embeds images only."""
     folder = write_clip(tmp_path_factory.mktemp("models") / "silent", text=False)
     changed = settings.model_copy(update={"encoder": str(folder)})
     with (
@@ -197,14 +212,15 @@ def silent(
 
 
 def path_of(operation: Operation) -> str:
-    """An operation's path, of something that does not exist."""
+    """Return an operation's path, with the id of something that does not exist."""
     unknown = "999999" if operation.path.startswith("/api/jobs") else str(UUID(int=0))
     return operation.path.replace("{id}", unknown)
 
 
 def client_of(address: str, **options: Any) -> httpx.Client:
-    # Without certificates, which take a while to load.
-    return httpx.Client(base_url=address, timeout=60, trust_env=False, verify=False, **options)
+    # Nothing is encrypted on loopback, and certificates take a while to load.
+    plain: Any = {"timeout": 60, "trust_env": False, "verify": False}
+    return httpx.Client(base_url=address, **plain, **options)
 
 
 @pytest.fixture(scope="session")
@@ -216,7 +232,7 @@ def _host_server(loop: Loop) -> Generator[ImageHost]:
 
 @pytest.fixture
 def host(_host_server: ImageHost) -> ImageHost:
-    """The image host, forgetful of other tests."""
+    """The image host, reset for each test."""
     _host_server.pictures.clear()
     _host_server.asked.clear()
     _host_server.sent.clear()

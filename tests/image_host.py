@@ -1,4 +1,4 @@
-"""The outside world: a host of pictures that does everything a host may do wrong."""
+"""The outside world: an image host that can do everything wrong that a host can."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from tests.samples import encode, png
 
 
 class ImageHost:
-    """Serves `pictures` by name, and counts what it is asked."""
+    """Serves `pictures` by name, and counts the requests (`asked`) and bodies (`sent`)."""
 
     def __init__(self) -> None:
         self.address = ""
@@ -29,7 +29,7 @@ class ImageHost:
         self.waiting = 0
 
     async def waited_for(self, requests: int) -> None:
-        """Return when so many requests stand before the closed gate."""
+        """Wait until this many requests wait for the gate to open."""
         while self.waiting < requests:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -79,7 +79,7 @@ class ImageHost:
         return Response(data, headers=headers)
 
     async def troubled(self, request: Request) -> Response:
-        """Answer with the troubles that stand against the name, and then with the picture."""
+        """Answer with the name's troubles, one per request, and then with the picture."""
         name = request.path_params["name"]
         self.asked[name] += 1
         if self.troubles.get(name):
@@ -93,7 +93,7 @@ class ImageHost:
         return Response(png(request.path_params["seed"]), media_type="image/png")
 
     async def tiny(self, request: Request) -> Response:
-        """A picture of one colour, another for each seed."""
+        """A picture of one colour, different for each seed."""
         colour = request.path_params["seed"].to_bytes(3, "little")
         return Response(encode(Image.new("RGB", (8, 8), tuple(colour)), "BMP"))
 
@@ -137,7 +137,7 @@ class ImageHost:
         return RedirectResponse(request.query_params["url"])
 
     async def together(self, request: Request) -> Response:
-        """Answer when `expected` requests are here at once, and count whether there are more."""
+        """Answer once `expected` requests are here at once, and record the most at once."""
         self.now += 1
         self.most_at_once = max(self.most_at_once, self.now)
         while self.most_at_once < request.path_params["expected"]:  # noqa: ASYNC110

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Loop:
-    """An event loop in a thread, for code that outlives one call."""
+    """An event loop in a thread, for objects that live longer than one call."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -33,7 +33,7 @@ class Loop:
 
     @contextmanager
     def serving(self, app: Any, *, port: int = 0) -> Generator[str]:
-        """Serve an application on 127.0.0.1, on a free port by default; yields its address."""
+        """Serve an application on 127.0.0.1, by default on a free port; yields its base URL."""
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))

@@ -1,6 +1,6 @@
-"""Model directories in the layout of the hub's CLIP exports, made with the `onnx` package.
+"""Tiny model directories in the layout of the hub's CLIP exports, for ONNX Runtime.
 
-The weights are random but fixed; the graphs are real and run in ONNX Runtime.
+The weights are random but the same each time.
 """
 
 import json
@@ -37,7 +37,7 @@ def write_clip(
     outlier: float = 0.0,
     preprocessor: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a tiny CLIP; `outlier` makes activations that int8 cannot hold."""
+    """Write a tiny CLIP; `outlier` makes activations that int8 cannot represent."""
     (folder / "onnx").mkdir(parents=True)
     _write_vision(folder / "onnx" / "vision_model.onnx", outlier)
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor or PREPROCESSOR))
@@ -49,7 +49,7 @@ def write_clip(
 
 def _write_vision(path: Path, outlier: float) -> None:
     rng = np.random.default_rng(0)
-    # 4 x 4 means of the normalised picture, then two layers.
+    # Means of 4 x 4 pixels of the normalised image, then two layers.
     first = rng.normal(0, 0.3, (3 * 8 * 8, 64)).astype(np.float32)
     scale = np.ones(3 * 8 * 8, np.float32)
     if outlier:
@@ -75,7 +75,7 @@ def _write_vision(path: Path, outlier: float) -> None:
 
 
 def _write_text(path: Path, mask: bool) -> None:
-    """A bag of words, padding left out by the mask where there is one."""
+    """Write a bag of words, without the padding if there is a mask."""
     rng = np.random.default_rng(1)
     table = rng.normal(0, 1, (len(WORDS) + 3, DIMENSIONS)).astype(np.float32)
     inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["n", "tokens"])]

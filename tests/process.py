@@ -8,7 +8,7 @@ import sys
 def lookalike(
     *arguments: str, timeout_s: float = 60, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command in the current directory, with these settings and no others."""
+    """Run a command in the current directory, with these settings only."""
     return subprocess.run(
         [sys.executable, "-m", "app", *arguments],
         env={**os.environ, **environment},

@@ -1,4 +1,4 @@
-"""Pictures made for the tests: real bytes of every format, and procedural photos by number."""
+"""Image files for tests, encoded for real, and procedural photos by number."""
 
 import zlib
 from io import BytesIO
@@ -15,7 +15,7 @@ pillow_heif.register_heif_opener()
 
 
 def photo(seed: int, size: tuple[int, int] = (256, 256)) -> Image.Image:
-    """A procedural picture; two seeds give pictures that no one would take for each other."""
+    """Return a procedural RGB image; different seeds give clearly different images."""
     return Image.fromarray(dead_leaves(np.random.default_rng(2000 + seed), 256)).resize(size)
 
 
@@ -30,7 +30,7 @@ def png(seed: int) -> bytes:
 
 
 def altered(data: bytes) -> bytes:
-    """The picture at half its size and JPEG quality 30."""
+    """Return an image file at half its size, as a JPEG of quality 30."""
     image = Image.open(BytesIO(data))
     image = image.convert("RGB" if image.mode != "L" else "L")
     half = image.resize((max(1, image.width // 2), max(1, image.height // 2)))
@@ -38,7 +38,7 @@ def altered(data: bytes) -> bytes:
 
 
 def huge_header(width: int, height: int) -> bytes:
-    """A PNG that says to be huge and holds next to nothing."""
+    """Return a tiny PNG whose header claims a huge size."""
     small = bytearray(encode(Image.new("L", (1, 1))))
     small[16:20] = width.to_bytes(4, "big")
     small[20:24] = height.to_bytes(4, "big")
@@ -51,8 +51,8 @@ def cosine(a: Any, b: Any) -> float:
 
 
 def facts(**given: Any) -> Facts:
-    """What is kept of a picture, plain but for what is given."""
-    plain: dict[str, Any] = {
+    """Return a picture's `Facts`, with defaults for all that is not given."""
+    defaults: dict[str, Any] = {
         "width": 640,
         "height": 480,
         "format": "JPEG",
@@ -63,4 +63,4 @@ def facts(**given: Any) -> Facts:
         "colours": [],
         "thumbnail": b"",
     }
-    return Facts(**{**plain, **given})
+    return Facts(**{**defaults, **given})

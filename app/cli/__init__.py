@@ -1,4 +1,4 @@
-"""The command line: what each command takes, does and prints.
+"""The command line: the commands, their options, and what they print.
 
 It may import everything below; `web` only to serve.
 """

@@ -1,4 +1,4 @@
-"""The commands that show what is there: `stats` and `model`."""
+"""The commands `stats` and `model`."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ async def show_stats(*, as_json: bool) -> None:
 
 
 async def show_encoder(*, as_json: bool) -> None:
-    """Print which encoder this machine and its index use."""
+    """Print the encoder in use."""
     async with open_index(read_settings(), announce=say) as index:
         show_facts(_facts(index.encoder), as_json=as_json)
 
 
 def fetch_encoder(name: str) -> None:
-    """Download an encoder and make its int8 form."""
+    """Download an encoder, make its int8 form and print its properties."""
     encoder = load_encoder(read_settings(encoder=name), indexed=(), announce=say)
     show_facts(_facts(encoder), as_json=False)
     encoder.close()

@@ -20,20 +20,20 @@ from app.lookalike import Lookalike, open_lookalike
 from app.settings import read_settings
 from app.store.items import NewItem
 
-# Enough that the encoder's batches fill while other images are fetched and decoded.
+# Enough to fill the encoder's batches while other images are fetched and decoded.
 IMAGES_AT_ONCE = 64
-# The limit of sitemaps.org, doubled.
-LIST_BYTES = 100_000_000
+# Twice the limit of sitemaps.org.
+MAX_LIST_BYTES = 100_000_000
 
 
 async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool) -> dict[str, int]:
-    """Index everything that the sources name; return how many images ended which way."""
+    """Index the images of the sources; return their number by status."""
     counts: dict[str, int] = dict.fromkeys(("indexed", "updated", "unchanged", "failed"), 0)
     async with open_lookalike(read_settings(), announce=say) as lookalike:
         fetch = _list_fetcher(lookalike)
         total = await asyncio.to_thread(lambda: sum(1 for _ in _items(sources, fetch)))
         if not total:
-            raise click.UsageError(f"There are no images under {', '.join(sources)}.")
+            raise click.UsageError(f"No images were found in {', '.join(sources)}.")
         outcomes = _outcomes(lookalike.indexer, _items(sources, fetch))
         try:
             with bar("Indexing", total) as show:
@@ -46,14 +46,14 @@ async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool)
             if not as_json:
                 show_counts(counts)
         await _prune(lookalike, sources, prune=prune)
-        captions = await lookalike.jobs.caption()
-        if captions is not None:
-            say(f"Job {captions} describes them: a server or `lookalike worker` does it.")
+        job_id = await lookalike.jobs.caption()
+        if job_id is not None:
+            say(f"Job {job_id} captions them; a server or `lookalike worker` runs it.")
     return counts
 
 
 async def index_as_job(sources: tuple[str, ...], *, as_json: bool) -> None:
-    """Create a job of everything that the sources name, and print it."""
+    """Create a job that indexes the images of the sources, and print it."""
     async with open_lookalike(read_settings(), announce=say) as lookalike:
         items = _items(sources, _list_fetcher(lookalike))
         job_id = await lookalike.jobs.create(", ".join(sources)[:200], items)
@@ -61,7 +61,10 @@ async def index_as_job(sources: tuple[str, ...], *, as_json: bool) -> None:
 
 
 async def reindex(encoder: str | None) -> None:
-    """Embed what an encoder, the present one if None, has not embedded yet, and change to it."""
+    """Embed what an encoder has not embedded yet, and use it from now on.
+
+    None is the encoder that the settings choose.
+    """
     settings = read_settings(**({"encoder": encoder} if encoder else {}))
     async with open_lookalike(settings, announce=say, in_use=False) as lookalike:
         await _embed_missing(lookalike)
@@ -69,7 +72,7 @@ async def reindex(encoder: str | None) -> None:
 
 
 async def export_file(file: Path) -> None:
-    """Write the index to a Parquet file."""
+    """Export the index to a Parquet file."""
     # Imported here, as below: pyarrow is an extra, and takes as long as the rest.
     from app.indexing.archive import Archive
 
@@ -81,7 +84,7 @@ async def export_file(file: Path) -> None:
 
 
 async def import_file(file: Path) -> None:
-    """Read an export into the index, and embed what came without a vector."""
+    """Import an export, and embed the images that came without a vector."""
     from app.indexing.archive import Archive, Imported, count_images
 
     async with open_lookalike(read_settings(), announce=say) as lookalike:
@@ -95,7 +98,7 @@ async def import_file(file: Path) -> None:
                 show(round(100 * share))
         if read.vectors < read.images:
             await _embed_missing(lookalike)
-    say(f"{read.images} images were read, {read.vectors} of them with their vectors.")
+    say(f"Imported {read.images} images, {read.vectors} of them with their vectors.")
 
 
 def _items(sources: tuple[str, ...], fetch: Callable[[str], bytes]) -> Iterator[NewItem]:
@@ -103,12 +106,12 @@ def _items(sources: tuple[str, ...], fetch: Callable[[str], bytes]) -> Iterator[
 
 
 def _list_fetcher(lookalike: Lookalike) -> Callable[[str], bytes]:
-    """Return what fetches lists in a thread, each once."""
+    """Return a function that fetches a list of URLs, cached, for use in other threads."""
     settings, loop = lookalike.settings, asyncio.get_running_loop()
 
     async def fetch(url: str) -> bytes:
         fetcher = Fetcher(
-            allow=settings.fetch_allow, timeout_s=settings.fetch_timeout_s, max_bytes=LIST_BYTES
+            allow=settings.fetch_allow, timeout_s=settings.fetch_timeout_s, max_bytes=MAX_LIST_BYTES
         )
         try:
             return await fetcher.fetch(url)
@@ -123,7 +126,7 @@ def _list_fetcher(lookalike: Lookalike) -> Callable[[str], bytes]:
 
 
 async def _outcomes(indexer: Indexer, items: Iterator[NewItem]) -> AsyncGenerator[Outcome]:
-    """Index items, a bounded number at once, and yield the outcome of each as it is known."""
+    """Index items, up to 64 at once, and yield the outcomes as they come."""
     running: set[asyncio.Task[Outcome]] = set()
     try:
         while True:
@@ -142,7 +145,7 @@ async def _outcomes(indexer: Indexer, items: Iterator[NewItem]) -> AsyncGenerato
 
 
 def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
-    """Print one image's outcome; unless as JSON, only a failure."""
+    """Print an outcome as JSON, or, without `as_json`, only if it is a failure."""
     if as_json:
         click.echo(outcome_document(outcome).model_dump_json())
     elif outcome.status == "failed":
@@ -150,7 +153,7 @@ def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
 
 
 def _folder_urls(sources: tuple[str, ...]) -> Iterator[str]:
-    """Yield the prefix of the URLs of each folder's files."""
+    """Yield the URL prefix of the files of each source that is a folder."""
     for source in sources:
         if "://" in source and not is_web(source):
             yield source.rstrip("/") + "/"
@@ -159,7 +162,7 @@ def _folder_urls(sources: tuple[str, ...]) -> Iterator[str]:
 
 
 async def _prune(lookalike: Lookalike, sources: tuple[str, ...], *, prune: bool) -> None:
-    """Say which files of the folders are gone, and remove them from the index if asked to."""
+    """Print which indexed files no longer exist; with `prune`, remove them from the index."""
     gone = 0
     for prefix in _folder_urls(sources):
         async for image in lookalike.catalog.under(prefix):
@@ -169,11 +172,11 @@ async def _prune(lookalike: Lookalike, sources: tuple[str, ...], *, prune: bool)
                 if prune:
                     await lookalike.indexer.delete([image])
     if gone and not prune:
-        say(f"{gone} files are gone; --prune removes them from the index.")
+        say(f"{gone} files no longer exist; --prune removes them from the index.")
 
 
 async def _embed_missing(lookalike: Lookalike) -> None:
-    """Embed, from the thumbnails, what the encoder has not embedded yet."""
+    """Embed the thumbnails of the images that the encoder has not embedded yet."""
     with bar("Embedding", await lookalike.catalog.count()) as show:
         async for looked_at in lookalike.indexer.reindex():
             show(looked_at)

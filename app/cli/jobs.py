@@ -1,4 +1,4 @@
-"""The commands of jobs: `jobs`, `worker`, `refresh` and `caption`."""
+"""The commands `jobs`, `worker`, `refresh` and `caption`."""
 
 import asyncio
 import signal
@@ -15,12 +15,12 @@ from app.store.items import JobProgress
 
 
 async def work() -> None:
-    """Work on jobs until SIGINT or SIGTERM, then end what is running. Raises a `StartProblem`."""
+    """Work on jobs until SIGINT or SIGTERM, then finish or requeue what is running."""
     async with open_lookalike(read_settings(), announce=say) as lookalike:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, lookalike.jobs.stop)
-        say("Working on jobs (Ctrl-C stops it)")
+        say("Working on jobs (press Ctrl-C to stop)")
         await lookalike.jobs.work()
 
 
@@ -38,7 +38,10 @@ async def list_jobs(*, as_json: bool) -> None:
 
 
 async def change_or_follow(job_id: int, action: str | None, *, as_json: bool) -> JobProgress | None:
-    """Retry, cancel or delete a job, or follow it to its end, and print it; None if deleted."""
+    """Retry, cancel or delete a job, or follow it to its end if `action` is None.
+
+    Prints the job and returns its progress, None if it was deleted. Raises `NotFound`.
+    """
     async with open_lookalike(read_settings(), announce=say) as lookalike:
         job = await lookalike.job_items.find(job_id)
         if action == "delete":
@@ -59,7 +62,10 @@ async def change_or_follow(job_id: int, action: str | None, *, as_json: bool) ->
 
 
 async def refresh(older_than: float | None, *, as_json: bool) -> None:
-    """Create a job that checks the images last checked so many days ago, and print it."""
+    """Create a job that checks images on the web, and print it.
+
+    Only those last checked more than `older_than` days ago, or all if it is None.
+    """
     before = None if older_than is None else datetime.now(UTC) - timedelta(days=older_than)
     async with open_lookalike(read_settings(), announce=say) as lookalike:
         job_id = await lookalike.jobs.refresh(Selection(checked_before=before))
@@ -67,13 +73,13 @@ async def refresh(older_than: float | None, *, as_json: bool) -> None:
 
 
 async def caption(*, as_json: bool) -> None:
-    """Create a job that describes the images without a description, and print it."""
+    """Create a job that captions the images without a description, and print it."""
     async with open_lookalike(read_settings(), announce=say) as lookalike:
         if not lookalike.settings.caption_model:
-            raise click.UsageError("There is no caption model: set CAPTION_MODEL.")
+            raise click.UsageError("No caption model is configured: set CAPTION_MODEL.")
         job_id = await lookalike.jobs.caption()
         if job_id is None:
-            raise click.UsageError("Every image has a description, or waits for one.")
+            raise click.UsageError("Every image has a description or is waiting for one.")
         show_new_job(await lookalike.job_items.find(job_id), as_json=as_json)
 
 
@@ -87,7 +93,7 @@ def show_job(job: JobProgress, *, as_json: bool) -> None:
 
 
 def show_new_job(job: JobProgress, *, as_json: bool) -> None:
-    """Print a job that was created just now."""
+    """Print a new job, and how to follow it."""
     show_job(job, as_json=as_json)
     if not as_json:
-        say(f"A server or `lookalike worker` does it; `lookalike jobs {job.id}` follows it.")
+        say(f"A server or `lookalike worker` runs it; `lookalike jobs {job.id}` follows it.")

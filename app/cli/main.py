@@ -1,10 +1,10 @@
 """The command line: `lookalike` or `python -m app`.
 
-Exit codes: 0 done; 1 it could not be done, for the reason on the last line; 2 wrong usage; 3 done,
-but some images failed or nothing was found; 130 stopped with Ctrl-C.
+Exit codes: 0 done; 1 not done, for the reason on the last line; 2 wrong usage; 3 done, but some
+images failed or nothing was found; 130 stopped with Ctrl-C.
 
-Here is what each command takes; what it does is in the modules beside this one, imported when it
-runs, so that `--help` answers at once.
+This module declares the commands. What they do is in the modules beside it, which are imported when
+a command runs, so that `--help` answers at once.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 def main() -> None:
     """Run the command line; a problem becomes one line and an exit code."""
-    # An outage of the database is reported by ourselves, in one line.
+    # We report an outage of the database ourselves, in one line.
     for name in ("procrastinate", "psycopg.pool"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # As Ctrl-C, so that the embedded database is stopped on the way out.
+    # Like Ctrl-C, so that the embedded database is stopped on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli.main(standalone_mode=False)
@@ -90,7 +90,7 @@ def serve(bind: str | None, port: int | None) -> None:
 def worker() -> None:
     """Work on the jobs of this database, beside its server or on another machine.
 
-    Any number of workers share the work. Stopping one, even with kill -9, loses nothing.
+    Any number of workers can share the work. Stopping one, even with kill -9, loses nothing.
     """
     from app.cli.jobs import work
 
@@ -116,7 +116,7 @@ def index(sources: tuple[str, ...], as_job: bool, prune: bool, as_json: bool) ->
 
     for source in sources:
         if "://" not in source and not Path(source).exists():
-            raise click.UsageError(f"{source} is neither a URL nor a file or folder that exists.")
+            raise click.UsageError(f"{source} is not a URL, and there is no such file or folder.")
     if as_job:
         asyncio.run(index_as_job(sources, as_json=as_json))
         return
@@ -140,7 +140,7 @@ def jobs(job: int | None, action: str | None, as_json: bool) -> None:
 
     if job is None:
         if action:
-            raise click.UsageError(f"--{action} needs the number of a job.")
+            raise click.UsageError(f"--{action} needs the id of a job.")
         asyncio.run(list_jobs(as_json=as_json))
         return
     progress = asyncio.run(change_or_follow(job, action, as_json=as_json))
@@ -151,14 +151,14 @@ def jobs(job: int | None, action: str | None, as_json: bool) -> None:
 class _SearchCommand(click.Command):
     """`search`, with an option for every filter of the API.
 
-    They are made when the command runs or shows its help: the filters' model takes longer to import
-    than the rest of the command line.
+    They are created when the command runs or shows its help, because the model of the filters takes
+    longer to import than the rest of the command line.
     """
 
     _filters: list[click.Parameter] | None = None
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the parameters, those of the filters before `--json` and `--help`."""
+        """Return the parameters, with those of the filters before `--json` and `--help`."""
         if self._filters is None:
             from app.cli.searching import filter_options
 
@@ -170,7 +170,9 @@ class _SearchCommand(click.Command):
 @cli.command(cls=_SearchCommand)
 @click.argument("query", default="", metavar="QUERY")
 @click.option("--limit", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--min-similarity", type=float, help="Instead of MIN_SIMILARITY.")
+@click.option(
+    "--min-similarity", type=float, help="Lowest similarity of a result, instead of MIN_SIMILARITY."
+)
 @click.option("--crop", metavar="X,Y,WIDTH,HEIGHT", help="The region of the image to search by.")
 @click.option("--like", multiple=True, metavar="ID", help="More like this result.")
 @click.option("--unlike", multiple=True, metavar="ID", help="Less like this result.")
@@ -185,7 +187,7 @@ def search(query: str, limit: int, as_json: bool, **options: Any) -> None:
     from app.cli.searching import search as search_index
 
     if not (query.strip() or options["like"] or options["unlike"]):
-        raise click.UsageError("Say what to search for: a file, a URL, a text.")
+        raise click.UsageError("Nothing to search for: give a file, a URL, an image id or a text.")
     found = asyncio.run(search_index(query, options, limit=limit, as_json=as_json))
     if not found:
         sys.exit(INCOMPLETE)
@@ -203,10 +205,10 @@ def stats(as_json: bool) -> None:
 @cli.command()
 @click.option("--encoder", help="The encoder to change to: builtin, clip, a hub id or a folder.")
 def reindex(encoder: str | None) -> None:
-    """Embed, from the stored thumbnails, what an encoder has not embedded yet.
+    """Embed the thumbnails of all images that an encoder has not embedded yet.
 
-    Servers continue with the encoder they have. When all is embedded, the new one is what
-    ENCODER=auto means: restart them to change over.
+    Running servers keep their encoder. When all images are embedded, ENCODER=auto chooses the new
+    one: restart the servers to switch.
     """
     from app.cli.indexing import reindex as embed_again
 
@@ -241,7 +243,7 @@ def caption(as_json: bool) -> None:
 @cli.command("export")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def export_index(file: Path) -> None:
-    """Write the index with its vectors to a Parquet file."""
+    """Export the index with its vectors to a Parquet file."""
     from app.cli.indexing import export_file
 
     asyncio.run(export_file(file))
@@ -250,10 +252,10 @@ def export_index(file: Path) -> None:
 @cli.command("import")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def import_index(file: Path) -> None:
-    """Read a Parquet file that `export` wrote into the index.
+    """Import a Parquet file that `export` wrote.
 
-    What another encoder embedded is embedded again, from the thumbnails. Uploaded originals are not
-    in the file.
+    Images embedded with another encoder are embedded again, from the thumbnails. The file does not
+    contain uploaded originals.
     """
     from app.cli.indexing import import_file
 

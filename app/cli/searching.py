@@ -21,23 +21,23 @@ from app.settings import read_settings
 
 
 def filter_options() -> list[click.Parameter]:
-    """Return an option for every filter; those that take several values may be given again."""
+    """Return an option for every filter; those with several values may be repeated."""
     options: list[click.Parameter] = []
     for name, field in FilterRequest.model_fields.items():
-        flag, said = f"--{name.replace('_', '-')}", field.description or ""
+        flag, text = f"--{name.replace('_', '-')}", field.description or ""
         if field.annotation == bool | None:
-            options.append(click.Option([flag], type=bool, help=said))
+            options.append(click.Option([flag], type=bool, help=text))
         else:
             several = get_origin(field.annotation) in (list, dict)
-            options.append(click.Option([flag], multiple=several, help=said))
+            options.append(click.Option([flag], multiple=several, help=text))
     return options
 
 
 async def search(expression: str, options: Mapping[str, Any], *, limit: int, as_json: bool) -> bool:
-    """Print what an expression finds under the options; return whether it is anything.
+    """Print the hits of an expression; return whether there are any.
 
-    `crop` is the region of each picture of the expression; the other options are fields of
-    `SearchRequest`. Files that the expression names are read here.
+    `options` are fields of `SearchRequest`, unvalidated; `crop` applies to every image of the
+    expression. Files that the expression names are read here. Raises `click.UsageError`.
     """
     given = {name: value for name, value in options.items() if value not in (None, ())}
     region = {"crop": given.pop("crop", None)}
@@ -58,7 +58,7 @@ async def search(expression: str, options: Mapping[str, Any], *, limit: int, as_
 
 
 def _with_file(term: Term) -> Term:
-    """Return a term that names a file as the picture in it."""
+    """Return a term with the bytes of the file it names; other terms as they are."""
     if term.text is None:
         return term
     path = Path(term.text)
@@ -70,13 +70,16 @@ def _with_file(term: Term) -> Term:
 
 
 def _show(results: Results) -> None:
-    """Print hits, best first, or the closest miss."""
+    """Print the notes and the hits, best first, or else the closest image."""
     for note in results.notes:
         say(note)
     if not results.hits:
         closest = results.below[0] if results.below else None
-        said = f" The closest, at {_similarity(closest)}: {closest.image.url}" if closest else ""
-        say(f"{'Nothing is similar enough' if closest else 'Nothing was found'}.{said}")
+        if closest is None:
+            say("No images were found.")
+        else:
+            similarity, url = _similarity(closest), closest.image.url
+            say(f"No image is similar enough. The closest, at {similarity}: {url}")
         return
     for hit in results.hits:
         image, match = hit.image, hit.match or ""

@@ -1,4 +1,4 @@
-"""What commands show: lines, progress bars and JSON."""
+"""Output of commands: lines, progress bars and JSON."""
 
 import json
 import sys
@@ -10,13 +10,13 @@ import click
 
 
 def say(line: str) -> None:
-    """Print a line beside the results."""
+    """Print a line to stderr, apart from the results."""
     click.echo(line, err=True)
 
 
 @contextmanager
 def bar(doing: str, total: int) -> Generator[Callable[[int], None]]:
-    """Show a bar, on a terminal only; the yielded function moves it to so many done."""
+    """Show a progress bar if stderr is a terminal; yields a function that sets the number done."""
     if sys.stderr.isatty():
         with _shown_bar(doing, total) as show:
             yield show
@@ -30,7 +30,7 @@ def _ignore(_: int) -> None:
 
 @contextmanager
 def _shown_bar(doing: str, total: int) -> Generator[Callable[[int], None]]:
-    # Imported here because it takes as long as a small command.
+    # Imported here because it takes as long as a short command.
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -57,19 +57,19 @@ def _shown_bar(doing: str, total: int) -> Generator[Callable[[int], None]]:
         Rate(),
         TimeRemainingColumn(),
     )
-    # What is printed meanwhile goes above the bar.
+    # Lines printed meanwhile appear above the bar.
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(doing, total=total)
         yield lambda done: progress.update(task, completed=done)
 
 
 def show_counts(counts: Mapping[Any, int]) -> None:
-    """Print how many images ended which way."""
+    """Print the number of images by status."""
     click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
 def show_facts(facts: dict[str, Any], *, as_json: bool) -> None:
-    """Print names and values."""
+    """Print names and values, one pair per line or as JSON."""
     if as_json:
         show_json(facts)
         return
@@ -78,5 +78,5 @@ def show_facts(facts: dict[str, Any], *, as_json: bool) -> None:
 
 
 def show_json(value: Any) -> None:
-    """Print JSON for scripts."""
+    """Print a value as indented JSON."""
     click.echo(json.dumps(value, indent=2))

@@ -1,4 +1,4 @@
-"""From pictures and texts to vectors: model directories, ONNX Runtime, the built-in model.
+"""Images and texts to unit vectors: model directories, ONNX Runtime, the built-in model.
 
 It may import `settings` and `problems`.
 """

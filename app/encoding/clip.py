@@ -1,7 +1,7 @@
-"""LlamaIndex's own ClipEmbedding as a model (`ENCODER=llamaindex:NAME`).
+"""LlamaIndex's ClipEmbedding as a model (`ENCODER=llamaindex:NAME`).
 
-It needs OpenAI's `clip` package and torch, which Lookalike does not depend on: this is the
-reference that the ONNX models are compared with.
+It is the reference for the ONNX models, and needs torch and OpenAI's `clip` package, which
+Lookalike does not depend on.
 """
 
 import hashlib
@@ -14,21 +14,21 @@ from PIL import Image
 from app.encoding.encoder import Reading, Vectors
 from app.problems import UnusableEncoder
 
-# What every CLIP that the reference package knows is near to.
+# The input size of most CLIP models; the others of the package are close to it.
 CLIP_SIDE = 224
 
 
 class ClipModel:
-    """A CLIP by its name in OpenAI's package, such as `ViT-B/32`.
+    """A CLIP model by its name in OpenAI's package, such as `ViT-B/32`.
 
-    Raises `UnusableEncoder` when the package, torch or the model is missing.
+    Raises `UnusableEncoder` if the package, torch or the model is missing.
     """
 
     precision = "fp32"
     has_text = True
 
     def __init__(self, name: str) -> None:
-        # Imported here because LlamaIndex alone takes most of a second, and few choose this model.
+        # Imported here because LlamaIndex takes most of a second, and few use this model.
         from llama_index.embeddings.clip import ClipEmbedding
 
         self.name = f"llamaindex:{name}"
@@ -47,20 +47,20 @@ class ClipModel:
         self.dimensions = self.embed_images([self.prepare(Image.new("RGB", (64, 64)))]).shape[1]
 
     def prepare(self, image: Image.Image) -> BytesIO:
-        """Return the picture as the file that ClipEmbedding wants to open."""
+        """Return an image as a BMP file, since ClipEmbedding opens files."""
         file = BytesIO()
         image.save(file, "BMP")
         return file
 
     def embed_images(self, prepared: Sequence[BytesIO]) -> Vectors:
-        """Embed pictures one at a time, as ClipEmbedding does: (n, dimensions)."""
+        """Embed images one by one, as ClipEmbedding does: (n, dimensions) float32."""
         embed = self._embedding.get_image_embedding
         return np.array([embed(file) for file in prepared], np.float32)
 
-    def read(self, text: str) -> Reading:  # noqa: ARG002 - what Model asks
-        """Return that all of a text counts: ClipEmbedding refuses what is too long."""
+    def read(self, text: str) -> Reading:  # noqa: ARG002 - part of `Model`
+        """Return that every text is read in full; ClipEmbedding raises for too long a text."""
         return Reading()
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts: (n, dimensions)."""
+        """Embed texts: (n, dimensions) float32."""
         return np.array(self._embedding.get_text_embedding_batch(list(texts)), np.float32)

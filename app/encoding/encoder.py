@@ -1,4 +1,4 @@
-"""The encoder: pictures and texts to unit vectors, concurrent calls sharing inference calls."""
+"""The encoder: images and texts to unit vectors, in batches shared by concurrent calls."""
 
 import asyncio
 import threading
@@ -20,19 +20,18 @@ T = TypeVar("T")
 Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]
 
-# Throughput of both ViT-B/32 and the built-in model is flat from here on (bench/encoder.py).
+# Larger batches bring no more throughput, of ViT-B/32 or of the built-in model (bench/encoder.py).
 MAX_BATCH = 16
-# The longest that a batch is held open for pictures that were announced. Decoding sixteen takes
-# about as long on one core.
-LONGEST_WAIT_S = 0.05
+# How long a batch is held open for expected images, about the time to decode 16 on one core.
+MAX_WAIT_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How much of a text counts.
+    """How much of a text a model uses.
 
-    `is_cut`: it is longer than the model reads, so that its end does not count. `unknown_words`:
-    what the model has never seen, which does not count either. `is_empty`: nothing is left.
+    `is_cut`: the text is too long, and its end is ignored. `unknown_words` are ignored too.
+    `is_empty`: nothing of the text is used.
     """
 
     is_cut: bool = False
@@ -41,11 +40,11 @@ class Reading:
 
 
 class Model(Protocol):
-    """What the encoder asks of a model; its vectors need not have unit length.
+    """A model as the encoder uses it; its vectors need not have unit length.
 
-    `name` and `fingerprint` are its identity: vectors of two identities are never compared.
-    `side` is the short side, in pixels, of the pictures that it looks at.
-    `prepare` may be called from several threads, the others from one each.
+    `name` and `fingerprint` identify it: vectors of different models are never compared. `side` is
+    the short side of its input, in pixels. `prepare` must be thread-safe; each of the other methods
+    is called from one thread only.
     """
 
     name: str
@@ -56,32 +55,32 @@ class Model(Protocol):
 
     @property
     def has_text(self) -> bool:
-        """Whether `embed_texts` works."""
+        """Whether the model can embed texts."""
         ...
 
     def prepare(self, image: Image.Image) -> Any:
-        """Return an RGB picture as `embed_images` wants it."""
+        """Return the input for `embed_images` of an RGB image."""
         ...
 
     def embed_images(self, prepared: Sequence[Any]) -> Vectors:
-        """Embed a batch: (n, dimensions)."""
+        """Embed a batch of prepared images: (n, dimensions)."""
         ...
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Embed a batch: (n, dimensions)."""
+        """Embed a batch of texts: (n, dimensions)."""
         ...
 
     def read(self, text: str) -> Reading:
-        """Return what the model makes of a text, short of embedding it."""
+        """Return how much of a text the model uses, without embedding it."""
         ...
 
 
 class Encoder:
-    """A model behind two batchers, one for pictures and one for texts.
+    """A model behind two batchers, one for images and one for texts.
 
-    Every vector is float32 of unit length. Usable from an event loop (`embed_image`, `embed_text`)
-    and from threads (`submit_image`, `submit_text`). `source` is the value of `ENCODER` that leads
-    to the same model again.
+    Vectors are (dimensions,) float32 of unit length. Use `embed_image` and `embed_text` in an event
+    loop, `submit_image` and `submit_text` in threads. `source` is the value of `ENCODER` that
+    selects this model; `threads` prepare images.
     """
 
     def __init__(self, model: Model, *, source: str, threads: int = 2) -> None:
@@ -93,29 +92,29 @@ class Encoder:
 
     @property
     def dimensions(self) -> int:
-        """The length of a vector."""
+        """The number of components of a vector."""
         return self.model.dimensions
 
     @property
     def has_text(self) -> bool:
-        """Whether texts can be embedded."""
+        """Whether the encoder can embed texts."""
         return self.model.has_text
 
     def submit_image(self, image: Image.Image) -> Future[Vector]:
-        """Prepare an RGB picture in this thread and queue it for inference."""
+        """Prepare an RGB image in this thread and queue it; the future gives its unit vector."""
         return self.images.submit(self.model.prepare(image))
 
     def submit_text(self, text: str) -> Future[Vector]:
-        """Queue a text for inference; raises `NoTextTower` if the model reads pictures only."""
+        """Queue a text; the future gives its unit vector. Raises `NoTextTower`."""
         if not self.has_text:
             raise NoTextTower(
-                f"The encoder {self.model.name} reads pictures only. For search by text, set "
+                f"The encoder {self.model.name} embeds images only. To search by text, set "
                 "ENCODER=builtin or ENCODER=clip."
             )
         return self.texts.submit(text)
 
     async def embed_image(self, image: Image.Image) -> Vector:
-        """Return the unit vector of an RGB picture."""
+        """Return the unit vector of an RGB image."""
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(self._preparing, self.model.prepare, image)
         return await asyncio.wrap_future(self.images.submit(prepared))
@@ -125,18 +124,18 @@ class Encoder:
         return await asyncio.wrap_future(self.submit_text(text))
 
     def close(self) -> None:
-        """Stop the threads; what is queued is still embedded."""
+        """Embed what is queued, then stop the threads."""
         self._preparing.shutdown()
         self.images.close()
         self.texts.close()
 
 
 class Batcher(Generic[T]):
-    """One thread that runs `embed` on whatever has queued up while it was busy.
+    """A thread that runs `embed` on batches of whatever was queued while it was busy.
 
-    A lone call never waits for company. A batch that is not full is held open, for 50 ms at most,
-    only while others are `expected` and no one who waits is in a hurry. Calls that were cancelled
-    in the queue are dropped. `calls` and `items` count what was run.
+    A single item is embedded at once. A batch that is not full waits for more, at most 50 ms, only
+    while items are `expected` and none in the queue is `hurried`. Cancelled items are dropped.
+    `calls` and `items` count the calls of `embed` and the items in them.
     """
 
     def __init__(
@@ -155,7 +154,7 @@ class Batcher(Generic[T]):
         self._thread.start()
 
     def submit(self, item: T, *, hurried: bool = True) -> Future[Vector]:
-        """Queue one item; the future gives its unit vector."""
+        """Queue an item; the future gives its unit vector, or raises what `embed` raised."""
         future: Future[Vector] = Future()
         with self._changed:
             self._queue.append((item, future))
@@ -165,7 +164,7 @@ class Batcher(Generic[T]):
 
     @contextmanager
     def expected(self) -> Generator[None]:
-        """Announce an item that will be submitted, unless it fails, before the context ends."""
+        """Announce an item to be submitted within the context, unless preparing it fails."""
         with self._changed:
             self._coming += 1
         try:
@@ -176,7 +175,7 @@ class Batcher(Generic[T]):
                 self._changed.notify()
 
     def close(self) -> None:
-        """Run what is queued, then end the thread."""
+        """Embed what is queued, then end the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -187,10 +186,10 @@ class Batcher(Generic[T]):
             self._run([pair for pair in batch if pair[1].set_running_or_notify_cancel()])
 
     def _next_batch(self) -> list[tuple[T, Future[Vector]]]:
-        """Wait for a batch; it is empty when the batcher is closed and nothing is left."""
+        """Wait for a batch; it is empty once the batcher is closed and the queue is empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
-            deadline = monotonic() + LONGEST_WAIT_S
+            deadline = monotonic() + MAX_WAIT_S
             while self._may_fill() and (left := deadline - monotonic()) > 0:
                 self._changed.wait(left)
             size = min(len(self._queue), self._max_batch)
@@ -218,6 +217,6 @@ class Batcher(Generic[T]):
 
 
 def unit(vectors: Vectors) -> Vectors:
-    """Return the rows of (n, dimensions) scaled to length 1, as float32."""
+    """Return the rows of an (n, dimensions) array scaled to unit length, as float32."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)

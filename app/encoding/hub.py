@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from app.problems import UnusableEncoder
 
-HUB_ANSWERS_WITHIN_S = 3
+HUB_TIMEOUT_S = 3
 
 FILES = (
     "onnx/vision_model.onnx",
@@ -22,7 +22,7 @@ FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
-"""The files of a hub repository that are downloaded."""
+"""The files that are downloaded from a hub repository, if they exist."""
 
 
 def cached(repository: str) -> Path | None:
@@ -39,7 +39,7 @@ def cached(repository: str) -> Path | None:
 def answers(repository: str) -> bool:
     """Return whether the hub can be reached and has the repository."""
     try:
-        HfApi().model_info(repository, timeout=HUB_ANSWERS_WITHIN_S)
+        HfApi().model_info(repository, timeout=HUB_TIMEOUT_S)
     except Exception:
         return False
     return True
@@ -50,18 +50,18 @@ def fetch(repository: str, announce: Callable[[str], None]) -> Path:
     folder = cached(repository)
     if folder:
         return folder
-    announce(f"Fetching {repository} from the Hugging Face hub (once)")
+    announce(f"Downloading {repository} from the Hugging Face hub (once)")
     try:
         path = snapshot_download(repository, allow_patterns=list(FILES))
     except Exception as exc:
         if isinstance(exc, HfHubHTTPError) and exc.response.status_code in (401, 404):
-            raise UnusableEncoder(f"The hub has no model {repository}.") from exc
+            raise UnusableEncoder(f"The Hugging Face hub has no model {repository}.") from exc
         raise UnusableEncoder(
-            f"{repository} is not cached here and could not be fetched from the hub: "
+            f"{repository} is not cached and could not be downloaded from the Hugging Face hub: "
             f"{str(exc).splitlines()[0]}. ENCODER=builtin needs no download."
         ) from exc
     if not (Path(path) / FILES[0]).exists():
         raise UnusableEncoder(
-            f"{repository} on the hub has no {FILES[0]}: it is not an ONNX export."
+            f"{repository} on the Hugging Face hub is not an ONNX export: it has no {FILES[0]}."
         )
     return Path(path)

@@ -1,4 +1,4 @@
-"""The encoder that the settings and the existing index call for."""
+"""Loads the encoder that the settings choose."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,10 +13,10 @@ LLAMAINDEX = "llamaindex:"
 def load_encoder(
     settings: Settings, *, indexed: Sequence[str], announce: Callable[[str], None]
 ) -> Encoder:
-    """Load an encoder; `announce` is told what takes time or was decided.
+    """Load an encoder; `announce` is called with one line per slow step or decision.
 
-    `indexed` holds the sources of existing indexes, the last used first: ENCODER=auto stays with
-    that. Raises `UnusableEncoder`.
+    `indexed` holds the sources of the encoders with an index, the last used first, which
+    ENCODER=auto keeps using. Raises `UnusableEncoder`.
     """
     choice = indexed[0] if settings.encoder == "auto" and indexed else settings.encoder
     if choice.startswith(LLAMAINDEX):
@@ -26,7 +26,7 @@ def load_encoder(
     weights = find_weights(settings.encoder, indexed=indexed, announce=announce)
     precision = settings.precision
     if weights.name == BUILTIN and precision == "auto":
-        # Convolutions gain nothing from int8 (design.md, decision 2).
+        # Its convolutions are no faster in int8 (docs/design.md, decision 2).
         precision = "fp32"
     model = load(
         weights.directory,

@@ -1,10 +1,10 @@
-"""A model directory in ONNX Runtime.
+"""A model directory, run by ONNX Runtime.
 
-The layout is that of the Hugging Face hub's ONNX exports of CLIP:
+The layout is that of ONNX exports of CLIP on the Hugging Face hub:
 
     onnx/vision_model.onnx     pixel_values -> image_embeds
     onnx/text_model.onnx       input_ids[, attention_mask] -> text_embeds   (optional)
-    tokenizer.json             beside a text model
+    tokenizer.json             if there is a text model
     preprocessor_config.json
 """
 
@@ -39,8 +39,8 @@ CLIP_TOKENS = 77
 class OnnxModel:
     """The image tower of a model directory and, if there is one, its text tower.
 
-    `vision` names another file for the image tower, such as its int8 form. Raises
-    `UnusableEncoder`, naming the file, when the directory does not hold such a model.
+    `vision` is another file for the image tower, its int8 form. Raises `UnusableEncoder`, naming
+    the file, if the directory has no such model.
     """
 
     def __init__(self, directory: Path, *, name: str, vision: Path | None = None) -> None:
@@ -59,21 +59,21 @@ class OnnxModel:
         return self._text is not None
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
-        """Return an RGB picture as the model's input."""
+        """Return the model's input for an RGB image: (3, height, width) float32."""
         return self._preprocessing(image)
 
     def embed_images(self, prepared: Sequence[NDArray[np.float32]]) -> Vectors:
-        """Embed a batch of prepared pictures: (n, dimensions), as the model gives them."""
+        """Embed a batch of prepared images: (n, dimensions), not normalised."""
         return self._vision.run({"pixel_values": np.stack(prepared)})
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Embed a batch of texts: (n, dimensions), as the model gives them."""
+        """Embed a batch of texts: (n, dimensions), not normalised."""
         if self._text is None:
             raise RuntimeError("this model has no text tower")
         return self._text.embed(texts)
 
     def read(self, text: str) -> Reading:
-        """Return what the model makes of a text; nothing, if it reads pictures only."""
+        """Return how much of a text the model uses: nothing, without a text tower."""
         return Reading(is_empty=True) if self._text is None else self._text.read(text)
 
     def _probe(self) -> int:
@@ -81,17 +81,17 @@ class OnnxModel:
         try:
             vectors = self.embed_images([self.prepare(black)])
         except Exception as exc:
-            raise UnusableEncoder(f"The model {self.name} cannot embed a picture: {exc}") from exc
+            raise UnusableEncoder(f"The model {self.name} cannot embed an image: {exc}") from exc
         if vectors.ndim != 2:
             raise UnusableEncoder(
-                f"The model {self.name} answers with the shape {vectors.shape}, "
-                "not one vector per picture."
+                f"The model {self.name} returns the shape {vectors.shape}, "
+                "not one vector per image."
             )
         return int(vectors.shape[1])
 
 
 class _Tower:
-    """One ONNX graph with one output that matters."""
+    """An ONNX graph, of which one output is used."""
 
     def __init__(self, path: Path, expected_input: str, output: str) -> None:
         if not path.exists():
@@ -102,8 +102,8 @@ class _Tower:
             self._session: Any = onnxruntime.InferenceSession(str(path), _session_options())
         except Exception as exc:
             raise UnusableEncoder(f"{path} is not an ONNX model that can be loaded: {exc}") from exc
-        self.inputs: set[str] = {given.name for given in self._session.get_inputs()}
-        outputs: list[str] = [given.name for given in self._session.get_outputs()]
+        self.inputs: set[str] = {node.name for node in self._session.get_inputs()}
+        outputs: list[str] = [node.name for node in self._session.get_outputs()]
         if expected_input not in self.inputs:
             raise UnusableEncoder(
                 f"{path} has no input {expected_input}; it has {sorted(self.inputs)}."
@@ -113,9 +113,9 @@ class _Tower:
         self._output = output
 
     def fixed_length(self, name: str) -> int | None:
-        """Return the second dimension of an input, if the graph fixes it."""
+        """Return the second dimension of an input, None if it is dynamic."""
         shape: list[int | str] = next(
-            given.shape for given in self._session.get_inputs() if given.name == name
+            node.shape for node in self._session.get_inputs() if node.name == name
         )
         length = shape[1]
         return length if isinstance(length, int) else None
@@ -126,7 +126,7 @@ class _Tower:
 
 
 class _TextTower:
-    """The text tower with its tokenizer."""
+    """The text tower and its tokenizer."""
 
     def __init__(self, directory: Path) -> None:
         self._tower = _Tower(directory / TEXT, "input_ids", "text_embeds")
@@ -134,10 +134,10 @@ class _TextTower:
             self._tokenizer = Tokenizer.from_file(str(directory / TOKENIZER))
         except Exception as exc:
             raise UnusableEncoder(f"{directory / TOKENIZER} cannot be loaded: {exc}") from exc
-        # Whole words have one token for all that are unknown; CLIP spells out every word.
+        # Word-level tokenizers have a token for unknown words; CLIP's can spell every word.
         self._unknown = self._tokenizer.token_to_id(UNKNOWN)
         length = self._tower.fixed_length("input_ids")
-        # The end-of-text token survives truncation: CLIP reads the text's vector at its place.
+        # Truncation keeps the end-of-text token, at whose position CLIP reads the text's vector.
         self._tokenizer.enable_truncation(length or CLIP_TOKENS)
         self._tokenizer.enable_padding(
             length=length, pad_id=_pad_id(directory, self._tokenizer), pad_token=""
@@ -145,10 +145,10 @@ class _TextTower:
 
     def read(self, text: str) -> Reading:
         encoding = self._tokenizer.encode(text)
-        # Special tokens were added to the text; padding is one of them, the unknown word is not.
-        own = [place for place, added in enumerate(encoding.special_tokens_mask) if not added]
-        unknown = [place for place in own if encoding.ids[place] == self._unknown]
-        words = (text[slice(*encoding.offsets[place])] for place in unknown)
+        # Special tokens are those added to the text, padding included; unknown words are not.
+        own = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
+        unknown = [i for i in own if encoding.ids[i] == self._unknown]
+        words = (text[slice(*encoding.offsets[i])] for i in unknown)
         return Reading(
             is_cut=bool(encoding.overflowing),
             unknown_words=tuple(dict.fromkeys(words)),
@@ -165,10 +165,10 @@ class _TextTower:
 
 
 def fingerprint(directory: Path) -> str:
-    """Return a SHA-256 over the files that decide the vectors of pictures.
+    """Return a SHA-256 of the files that determine the vectors of images, in hexadecimal.
 
-    Only these are stored, so that another text tower needs no other index. Precision is not part of
-    it: int8 is kept only where it agrees with fp32.
+    Those of texts are not stored, so the text tower may be replaced without a new index. Precision
+    does not count, since int8 is used only where it agrees with fp32.
     """
     digest = hashlib.sha256()
     for part in (VISION, PREPROCESSOR):
@@ -180,7 +180,7 @@ def fingerprint(directory: Path) -> str:
 
 
 def _pad_id(directory: Path, tokenizer: Tokenizer) -> int:
-    """Return the id that the model was padded with: CLIP pads with its end-of-text token."""
+    """Return the id of the padding token: by default the end-of-text token, as in CLIP."""
     config: dict[str, Any] = {}
     path = directory / TOKENIZER_CONFIG
     if path.exists():
@@ -197,6 +197,6 @@ def _pad_id(directory: Path, tokenizer: Tokenizer) -> int:
 def _session_options() -> Any:
     options = cast(Any, onnxruntime).SessionOptions()
     options.log_severity_level = 3
-    # Spinning threads would take the cores that decoding and Postgres need.
+    # Spinning threads would occupy the cores that decoding and Postgres need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

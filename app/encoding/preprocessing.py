@@ -1,8 +1,7 @@
-"""From a picture to a model's input, as its `preprocessor_config.json` says.
+"""Preprocessing of images for a model, as configured in its `preprocessor_config.json`.
 
-The steps and their defaults are those of CLIP's own preprocessing (resize the short side
-bicubically, centre crop, scale to 0..1, normalise) in the form that Hugging Face's image processors
-write down.
+The steps and defaults are those of CLIP (resize the short side bicubically, centre crop, scale to
+0..1, normalise); the format is that of Hugging Face's image processors.
 """
 
 import json
@@ -16,21 +15,21 @@ from PIL import Image
 
 from app.problems import UnusableEncoder
 
-# https://github.com/openai/CLIP, clip.py: the mean and deviation of its training pictures.
+# https://github.com/openai/CLIP, clip.py: mean and standard deviation of the training images.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-# A picture of 1 x 100,000 pixels, resized by its short side, would fill the memory; what the centre
-# crop cuts off anyway is cut off before.
-LONGEST_ASPECT = 8
+# Resizing an image of 1 x 100,000 pixels by its short side would exhaust the memory, so what the
+# centre crop would remove is removed before resizing, down to this aspect ratio.
+MAX_ASPECT = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """One model's preprocessing.
+    """A model's preprocessing; a step whose parameter is None is skipped.
 
-    `size` is either the length of the short side, or (height, width) to squash to; `crop` is
-    (height, width) of the centre crop, or None for none.
+    `size` is the length of the short side, or (height, width) regardless of the aspect ratio;
+    `crop` is the (height, width) of the centre crop.
     """
 
     size: int | tuple[int, int] | None = 224
@@ -42,17 +41,17 @@ class Preprocessing:
 
     @property
     def side(self) -> int:
-        """The short side, in pixels, that pictures are resized to, or 224 if they are not."""
+        """The short side after resizing, in pixels; 224 if images are not resized."""
         if isinstance(self.size, tuple):
             return min(self.size)
         return self.size or 224
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """Return the RGB picture as (3, height, width) float32."""
+        """Return the model's input for an RGB image: (3, height, width) float32."""
         if self.crop is not None:
             image = _centre_crop(
                 image,
-                *(min(s, LONGEST_ASPECT * min(image.size)) for s in (image.height, image.width)),
+                *(min(s, MAX_ASPECT * min(image.size)) for s in (image.height, image.width)),
             )
         if self.size is not None:
             image = image.resize(self._target(image.size), self.resample)
@@ -66,7 +65,7 @@ class Preprocessing:
 
     @property
     def _affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What each channel is multiplied with, and what is added then: one pass for all steps."""
+        """Factors and offsets, each (3, 1, 1), that scale and normalise in one pass."""
         scale = 1.0 if self.scale is None else self.scale
         std, mean = np.ones(3), np.zeros(3)
         if self.mean is not None and self.std is not None:
@@ -83,14 +82,14 @@ class Preprocessing:
             return width, height
         assert self.size is not None  # noqa: S101
         width, height = size
-        # The long side is cut off, not rounded, as torchvision and transformers do.
+        # The long side is rounded down, as in torchvision and transformers.
         if width <= height:
             return self.size, int(self.size * height / width)
         return int(self.size * width / height), self.size
 
 
 def read_preprocessing(path: Path) -> Preprocessing:
-    """Read a `preprocessor_config.json`; raises `UnusableEncoder` when it cannot be followed."""
+    """Read a `preprocessor_config.json`; raises `UnusableEncoder` if it is not supported."""
     try:
         config: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return Preprocessing(
@@ -128,5 +127,5 @@ def _triple(
 
 def _centre_crop(image: Image.Image, height: int, width: int) -> Image.Image:
     left, top = (image.width - width) // 2, (image.height - height) // 2
-    # Beyond the picture's edge, `crop` fills with black, as the reference implementations pad.
+    # `crop` fills with black beyond the edges, as the reference implementations do.
     return image.crop((left, top, left + width, top + height))

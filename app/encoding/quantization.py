@@ -1,7 +1,8 @@
-"""The int8 form of an image tower, and how far it agrees with fp32.
+"""The int8 form of an image tower, and its measured agreement with fp32.
 
-Dynamic, per channel, of MatMul and Gemm only: convolutions lose more than they gain. The result
-and the measured agreement are kept beside the model, or under `DATA_DIR` where that is read-only.
+Quantization is dynamic, per channel, and limited to MatMul and Gemm: convolutions lose more than
+they gain. The result and the agreement are stored beside the model, or under `DATA_DIR` if that
+folder is read-only.
 """
 
 import json
@@ -26,7 +27,7 @@ PROBES = 16
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Mean and lowest cosine between the fp32 and int8 vectors of the probe pictures."""
+    """The mean and lowest cosine between the fp32 and int8 vectors of the probe images."""
 
     mean_cosine: float
     min_cosine: float
@@ -41,24 +42,24 @@ def load(
     data_dir: Path,
     announce: Callable[[str], None],
 ) -> OnnxModel:
-    """Load a model directory in the precision asked for.
+    """Load a model directory with the given precision; raises `UnusableEncoder`.
 
-    `auto` keeps int8 if the mean cosine with fp32 is at least 0.99. What was made and measured
-    once is read again at the next start.
+    `auto` uses int8 if its mean cosine with fp32 is at least 0.99. The int8 form is made and
+    measured once, then read from disk.
     """
     if precision == "fp32":
         return OnnxModel(directory, name=name)
     folder = _writable_folder(directory, name, data_dir)
     vision, record = folder / "vision_model_int8.onnx", folder / "vision_model_int8.json"
     if not (vision.exists() and record.exists()):
-        announce(f"Making the int8 form of {name} (once)")
+        announce(f"Quantizing {name} to int8 (once)")
         _quantize(directory / VISION, vision)
         agreement = _measure(directory, vision, name)
         record.write_text(json.dumps(asdict(agreement), indent=2) + "\n", "utf-8")
-        announce(f"int8 agrees with fp32 to a mean cosine of {agreement.mean_cosine:.4f}")
+        announce(f"int8 agrees with fp32: mean cosine {agreement.mean_cosine:.4f}")
     agreement = Agreement(**json.loads(record.read_text("utf-8")))
     if precision == "auto" and agreement.mean_cosine < MIN_AGREEMENT:
-        announce(f"int8 agrees only to {agreement.mean_cosine:.4f}: keeping fp32")
+        announce(f"Using fp32: the mean cosine of int8 is only {agreement.mean_cosine:.4f}")
         return OnnxModel(directory, name=name)
     return OnnxModel(directory, name=name, vision=vision)
 
@@ -73,18 +74,18 @@ def _writable_folder(directory: Path, name: str, data_dir: Path) -> Path:
 
 
 def _quantize(source: Path, target: Path) -> None:
-    # Imported here because it takes as long as all else of a start, and runs once for each model.
+    # Imported here because it takes as long as the rest of a start, and runs once per model.
     from onnxruntime.quantization import (
         QuantType,
         quantize_dynamic,  # pyright: ignore[reportUnknownVariableType]
     )
 
-    # Renamed into place when complete, so that a stopped start leaves no half a model.
+    # Renamed into place when complete, so that an interrupted start leaves no partial model.
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         made = Path(scratch) / target.name
         root = logging.getLogger()
         level = root.level
-        root.setLevel(logging.ERROR)  # its advice on preprocessing goes to the root logger
+        root.setLevel(logging.ERROR)  # it logs advice on preprocessing to the root logger
         try:
             quantize_dynamic(
                 source,
@@ -92,8 +93,8 @@ def _quantize(source: Path, target: Path) -> None:
                 op_types_to_quantize=["MatMul", "Gemm"],
                 per_channel=True,
                 weight_type=QuantType.QInt8,
-                # 7 bits, whose sums of products fit into the 16 bits that CPUs without VNNI
-                # instructions add them up in: a file may be made on one CPU and used on another.
+                # 7 bits: CPUs without VNNI add products in 16 bits, which 8 would overflow, and the
+                # file may be used on another CPU than this one.
                 reduce_range=True,
             )
         finally:
@@ -103,13 +104,13 @@ def _quantize(source: Path, target: Path) -> None:
 
 def _measure(directory: Path, vision: Path, name: str) -> Agreement:
     full, small = OnnxModel(directory, name=name), OnnxModel(directory, name=name, vision=vision)
-    pictures = [probe(seed) for seed in range(PROBES)]
-    cosines = _cosines(_embed(full, pictures), _embed(small, pictures))
+    images = [probe(seed) for seed in range(PROBES)]
+    cosines = _cosines(_embed(full, images), _embed(small, images))
     return Agreement(round(float(cosines.mean()), 6), round(float(cosines.min()), 6), PROBES)
 
 
-def _embed(model: OnnxModel, pictures: list[Image.Image]) -> Vectors:
-    return np.concatenate([model.embed_images([model.prepare(picture)]) for picture in pictures])
+def _embed(model: OnnxModel, images: list[Image.Image]) -> Vectors:
+    return np.concatenate([model.embed_images([model.prepare(image)]) for image in images])
 
 
 def _cosines(a: Vectors, b: Vectors) -> Vectors:
@@ -118,7 +119,7 @@ def _cosines(a: Vectors, b: Vectors) -> Vectors:
 
 
 def probe(seed: int) -> Image.Image:
-    """Return a procedural picture: smooth colour, overlapping discs and a little noise."""
+    """Return a 256 x 256 synthetic image: a gradient, overlapping discs and a little noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:256, 0:256] / 256
     pixels: NDArray[np.float64] = np.zeros((256, 256, 3))

@@ -1,4 +1,4 @@
-"""Which model: built in, cached, from the hub, or a folder."""
+"""Finds the model directory: built in, a folder, cached, or downloaded from the hub."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ BUILTIN_DIRECTORY = Path(__file__).parent / "builtin"
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model directory, its name, and the value of `ENCODER` that leads to it again."""
+    """A model directory; `source` is the value of `ENCODER` that selects it."""
 
     name: str
     directory: Path
@@ -23,10 +23,10 @@ class Weights:
 def find_weights(
     choice: str, *, indexed: Sequence[str], announce: Callable[[str], None]
 ) -> Weights:
-    """Return the model directory that `ENCODER` means, downloading it if need be.
+    """Return the model directory that a value of `ENCODER` selects, downloaded if need be.
 
-    `indexed` holds the sources of existing indexes, the last used first: `auto` stays with that.
-    Each decision that a user would wonder about is announced. Raises `UnusableEncoder`.
+    `indexed` holds the sources of the encoders with an index, the last used first, which `auto`
+    keeps using. Decisions that could surprise are announced. Raises `UnusableEncoder`.
     """
     if choice == "auto":
         return _auto(indexed, announce)
@@ -47,7 +47,7 @@ def find_weights(
 
 def _auto(indexed: Sequence[str], announce: Callable[[str], None]) -> Weights:
     if indexed:
-        announce(f"The index was made with the encoder {indexed[0]}: staying with it")
+        announce(f"Using the encoder of the existing index: {indexed[0]}")
         return find_weights(indexed[0], indexed=(), announce=announce)
     # Imported here, as below: the hub's client takes as long as the rest of a small command.
     from app.encoding import hub
@@ -55,15 +55,15 @@ def _auto(indexed: Sequence[str], announce: Callable[[str], None]) -> Weights:
     folder = hub.cached(CLIP)
     if folder:
         return Weights(CLIP, folder, CLIP)
-    reason = "the hub does not answer"
+    reason = "the Hugging Face hub does not answer"
     if hub.answers(CLIP):
         try:
             return _from_hub(CLIP, announce)
         except UnusableEncoder as exc:
             reason = exc.detail
     announce(
-        f"CLIP's weights are not here ({reason}): using the built-in encoder, which finds copies "
-        "and look-alikes, and knows some thousand words; ENCODER=clip understands more"
+        f"CLIP is not available ({reason}): using the built-in encoder, which finds copies and "
+        "similar images and knows some 8,000 words; ENCODER=clip understands more"
     )
     return Weights(BUILTIN, BUILTIN_DIRECTORY, BUILTIN)
 

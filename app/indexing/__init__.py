@@ -1,4 +1,4 @@
-"""Fetch, decode, embed, store; the sources of images, and the archive.
+"""Indexing: fetch, decode, embed, store; the sources of images; export and import.
 
 It may import `store` and below.
 """

@@ -1,4 +1,4 @@
-"""The index as a Parquet file, with its vectors, to move it to another server or to look at it."""
+"""Export and import of the index, with its vectors, as a Parquet file."""
 
 # pyarrow has no types.
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -37,14 +37,14 @@ _NUMBERS = ("dhash", "bytes", "width", "height")
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """How much of a file has been read, and how many of its vectors are this encoder's."""
+    """The number of images imported so far, and how many came with a usable vector."""
 
     images: int
     vectors: int
 
 
 class Archive:
-    """Writes the index to a file, and reads such a file into the index."""
+    """Exports the index to a file and imports such files."""
 
     def __init__(self, catalog: Catalog, vectors: VectorTable, encoder: Encoder) -> None:
         self._database = vectors.database
@@ -53,9 +53,9 @@ class Archive:
         self._encoder = encoder
 
     async def write(self, path: Path) -> AsyncGenerator[int]:
-        """Write every image with its thumbnail and vector; yields how many are written.
+        """Export every image with its thumbnail and vector; yields the number written so far.
 
-        The file appears when it is complete.
+        The file is written beside `path` and renamed when it is complete.
         """
         schema = _schema(self._encoder)
         scratch = path.with_name(f"{path.name}.part")
@@ -70,10 +70,11 @@ class Archive:
         scratch.replace(path)
 
     async def read(self, path: Path) -> AsyncGenerator[Imported]:
-        """Upsert every image of a file; yields how far it is.
+        """Upsert every image of a file; yields the progress.
 
-        Vectors of another encoder are left out: `reindex` makes them again from the thumbnails.
-        Raises `InvalidRequest` if it is not such a file.
+        Vectors of another encoder are skipped; `Indexer.reindex` makes new ones from the
+        thumbnails. A large import drops the vector index: call `build_index` afterwards. Raises
+        `InvalidRequest` if the file is not an export.
         """
         images = vectors = 0
         with _opened(path) as file:
@@ -89,7 +90,7 @@ class Archive:
                 yield Imported(images, vectors)
 
     async def build_index(self) -> AsyncGenerator[float]:
-        """Build the index of the vectors, if `read` left it to be built; yields the share done."""
+        """Build the vector index if it is missing; yields the share done, 0 to 1."""
         rows = await self._vectors.count()
         async for share in build(self._database, self._vectors.index, rows=rows):
             yield share
@@ -109,7 +110,7 @@ class Archive:
 
 
 def count_images(path: Path) -> int:
-    """Return how many images a file holds; raises `InvalidRequest`."""
+    """Return the number of images in an export; raises `InvalidRequest`."""
     with _opened(path) as file:
         return file.metadata.num_rows
 
@@ -118,10 +119,12 @@ def _opened(path: Path) -> Any:
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as exc:
-        raise InvalidRequest(f"{path} is not a Parquet file that can be read: {exc}") from exc
+        raise InvalidRequest(f"{path} is not a Parquet file, or is damaged: {exc}") from exc
     missing = {"url", "sha256", "thumbnail", "vector"} - set(file.schema_arrow.names)
     if missing:
-        raise InvalidRequest(f"{path} is not an export of Lookalike: it has no {min(missing)}.")
+        raise InvalidRequest(
+            f"{path} is not an export of Lookalike: it has no column {min(missing)}."
+        )
     return file
 
 
@@ -174,7 +177,7 @@ def _new_image(row: dict[str, Any]) -> NewImage:
         file_bytes=row["bytes"],
         dhash=row["dhash"],
         exif=json.loads(row["exif"]),
-        # An export of version 0.1 has neither these nor metadata.
+        # Exports of version 0.1 have neither colours nor metadata.
         colours=json.loads(row.get("colours") or "[]"),
         thumbnail=row["thumbnail"],
     )

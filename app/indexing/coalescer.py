@@ -1,4 +1,4 @@
-"""Concurrent calls that share one piece of work."""
+"""Concurrent calls that share batches of work."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from app.problems import Unavailable
 
-# About as long as a transaction of one row takes with all around it.
+# About as long as a transaction with one row.
 HELD_OPEN_S = 0.01
 
 T = TypeVar("T")
@@ -14,12 +14,12 @@ R = TypeVar("R")
 
 
 class Coalescer(Generic[T, R]):
-    """Runs `work` on the items that gathered while it was busy, `max_batch` at most at once.
+    """Runs `work` on the items submitted while it was busy, at most `max_batch` at once.
 
-    A lone call never waits for company; after a batch of several the next is held open for a
-    moment, so that under load there are fewer and fuller ones. `work` returns one result per item,
-    in order. A batch that fails is run again one by one, so that one bad item fails alone; unless
-    it failed because the database is away.
+    `work` returns one result per item, in order. A single call runs at once; after a batch of
+    several, the next one is held open for 10 ms, which makes fewer and larger batches under load.
+    If a batch fails, its items are retried one by one, so that a bad item fails alone, unless the
+    problem is `Unavailable`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Images and outcomes as JSON shows them, for the API and for the command line."""
+"""Images and outcomes as JSON, for the API and the command line."""
 
 from typing import Any, Literal
 from uuid import UUID
@@ -11,10 +11,10 @@ from app.store.filters import MetadataValue
 
 
 class ImageDocument(BaseModel):
-    """A picture of the index."""
+    """An indexed image."""
 
     id: UUID
-    url: str = Field(description="Where the original is.")
+    url: str = Field(description="The URL of the original.")
     title: str
     description: str
     tags: list[str]
@@ -27,7 +27,7 @@ class ImageDocument(BaseModel):
 
 
 class OutcomeDocument(BaseModel):
-    """What became of one picture."""
+    """The outcome of indexing an image."""
 
     url: str
     status: Literal["indexed", "unchanged", "updated", "failed"]
@@ -36,14 +36,14 @@ class OutcomeDocument(BaseModel):
 
 
 def outcome_document(outcome: Outcome) -> OutcomeDocument:
-    """Return an outcome as JSON shows it."""
+    """Return the JSON document of an outcome."""
     return OutcomeDocument(
         url=outcome.url, status=outcome.status, id=outcome.id, reason=outcome.reason
     )
 
 
 def image_fields(image: ImageRow, url: str) -> dict[str, Any]:
-    """Return the fields of an `ImageDocument`; `url` is where the reader finds the original."""
+    """Return the fields of an `ImageDocument`; `url` is where the client finds the original."""
     return {
         "id": image.id,
         "url": url,

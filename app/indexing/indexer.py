@@ -26,17 +26,16 @@ OutcomeStatus = Literal["indexed", "unchanged", "updated", "failed"]
 
 UPLOAD_SCHEME = "upload:"
 
-# Pictures of all requests and jobs together that are past the fetch and not yet stored: a batch of
-# the encoder's that runs, one that fills, and one on its way into the tables. With the fetches
-# (download.py) they bound the memory: (16 + 48) files of MAX_UPLOAD_MB, and the pixels of one
-# picture per decoding thread.
-MOST_IN_FLIGHT = 48
-MOST_PER_STATEMENT = 128
+# Images that are fetched but not yet stored, over all requests and jobs: one batch of the encoder
+# that runs, one that fills and one being written. With the fetches (fetcher.py), they bound the
+# memory: (16 + 48) files of MAX_UPLOAD_MB, and the pixels of one picture per decoding thread.
+MAX_IN_FLIGHT = 48
+MAX_PER_STATEMENT = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one picture; `problem` says why if it failed."""
+    """The outcome of indexing an image; `problem` is set if it failed."""
 
     url: str
     status: OutcomeStatus
@@ -45,14 +44,16 @@ class Outcome:
 
     @property
     def reason(self) -> str | None:
-        """Why it failed, as a sentence."""
+        """Why it failed, as a sentence; None if it did not."""
         return self.problem.detail if self.problem else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the index says of a picture: its row, whether its vector is that of the row's bytes, and
-    the vector of these bytes, from wherever they were seen before.
+    """What the index has of an image.
+
+    `embedded` says whether its vector belongs to the bytes of its row. `vector` is that of the new
+    bytes, if any indexed image has them.
     """
 
     image: ImageRow | None
@@ -62,7 +63,7 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """One picture on its way into the tables; without `picture`, only what is said of it."""
+    """An image to write; without `picture`, only its metadata and validators change."""
 
     entry: Entry
     validators: Validators
@@ -73,11 +74,11 @@ class _Write:
 
 
 class Indexer:
-    """Puts pictures into the index and takes them out.
+    """Adds images to the index, updates and removes them.
 
-    One URL is one row, whoever posts it and however often: ids come from URLs, and both tables are
-    written by one transaction of upserts. If the picture is an item of a job, the same transaction
-    ends the item.
+    Each URL has one row, however often it is posted: ids are derived from URLs, and one transaction
+    upserts the rows of both tables. If the image is an item of a job, the same transaction ends the
+    item.
     """
 
     def __init__(
@@ -102,20 +103,20 @@ class Indexer:
         self._fetcher = fetcher
         self._media = media
         self._max_bytes = max_bytes
-        self._in_flight = asyncio.Semaphore(MOST_IN_FLIGHT)
+        self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._locks: WeakValueDictionary[UUID | str, asyncio.Lock] = WeakValueDictionary()
-        self._lookups = Coalescer(self._look_up, max_batch=MOST_PER_STATEMENT)
-        self._writes = Coalescer(self._write, max_batch=MOST_PER_STATEMENT)
+        self._lookups = Coalescer(self._look_up, max_batch=MAX_PER_STATEMENT)
+        self._writes = Coalescer(self._write, max_batch=MAX_PER_STATEMENT)
 
     async def upsert_urls(self, entries: Sequence[Entry]) -> list[Outcome]:
-        """Fetch and index pictures; the outcomes are in the order of the entries.
+        """Fetch and index images; return the outcomes in the order of the entries.
 
-        Raises `DatabaseUnavailable`; whatever is wrong with one picture is its outcome.
+        Raises `Unavailable`. A problem with one image is in its outcome.
         """
         return await gather([self.upsert("web", entry) for entry in entries])
 
     async def upsert_upload(self, data: bytes, *, title: str) -> Outcome:
-        """Index an uploaded file and keep it; the same bytes are the same picture."""
+        """Store and index an uploaded file; the same bytes are always the same image."""
         item = await self.keep_upload(data, title=title)
         if item.reason is not None:
             return Outcome(title, "failed", problem=PictureTooLarge(item.reason))
@@ -123,7 +124,7 @@ class Indexer:
         return replace(outcome, url=title or outcome.url) if outcome.problem else outcome
 
     async def keep_upload(self, data: bytes, *, title: str) -> NewItem:
-        """Keep an uploaded file until it is indexed, unless it is too large for that."""
+        """Store an uploaded file; return it as an item, a failed one if it is too large."""
         sha256 = hashlib.sha256(data).hexdigest()
         entry = Entry(UPLOAD_SCHEME + sha256, title=title)
         if len(data) > self._max_bytes:
@@ -134,9 +135,9 @@ class Indexer:
     async def upsert(
         self, source: ItemSource, entry: Entry, *, item: Item | None = None
     ) -> Outcome:
-        """Index one picture: get its bytes, and unless they are known, decode, embed and store.
+        """Index an image: read its bytes and, unless they are indexed, decode, embed and store.
 
-        Raises `Unavailable`; whatever is wrong with the picture is its outcome.
+        Raises `Unavailable`. A problem with the image is in the outcome.
         """
         try:
             # A second client with the same URL waits here, and then finds it unchanged.
@@ -153,9 +154,9 @@ class Indexer:
         return Outcome(entry.url, status, id=entry.id)
 
     async def original(self, image: ImageRow) -> bytes | None:
-        """Return the bytes of an upload or a file; None if they are to be had at the image's URL.
+        """Return the bytes of an upload or a file; None for an image on the web.
 
-        Raises `NotFound` when the file has gone or changed since it was indexed.
+        Raises `NotFound` if the file was removed or changed since it was indexed.
         """
         if image.url.startswith(UPLOAD_SCHEME):
             return await self._media.load(image.sha256)
@@ -164,7 +165,7 @@ class Indexer:
         try:
             data, _ = await asyncio.to_thread(read_file, image.url, max_bytes=self._max_bytes)
         except Problem as exc:
-            raise NotFound("The file is no longer there.") from exc
+            raise NotFound("The file no longer exists.") from exc
         if data is None or hashlib.sha256(data).hexdigest() != image.sha256:
             raise NotFound("The file has changed since it was indexed.")
         return data
@@ -172,21 +173,21 @@ class Indexer:
     async def describe(
         self, image: ImageRow, entry: Entry, *, item: Item | None = None
     ) -> OutcomeStatus:
-        """Change what is said of an image; None in the entry leaves it as it is."""
+        """Change the metadata of an image; a None in the entry keeps the value."""
         async with self._lock(image.id):
             validators = Validators(image.etag, image.last_modified)
             return await self._keep(entry, image, validators, item)
 
     async def delete_all(self, selection: Selection) -> int:
-        """Take every image of a selection out of the index; return how many there were."""
+        """Remove every image of a selection; return their number."""
         deleted = 0
-        while images := await self._catalog.newest(selection, limit=MOST_PER_STATEMENT):
+        while images := await self._catalog.newest(selection, limit=MAX_PER_STATEMENT):
             await self.delete(images)
             deleted += len(images)
         return deleted
 
     async def delete(self, images: Sequence[ImageRow]) -> None:
-        """Take images out of the index, and the files of those that were uploaded."""
+        """Remove images from the index, and the files of uploads."""
         ids = sorted(image.id for image in images)
         async with self._database.begin() as connection:
             await self._catalog.delete(connection, ids)
@@ -196,24 +197,23 @@ class Indexer:
                 await self._media.delete(image.sha256)
 
     async def reindex(self, *, batch: int = 64) -> AsyncGenerator[int]:
-        """Embed, from their thumbnails, the images that this encoder has no vector of.
+        """Embed, from their thumbnails, the images that this encoder has not embedded.
 
-        Those that an older version embedded get what filters ask of.
-        Yields the number of images looked at so far.
+        Vectors of an older version are kept, and get the columns that filters use. Yields the
+        number of images checked so far.
         """
-        looked_at, after = 0, None
+        checked, after = 0, None
         while rows := await self._catalog.thumbnails(after=after, limit=batch):
             images = [image for image, _ in rows]
             ids = [image.id for image in images]
             embedded = await self._vectors.embedded(ids)
-            true = {image.id for image in images if embedded.get(image.id) == image.sha256}
-            # Of an older version: their vectors stay, and get what filters ask of beside them.
-            bare = await self._vectors.without_facets(list(true))
+            current = {image.id for image in images if embedded.get(image.id) == image.sha256}
+            without_facets = await self._vectors.without_facets(list(current))
             new = await gather(
                 [
-                    self._from_thumbnail(image, thumbnail, bare.get(image.id))
+                    self._from_thumbnail(image, thumbnail, without_facets.get(image.id))
                     for image, thumbnail in rows
-                    if image.id not in true or image.id in bare
+                    if image.id not in current or image.id in without_facets
                 ]
             )
             if new:
@@ -221,8 +221,8 @@ class Indexer:
                     colours = {row.entry.id: row.picture.colours for row in new}
                     await self._catalog.set_colours(connection, colours)
                     await self._vectors.upsert(connection, new)
-            looked_at, after = looked_at + len(rows), images[-1].id
-            yield looked_at
+            checked, after = checked + len(rows), images[-1].id
+            yield checked
 
     async def _from_thumbnail(
         self, image: ImageRow, thumbnail: bytes, vector: Vector | None
@@ -250,7 +250,7 @@ class Indexer:
             if data is None and image is not None:
                 return await self._keep(entry, image, seen, item)
             sha256 = hashlib.sha256(data or b"").hexdigest()
-            # The same bytes of another URL wait here, and then need no embedding of their own.
+            # The same bytes at another URL wait here, and then reuse this vector.
             async with self._lock(sha256):
                 return await self._upsert_bytes(
                     source, entry, data or b"", sha256, validators, item
@@ -281,7 +281,7 @@ class Indexer:
 
     async def _decode_and_embed(self, data: bytes) -> tuple[Picture, Vector]:
         encoder = self._encoder
-        # The encoder holds its batch open a moment for a picture that is being decoded.
+        # The encoder briefly holds its batch open for images that are being decoded.
         with encoder.images.expected():
             picture, prepared = await self._decoder.decode_and(data, encoder.model.prepare)
             future = encoder.images.submit(prepared, hurried=False)
@@ -290,9 +290,9 @@ class Indexer:
     async def _read(
         self, source: ItemSource, entry: Entry, seen: Validators
     ) -> tuple[bytes | None, Validators]:
-        """Get a picture's bytes, or None if it is as it was seen, and take a place in flight.
+        """Acquire a place in flight, and read an image; bytes of None mean that it is unchanged.
 
-        A fetched picture keeps its place among the fetches until there is one for it in flight.
+        A fetched image keeps its place among the fetches until it has one in flight.
         """
         if source in ("web", "refresh"):
             conditions = {"etag": seen.etag, "last_modified": seen.last_modified}
@@ -315,7 +315,7 @@ class Indexer:
     async def _keep(
         self, entry: Entry, image: ImageRow, validators: Validators, item: Item | None
     ) -> OutcomeStatus:
-        """Leave picture and vector as they are; write what else is said of the image."""
+        """Write an image's metadata and validators, if they changed, and end its item."""
         entry = entry.over(image)
         described = None if entry.describes(image) else image
         same = validators == Validators(image.etag, image.last_modified) and image.gone_at is None
@@ -329,7 +329,7 @@ class Indexer:
         others = await self._catalog.same_bytes([sha256 for _, sha256 in wanted if sha256])
         ids = [*images, *others.values()]
         embedded = await self._vectors.embedded(ids) if ids else {}
-        # Only of bytes that are new at their URL.
+        # Only for bytes that are new at their URL.
         new = {s for i, s in wanted if s and (i not in images or images[i].sha256 != s)}
         same = {s: i for s, i in others.items() if s in new and embedded.get(i) == s}
         vectors = await self._vectors.fetch(list(same.values())) if same else {}
@@ -376,7 +376,7 @@ class Indexer:
 
 
 def _with_title(source: ItemSource, entry: Entry, image: ImageRow | None) -> Entry:
-    """Return the entry with its file's name as the title, unless the image has one already."""
+    """Return the entry with its default title: the existing one, or a new file's name."""
     if source == "upload" and image is not None:
         return replace(entry, title=None)
     if source == "file" and image is None and entry.title is None:
@@ -391,7 +391,7 @@ def _status(write: _Write, inserted: set[UUID]) -> OutcomeStatus:
 
 
 async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run coroutines together; the first one's failure ends the others and is raised as it is."""
+    """Run coroutines together; the first failure cancels the others and is raised, ungrouped."""
     try:
         async with asyncio.TaskGroup() as tasks:
             started = [tasks.create_task(item) for item in work]

@@ -1,4 +1,4 @@
-"""Where uploaded files are kept: a folder, or any storage that fsspec knows."""
+"""Storage of uploaded files: a folder, or any storage that fsspec supports."""
 
 import asyncio
 import re
@@ -12,9 +12,9 @@ HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Media:
-    """Files by the SHA-256 of their bytes, under a folder or an fsspec URL.
+    """Stores files by the SHA-256 of their bytes, under a folder or an fsspec URL.
 
-    Raises `WrongSetting` for a URL that fsspec cannot open.
+    Raises `WrongSetting` if fsspec cannot open the URL.
     """
 
     def __init__(self, root: str) -> None:
@@ -25,18 +25,18 @@ class Media:
             raise WrongSetting(f"MEDIA_URL: {root} cannot be opened: {exc}") from exc
 
     async def save(self, sha256: str, data: bytes) -> None:
-        """Keep a file."""
+        """Store a file, replacing one with the same hash."""
         await asyncio.to_thread(self._save, sha256, data)
 
     async def load(self, sha256: str) -> bytes:
-        """Return a file; raises `NotFound`."""
+        """Return the bytes of a file; raises `NotFound`."""
         try:
             return await asyncio.to_thread(self._files.cat_file, self._path(sha256))
         except FileNotFoundError as exc:
-            raise NotFound("The uploaded file is no longer there.") from exc
+            raise NotFound("The uploaded file no longer exists.") from exc
 
     async def delete(self, sha256: str) -> None:
-        """Forget a file, if it is there."""
+        """Delete a file if it exists."""
         try:
             await asyncio.to_thread(self._files.rm_file, self._path(sha256))
         except FileNotFoundError:
@@ -49,5 +49,5 @@ class Media:
 
     def _path(self, sha256: str) -> str:
         if not HASH.fullmatch(sha256):
-            raise NotFound("The uploaded file is no longer there.")
+            raise NotFound("The uploaded file no longer exists.")
         return f"{self._root}/{sha256[:2]}/{sha256}"

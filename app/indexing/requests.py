@@ -1,4 +1,4 @@
-"""What clients send, validated: the rules that every request's model shares."""
+"""Validation of what clients send, with the types that several requests share."""
 
 import re
 from typing import Annotated, Any, TypeVar, cast
@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.problems import InvalidRequest
 
 Tag = Annotated[str, Field(max_length=200)]
-_Said = Annotated[str, Field(max_length=200)] | int | float | bool
+_MetadataValue = Annotated[str, Field(max_length=200)] | int | float | bool
 Metadata = Annotated[
-    dict[Annotated[str, Field(min_length=1, max_length=100)], _Said], Field(max_length=50)
+    dict[Annotated[str, Field(min_length=1, max_length=100)], _MetadataValue], Field(max_length=50)
 ]
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -19,16 +19,16 @@ MODEL = TypeVar("MODEL", bound=BaseModel)
 
 
 class RequestModel(BaseModel):
-    """A request; fields that it does not know are refused by name."""
+    """The base of request models; unknown fields are refused by name."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 def parse(model: type[MODEL], values: Any) -> MODEL:
-    """Validate what a client sent; raises `InvalidRequest`, naming each wrong field."""
+    """Validate a request; raises `InvalidRequest`, naming each invalid field."""
     for name, value in cast(dict[str, Any], values if isinstance(values, dict) else {}).items():
         if not _is_text(value):
-            raise InvalidRequest(f"{name}: it has characters that are no text.")
+            raise InvalidRequest(f"{name}: it contains characters that cannot be stored.")
     try:
         return model.model_validate(values)
     except ValidationError as exc:
@@ -36,7 +36,7 @@ def parse(model: type[MODEL], values: Any) -> MODEL:
 
 
 def _is_text(value: object) -> bool:
-    """Return whether Postgres can hold every string in a JSON value: no NUL, no lone surrogate."""
+    """Return whether Postgres can store every string in a JSON value (see `storable`)."""
     if isinstance(value, str):
         return not _UNSTORABLE.search(value)
     if isinstance(value, dict):
@@ -49,7 +49,7 @@ def _is_text(value: object) -> bool:
 def _complaints(exc: ValidationError) -> list[str]:
     complaints: list[str] = []
     for error in exc.errors(include_url=False):
-        # Unions add the name of the member that did not fit; a client knows fields and positions.
+        # Without the names of union members, which pydantic adds: clients know only the fields.
         known = [str(part) for part in error["loc"] if part not in ("str", "ImageEntry")]
         message = "unknown field" if error["type"] == "extra_forbidden" else error["msg"]
         complaints.append(f"{'.'.join(known) or 'body'}: {message}")

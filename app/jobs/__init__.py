@@ -1,4 +1,4 @@
-"""Durable jobs on the queue, and captions.
+"""Durable jobs: creating them, working on them, and captions.
 
 It may import `indexing` and below, not `search`.
 """

@@ -1,9 +1,9 @@
-"""Titles and descriptions written by a vision LLM: any that speaks OpenAI's chat protocol.
+"""Titles and descriptions by a vision LLM, over OpenAI's chat protocol.
 
-Off unless CAPTION_MODEL names one; only then does a picture, as its thumbnail, leave this machine.
+Off unless CAPTION_MODEL is set: only then do images, as thumbnails, leave this machine.
 """
 
-# The OpenAI client leaves its answers open.
+# The OpenAI client's answers are untyped.
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import asyncio
@@ -23,9 +23,9 @@ from app.store.job_items import JobItems
 
 CAPTIONS_AT_ONCE = 4
 TIMEOUT_S = 120
-LONGEST_TITLE, LONGEST_DESCRIPTION = 120, 1000
-# Room for the two fields and the quotes around them.
-MOST_TOKENS_PER_ANSWER = 300
+MAX_TITLE_LENGTH, MAX_DESCRIPTION_LENGTH = 120, 1000
+# Enough for both fields and the JSON around them.
+MAX_TOKENS_PER_ANSWER = 300
 
 PROMPT = """\
 Describe this picture for a search index. Answer with one JSON object and nothing else:
@@ -33,7 +33,7 @@ Describe this picture for a search index. Answer with one JSON object and nothin
 
 
 class Captioner:
-    """Describes pictures of the index that no one has described."""
+    """Captions indexed images that have no description, four at a time."""
 
     def __init__(
         self, *, settings: Settings, catalog: Catalog, indexer: Indexer, job_items: JobItems
@@ -42,13 +42,13 @@ class Captioner:
         self._catalog = catalog
         self._indexer = indexer
         self._job_items = job_items
-        self._places = asyncio.Semaphore(CAPTIONS_AT_ONCE)
+        self._slots = asyncio.Semaphore(CAPTIONS_AT_ONCE)
         self._http = httpx.AsyncClient(timeout=TIMEOUT_S)
         self._llm: Any = None
 
     @property
     def is_on(self) -> bool:
-        """Whether a model is named."""
+        """Whether a caption model is configured."""
         return self._settings.caption_model is not None
 
     async def close(self) -> None:
@@ -56,11 +56,11 @@ class Captioner:
         await self._http.aclose()
 
     async def caption(self, item: Item) -> Outcome:
-        """Write the title and description of an item's picture where it has none.
+        """Caption an item's image unless it has a description; an existing title is kept.
 
-        Raises `Unavailable`; whatever is wrong with the picture or the model is its outcome.
+        Raises `Unavailable`. Every other problem, of the image or of the model, is in the outcome.
         """
-        async with self._places:
+        async with self._slots:
             try:
                 status = await self._caption(item)
             except (CaptionProblem, NotFound) as problem:
@@ -71,21 +71,21 @@ class Captioner:
         image = await self._catalog.find(item.entry.id)
         thumbnail = await self._catalog.thumbnail(item.entry.id)
         if image is None or thumbnail is None:
-            raise NotFound("The picture is no longer in the index.")
+            raise NotFound("The image is no longer in the index.")
         entry = Entry(image.url)
         if not image.description:
             if await self._job_items.tokens(item.job_id) >= self._settings.caption_tokens:
                 raise CaptionBudgetSpent
             answer, tokens = await self._ask(thumbnail[1])
-            # Before it is read: an answer that is of no use has cost as much.
+            # Before parsing: a useless answer costs as much.
             await self._job_items.add_tokens(item.job_id, tokens)
             title, description = read_caption(answer)
             entry = Entry(image.url, image.title or title, description)
         return await self._indexer.describe(image, entry, item=item)
 
     async def _ask(self, jpeg: bytes) -> tuple[str, int]:
-        """Return what the model says of a picture, and the tokens that it took."""
-        # Imported here because the client takes half a second of every start, and few name a model.
+        """Return the model's answer and the number of tokens used."""
+        # Imported here because it takes half a second, and few installations have a caption model.
         import openai
         from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 
@@ -95,36 +95,36 @@ class Captioner:
             answer = await self._llm.achat([ChatMessage(role="user", blocks=blocks)])
         except openai.APIStatusError as exc:
             if exc.status_code in (408, 409, 425, 429) or exc.status_code >= 500:
-                raise _later(exc.response) from exc
+                raise _retryable(exc.response) from exc
             raise CaptionRefused(
-                f"The caption model's server answers {exc.status_code}: {exc.message[:300]}"
+                f"The caption model's server answered {exc.status_code}: {exc.message[:300]}"
             ) from exc
         except openai.APIError as exc:
-            raise CaptionFailed(f"The caption model's server does not answer: {exc}") from exc
+            raise CaptionFailed(f"The caption model's server did not answer: {exc}") from exc
         usage = getattr(answer.raw, "usage", None)
         return str(answer.message.content or ""), int(getattr(usage, "total_tokens", 0) or 0)
 
 
 def read_caption(answer: str) -> tuple[str, str]:
-    """Return the title and the description of a model's answer; raises `CaptionFailed`.
+    """Return the title and description in a model's answer; raises `CaptionFailed`.
 
-    Models put JSON into prose and code fences; the outermost braces count.
+    Models wrap JSON in prose and code fences, so only the outermost braces are parsed.
     """
     found = re.search(r"\{.*\}", answer, re.DOTALL)
     try:
-        said: Any = json.loads(found[0], strict=False) if found else None
-        title, description = (str(said[name]).strip() for name in ("title", "description"))
+        fields: Any = json.loads(found[0], strict=False) if found else None
+        title, description = (str(fields[name]).strip() for name in ("title", "description"))
     except (ValueError, KeyError, TypeError) as exc:
         raise CaptionFailed(
             "The caption model did not answer with a title and description."
         ) from exc
     if not description:
         raise CaptionFailed("The caption model's description is empty.")
-    return storable(title)[:LONGEST_TITLE], storable(description)[:LONGEST_DESCRIPTION]
+    return storable(title)[:MAX_TITLE_LENGTH], storable(description)[:MAX_DESCRIPTION_LENGTH]
 
 
-def _later(response: httpx.Response) -> CaptionFailed:
-    problem = CaptionFailed(f"The caption model's server answers {response.status_code}.")
+def _retryable(response: httpx.Response) -> CaptionFailed:
+    problem = CaptionFailed(f"The caption model's server answered {response.status_code}.")
     seconds = response.headers.get("retry-after", "")
     problem.retry_after_s = int(seconds) if seconds.isdigit() else None
     return problem
@@ -134,7 +134,7 @@ def _client(settings: Settings, http: httpx.AsyncClient) -> Any:
     from llama_index.core.rate_limiter import TokenBucketRateLimiter
     from llama_index.llms.openai_like import OpenAILike
 
-    # Passed on to the client's constructor, which its declaration does not show.
+    # Reaches the client's constructor through **kwargs, which the type stub lacks.
     options: dict[str, Any] = {"async_http_client": http}
     key = settings.caption_key.get_secret_value() if settings.caption_key else "none"
     return OpenAILike(
@@ -143,8 +143,8 @@ def _client(settings: Settings, http: httpx.AsyncClient) -> Any:
         api_key=key,
         is_chat_model=True,
         temperature=0,
-        max_tokens=MOST_TOKENS_PER_ANSWER,
-        # The job tries again, with longer waits than the client would.
+        max_tokens=MAX_TOKENS_PER_ANSWER,
+        # The job retries, with longer waits than the client would.
         max_retries=0,
         timeout=TIMEOUT_S,
         **options,

@@ -1,4 +1,4 @@
-"""Jobs and their items as JSON shows them, for the API and for the command line."""
+"""Jobs and their items as JSON, for the API and the command line."""
 
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -10,18 +10,18 @@ from app.store.items import Item, ItemState, JobProgress
 
 
 class JobItemDocument(BaseModel):
-    """One picture of a job."""
+    """One image of a job."""
 
     position: int
     url: str
     state: ItemState
-    reason: str | None = Field(description="Why it failed, or why it is tried again.")
+    reason: str | None = Field(description="Why it failed, or why it will be retried.")
     tries: int
-    id: UUID | None = Field(description="The picture, once it is in the index.")
+    id: UUID | None = Field(description="The image's id, once it is indexed.")
 
 
 class JobDocument(BaseModel):
-    """A job in numbers."""
+    """A job's progress."""
 
     id: int
     title: str
@@ -34,14 +34,14 @@ class JobDocument(BaseModel):
     unchanged: int
     failed: int
     cancelled: int
-    postponed: int = Field(description="Of those that wait, how many failed and are tried again.")
-    rate: float = Field(description="Pictures per second over the last seconds.")
+    postponed: int = Field(description="How many of the waiting failed and will be retried.")
+    rate: float = Field(description="Images per second over the last 20 seconds.")
     eta_s: float | None = Field(description="Seconds until all have been tried, at this rate.")
-    recent: list[JobItemDocument] = Field(description="The items that ended last.")
+    recent: list[JobItemDocument] = Field(description="The items that ended last, newest first.")
 
 
 def job_document(job: JobProgress) -> JobDocument:
-    """Return a job as JSON shows it."""
+    """Return the JSON document of a job."""
     counts: dict[str, Any] = {state: job.counts.get(state, 0) for state in get_args(ItemState)}
     return JobDocument(
         id=job.id,
@@ -58,7 +58,7 @@ def job_document(job: JobProgress) -> JobDocument:
 
 
 def item_document(item: Item) -> JobItemDocument:
-    """Return an item as JSON shows it."""
+    """Return the JSON document of an item."""
     return JobItemDocument(
         position=item.position,
         url=item.entry.url,

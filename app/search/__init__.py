@@ -1,4 +1,4 @@
-"""From a query to its vector and words, and on to hits; duplicates.
+"""Queries, their vectors and words, the hits they find; groups of duplicates.
 
 It may import `indexing` and below.
 """

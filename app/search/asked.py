@@ -1,6 +1,6 @@
-"""A query with everything it names read and embedded, and how far its results have been given.
+"""A resolved query, with its position in the results.
 
-As a text it is the cursor of the next page, which so needs nothing kept on the server.
+It serialises to the cursor of the next page, so that the server keeps no state for it.
 """
 
 import zlib
@@ -17,14 +17,15 @@ from app.problems import InvalidRequest
 from app.store.filters import NO_FILTERS, Filters
 from app.store.nearest import Beyond
 
-LARGEST = 100_000
+MAX_BYTES = 100_000
 
 
 class Asked(BaseModel):
-    """What is looked for: a `vector` (float16, as the store compares), `words`, or both.
+    """A query by `vector` (float16 bytes, as the store compares them), by `words`, or by both.
 
-    Results of a vector alone go on behind `distance`, where `shown` were shown already; results
-    that were ranked together go on at `offset`, among what was indexed `before` the first page.
+    By vector alone, the next page starts at the cosine distance `distance`, without the images
+    `shown`, which earlier pages had at that distance. With words, it starts at `offset` among the
+    images indexed `before` the first page.
     """
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", frozen=True)
@@ -46,32 +47,32 @@ class Asked(BaseModel):
 
     @property
     def query_vector(self) -> Vector | None:
-        """The vector as float32."""
+        """The vector as float32, None for a query by words only."""
         if self.vector is None:
             return None
         return np.frombuffer(self.vector, np.float16).astype(np.float32)
 
     @property
     def beyond(self) -> Beyond | None:
-        """Where the last page ended."""
+        """Where the last page ended; None on the first page."""
         return None if self.distance is None else Beyond(self.distance, self.shown)
 
     def cursor(self) -> str:
-        """Return it as a text that URLs can hold."""
-        given = self.model_dump_json(exclude_defaults=True).encode()
-        return urlsafe_b64encode(zlib.compress(given)).decode().rstrip("=")
+        """Return the query as a URL-safe string."""
+        packed = self.model_dump_json(exclude_defaults=True).encode()
+        return urlsafe_b64encode(zlib.compress(packed)).decode().rstrip("=")
 
     @classmethod
     def read(cls, cursor: str, *, dimensions: int) -> "Asked":
-        """Return what a cursor says; raises `InvalidRequest`."""
+        """Return the query of a cursor; raises `InvalidRequest` unless this encoder made it."""
         try:
             packed = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-            asked = cls.model_validate_json(zlib.decompressobj().decompress(packed, LARGEST))
+            asked = cls.model_validate_json(zlib.decompressobj().decompress(packed, MAX_BYTES))
         except (ValueError, zlib.error, ValidationError) as exc:
-            raise InvalidRequest("cursor: not one that this server gave out.") from exc
+            raise InvalidRequest("cursor: not a cursor that this server issued.") from exc
         if asked.vector is not None and len(asked.vector) != 2 * dimensions:
-            raise InvalidRequest("cursor: it is of another encoder; search again.")
+            raise InvalidRequest("cursor: it belongs to another encoder; search again.")
         vector = asked.query_vector
         if vector is not None and not np.isfinite(vector).all():
-            raise InvalidRequest("cursor: not one that this server gave out.")
+            raise InvalidRequest("cursor: not a cursor that this server issued.")
         return asked

@@ -1,4 +1,4 @@
-"""Hits as JSON shows them, for the API and for the command line."""
+"""Hits as JSON, for the API and the command line."""
 
 from typing import Literal
 from uuid import UUID
@@ -10,30 +10,30 @@ from app.search.hits import Hit
 
 
 class PlaceDocument(BaseModel):
-    """Another image of the same bytes."""
+    """Another image with the same bytes."""
 
     id: UUID
-    url: str = Field(description="The URL it was indexed by.")
+    url: str = Field(description="The URL under which it is indexed.")
 
 
 class HitDocument(ImageDocument):
-    """A result."""
+    """A search result."""
 
     similarity: float | None = Field(
-        description="Cosine similarity, -1 to 1; null if only words were looked for."
+        description="Cosine similarity, -1 to 1; null for a search by words only."
     )
     matched: list[Literal["picture", "text"]] = Field(
-        ["picture"], description="Whether its look led here, or the words about it, or both."
+        ["picture"], description="What found it: its pixels, the words about it, or both."
     )
     match: Literal["exact", "copy", "similar"] | None = Field(
-        description="`exact`: the same bytes; `copy`: the same picture, altered; null for a text, "
-        "and for the first of a group."
+        description="`exact`: the same bytes; `copy`: the same image, altered; null for a text "
+        "query, and for the first image of a group."
     )
-    places: list[PlaceDocument] = Field(description="Where else the same file is.")
+    places: list[PlaceDocument] = Field(description="Other images with the same bytes.")
 
 
 def hit_document(hit: Hit, url: str) -> HitDocument:
-    """Return a hit as JSON shows it; `url` is where the reader finds the original."""
+    """Return the JSON document of a hit; `url` is where the client finds the original."""
     return HitDocument(
         **image_fields(hit.image, url),
         similarity=None if hit.similarity is None else round(hit.similarity, 4),

@@ -1,4 +1,4 @@
-"""Groups of copies within the index, as a walk over it."""
+"""Groups of duplicates, found by walking the index in the order of ids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from app.search.hits import Hit
 from app.store.catalog import Catalog, ImageRow
 from app.store.vectors import VectorTable
 
-# Images whose neighbours are asked for at once, and those looked at for one answer at most.
+# Images per query for neighbours, and images visited per answer.
 IMAGES_AT_ONCE = 100
-MOST_IMAGES = 2000
-# The most copies of one picture that are looked for.
-MOST_COPIES = 50
+MAX_IMAGES = 2000
+# Nearest neighbours considered per image.
+MAX_NEIGHBOURS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Groups of images that show the same picture, each led by the one with the lowest id.
+    """Groups of duplicates, each beginning with the lowest id.
 
-    `next` is the id to go on after, None at the end of the index.
+    `next` is the id to continue after, None at the end of the index.
     """
 
     groups: list[list[Hit]]
@@ -28,7 +28,7 @@ class Groups:
 
 
 class DuplicateFinder:
-    """Finds images of the same bytes, and altered copies by vector and perceptual hash."""
+    """Finds images with the same bytes, and altered copies by vector and difference hash."""
 
     def __init__(self, *, catalog: Catalog, vectors: VectorTable) -> None:
         self._catalog = catalog
@@ -37,14 +37,14 @@ class DuplicateFinder:
     async def find(
         self, *, after: UUID | None, limit: int, min_similarity: float, max_bits: int
     ) -> Groups:
-        """Return up to `limit` groups from behind the id `after`.
+        """Return up to `limit` groups whose first id is greater than `after`.
 
-        Copies have the same bytes, or a cosine similarity of at least `min_similarity` and a
-        difference hash at most `max_bits` bits away. An answer may hold fewer groups than asked
-        for, even none, and still have a next.
+        Duplicates have the same bytes, or a cosine similarity of at least `min_similarity` and
+        difference hashes that differ in at most `max_bits` bits. An answer may have fewer groups
+        than `limit`, even none, although `next` is set.
         """
         groups: list[list[Hit]] = []
-        for _ in range(MOST_IMAGES // IMAGES_AT_ONCE):
+        for _ in range(MAX_IMAGES // IMAGES_AT_ONCE):
             images = await self._catalog.walk(after=after, limit=IMAGES_AT_ONCE)
             for group in await self._groups_of(images, min_similarity, max_bits):
                 groups.append(group)
@@ -58,7 +58,9 @@ class DuplicateFinder:
     async def _groups_of(
         self, images: Sequence[ImageRow], min_similarity: float, max_bits: int
     ) -> list[list[Hit]]:
-        nearest = await self._vectors.neighbours([image.id for image in images], limit=MOST_COPIES)
+        nearest = await self._vectors.neighbours(
+            [image.id for image in images], limit=MAX_NEIGHBOURS
+        )
         near = {
             image_id: [pair for pair in pairs if pair[1] >= min_similarity]
             for image_id, pairs in nearest.items()
@@ -78,7 +80,7 @@ class DuplicateFinder:
                     or hamming(image.dhash, others[other].dhash) <= max_bits
                 )
             ]
-            # The group is told once, where its first image is.
+            # A group is reported once, at its first image.
             if copies and all(image.id < copy.image.id for copy in copies):
                 groups.append([Hit(image, 1.0, None), *copies])
         return groups

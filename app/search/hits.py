@@ -1,4 +1,4 @@
-"""Hits: what a found image has in common with the query, gathered and ranked."""
+"""Hits: the images that a query found, classified, grouped by file and ranked."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from app.store.catalog import ImageRow
 Match = Literal["exact", "copy", "similar"]
 Reason = Literal["picture", "text"]
 
-# bench/matches.py measures what these two call a copy and what they should.
+# bench/matches.py measures how well these two tell copies from other images.
 COPY_SIMILARITY = 0.90
 COPY_DHASH_BITS = 10
 
@@ -25,12 +25,12 @@ RRF_K = 60
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An image of the index with its cosine similarity, -1 to 1, to the query.
+    """An image with its cosine similarity to the query, -1 to 1, or None for a query by words only.
 
-    The similarity is None if the query has words only. `match` is `exact` for the same bytes,
-    `copy` for the same picture, altered, and `similar` otherwise; it is None for a query that is
-    not one picture. `matched` says whether the look or the words led here, or both. `places` are
-    further images of the same bytes.
+    `match` is `exact` for the same bytes, `copy` for the same image, altered, and `similar`
+    otherwise; it is None unless the query is a single image. `matched` says what found the image:
+    its vector (`picture`), the words about it (`text`), or both. `places` are other images with the
+    same bytes.
     """
 
     image: ImageRow
@@ -40,19 +40,19 @@ class Hit:
     places: list[ImageRow] = field(default_factory=list[ImageRow])
 
     def passes(self, lowest: float | None) -> bool:
-        """Return whether it is similar enough; one that was found by words alone always is."""
+        """Return whether the similarity is at least `lowest`; without a similarity, it passes."""
         return lowest is None or self.similarity is None or self.similarity >= lowest
 
     @property
     def ids(self) -> list[UUID]:
-        """The ids of the image and its further places."""
+        """The ids of the image and of its places."""
         return [self.image.id, *(place.id for place in self.places)]
 
 
 def match_of(
     image: ImageRow, similarity: float, *, sha256: str | None, dhash: int | None
 ) -> Match | None:
-    """Return what an image is to a query picture of these hashes."""
+    """Classify an image by the hashes of the query image; None if there is no query image."""
     if sha256 is None or dhash is None:
         return None
     if image.sha256 == sha256:
@@ -62,7 +62,7 @@ def match_of(
 
 
 def one_per_file(hits: Iterable[Hit]) -> list[Hit]:
-    """Return the hits with those of the same bytes gathered in the first of them."""
+    """Return one hit per file, in order; the others with its bytes become its `places`."""
     firsts: dict[str, Hit] = {}
     for hit in hits:
         first = firsts.setdefault(hit.image.sha256, hit)
@@ -72,22 +72,22 @@ def one_per_file(hits: Iterable[Hit]) -> list[Hit]:
 
 
 def reciprocal_rank_fusion(rankings: Sequence[Sequence[UUID]]) -> list[UUID]:
-    """Return the ids of several rankings as one, best first: by the sum of 1 / (60 + rank)."""
-    scores: dict[UUID, float] = {}
+    """Merge rankings of ids into one, best first, by the sum of 1 / (60 + rank)."""
+    weights: dict[UUID, float] = {}
     for ranking in rankings:
         for rank, image_id in enumerate(ranking, 1):
-            scores[image_id] = scores.get(image_id, 0) + 1 / (RRF_K + rank)
-    return sorted(scores, key=lambda image_id: -scores[image_id])
+            weights[image_id] = weights.get(image_id, 0) + 1 / (RRF_K + rank)
+    return sorted(weights, key=lambda image_id: -weights[image_id])
 
 
 def marginal_relevance(
     query: Vector, vectors: Vectors, *, limit: int, diversity: float
 ) -> list[int]:
-    """Return the places of rows that are near a query and differ from each other, best first.
+    """Return the indices of up to `limit` rows, near the query but unlike each other, best first.
 
-    Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998), where `diversity` is one minus
-    their lambda. LlamaIndex's own compares each candidate with the last one chosen only, so that
-    its results come back to what they began with.
+    `query` is (d,) and `vectors` (n, d), of unit length. Maximal marginal relevance (Carbonell and
+    Goldstein, SIGIR 1998) with `diversity` = 1 - lambda. LlamaIndex's implementation compares a
+    candidate with the last choice only, and so returns to what it chose first.
     """
     relevance = (1 - diversity) * (vectors @ query)
     overlap = np.full(len(vectors), -1.0)

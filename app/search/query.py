@@ -1,4 +1,4 @@
-"""What can be asked: pictures and texts added and subtracted, marked results, regions, filters."""
+"""Queries: weighted images and texts, marked results, regions and filters."""
 
 import re
 from collections.abc import Sequence
@@ -13,25 +13,26 @@ from app.problems import InvalidRequest, QueryCancels
 from app.store.filters import NO_FILTERS, Filters
 
 # Manning, Raghavan and Schütze, "Introduction to Information Retrieval" (2008), section 9.1.1:
-# reasonable weights of the query, of what is wanted and of what is not.
+# reasonable weights of the query, the relevant and the irrelevant images.
 ROCCHIO_QUERY, ROCCHIO_WANTED, ROCCHIO_UNWANTED = 1.0, 0.75, 0.15
 
-# Of terms that cancel each other, rounding leaves this much.
-SHORTEST = 1e-3
+# A shorter sum is what rounding leaves of terms that cancel each other.
+MIN_LENGTH = 1e-3
 
 MOST_TERMS = 50
 
 _OPERATOR = re.compile(r"(?:^|\s)([+-])(?=\s)")
 _WEIGHT = re.compile(r"(\d+(?:\.\d+)?|\.\d+):\s*(?=\S)")
-_WEB = re.compile(r"https?://\S+", re.IGNORECASE)
+_URL = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a query, with its weight; below 0, it is subtracted.
+    """One part of a query; a negative `weight` subtracts it.
 
-    It is a picture file (`data`), the `url` of one, an `image` of the index, an earlier `upload`
-    (see uploads.py), or a `text`. Of a picture, `crop` is the region that counts.
+    Exactly one is given of `data` (an image file), `url`, `image` (the id of an indexed image),
+    `upload` (the id of a stored query image, see uploads.py) and `text`. `crop` limits an image to
+    a region.
     """
 
     data: bytes | None = None
@@ -45,11 +46,11 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search: `terms` together, moved towards images that are `like` it and away from others.
+    """A search by the sum of `terms`, moved towards the `like` images and away from `unlike`.
 
-    `min_similarity` is the lowest cosine of a result; if None, what is usual for copies is asked of
-    a single whole picture, and nothing of any other query. `diversity` from 0 to 1 trades likeness
-    for results that differ from each other (see `marginal_relevance`).
+    `min_similarity` is the lowest cosine of a result. If it is None, MIN_SIMILARITY applies to a
+    query by one whole image, and no limit to any other. `diversity`, 0 to 1, trades similarity for
+    varied results (see `marginal_relevance`).
     """
 
     terms: Sequence[Term] = ()
@@ -62,7 +63,7 @@ class Query:
 
     @property
     def images(self) -> set[UUID]:
-        """The images of the index that the query names; its results leave them out."""
+        """The ids of the indexed images that the query names; its results exclude them."""
         named = {term.image for term in self.terms if term.image is not None}
         return named | {*self.like, *self.unlike}
 
@@ -73,14 +74,14 @@ class Query:
 
     @property
     def words(self) -> str:
-        """The texts as Postgres' `websearch_to_tsquery` reads them."""
+        """The texts in the syntax of Postgres' `websearch_to_tsquery`, empty if none is added."""
         wanted = [term.text or "" for term in self.texts if term.weight > 0]
         unwanted = [f'-"{_unquoted(term.text or "")}"' for term in self.texts if term.weight < 0]
         return " ".join(wanted + unwanted) if wanted else ""
 
     @property
     def is_whole_picture(self) -> bool:
-        """Whether it is one picture, all of it, and nothing else."""
+        """Whether the query is a single image, uncropped and not subtracted."""
         if len(self.terms) != 1 or self.like or self.unlike:
             return False
         [term] = self.terms
@@ -89,40 +90,41 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """The vectors of the images that were marked as wanted and as not."""
+    """The vectors of the images marked as relevant (`like`) and irrelevant (`unlike`)."""
 
     like: list[Vector] = field(default_factory=list[Vector])
     unlike: list[Vector] = field(default_factory=list[Vector])
 
 
 def read_terms(expression: str) -> list[Term]:
-    """Read a text such as `2:golden retriever + https://example.com/pool.jpg - fruit`.
+    """Parse an expression such as `2:golden retriever + https://example.com/pool.jpg - fruit`.
 
-    A plus or minus between spaces begins a term, a number and a colon weigh it. What looks like a
-    URL or the id of an image is one; everything else is text, and so is whatever is in double
+    A plus or minus between spaces starts a term; a number and a colon before it are its weight.
+    URLs and image ids are recognised; everything else is text, and so is whatever is in double
     quotes. Raises `InvalidRequest`.
     """
     parts = _split(expression)
-    terms = [_term(sign, said) for sign, said in parts if said]
+    terms = [_term(sign, content) for sign, content in parts if content]
     if len(terms) > MOST_TERMS:
-        raise InvalidRequest(f"text: more than {MOST_TERMS} terms.")
-    if any(not said for _, said in parts[1:]):
-        raise InvalidRequest("text: a + or - with nothing behind it.")
+        raise InvalidRequest(f"text: at most {MOST_TERMS} terms are allowed.")
+    if any(not content for _, content in parts[1:]):
+        raise InvalidRequest("text: a + or - must be followed by a term.")
     return terms
 
 
 def combine(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
-    """Return the weighted sum of unit vectors, at unit length; raises `QueryCancels`."""
+    """Return the weighted sum of unit vectors, scaled to unit length; raises `QueryCancels`."""
     total = np.sum([w * v for v, w in zip(vectors, weights, strict=True)], axis=0)
-    if np.linalg.norm(total) < SHORTEST:
+    if np.linalg.norm(total) < MIN_LENGTH:
         raise QueryCancels
     return unit(total[np.newaxis])[0]
 
 
 def rocchio(query: Vector | None, marked: Marked) -> Vector:
-    """Move a query towards the mean of what is wanted and away from that of what is not.
+    """Move a query towards the mean of the relevant vectors and away from the irrelevant ones.
 
-    J. Rocchio, "Relevance feedback in information retrieval" (1971). Raises `QueryCancels`.
+    Returns a unit vector; raises `QueryCancels`. J. Rocchio, "Relevance feedback in information
+    retrieval" (1971).
     """
     means = [np.mean(vectors, axis=0) for vectors in (marked.like, marked.unlike) if vectors]
     weights = [
@@ -139,44 +141,43 @@ def rocchio(query: Vector | None, marked: Marked) -> Vector:
 
 
 def _split(expression: str) -> list[tuple[str, str]]:
-    """Return (sign, term) pairs; operators inside double quotes are text."""
-    sign, rest = "+", expression.strip()
+    """Return (sign, content) pairs; operators inside double quotes are content."""
+    sign, content = "+", ""
     parts: list[tuple[str, str]] = []
-    said = ""
-    for quoted, piece in _pieces(rest):
+    for quoted, piece in _pieces(expression.strip()):
         if quoted:
-            said += piece
+            content += piece
             continue
         between = _OPERATOR.split(piece)
-        said += between[0]
+        content += between[0]
         for operator, following in zip(between[1::2], between[2::2], strict=True):
-            parts.append((sign, said.strip()))
-            sign, said = operator, following
-    return [*parts, (sign, said.strip())]
+            parts.append((sign, content.strip()))
+            sign, content = operator, following
+    return [*parts, (sign, content.strip())]
 
 
 def _pieces(text: str) -> list[tuple[bool, str]]:
-    """Return the text in pieces, and of each whether it is in double quotes, which it keeps."""
+    """Return the text in (is quoted, piece) pairs; quoted pieces keep their double quotes."""
     return [(piece.startswith('"'), piece) for piece in re.findall(r'"[^"]*"|[^"]+|"', text)]
 
 
-def _term(sign: str, said: str) -> Term:
+def _term(sign: str, content: str) -> Term:
     weight = 1.0
-    weighted = _WEIGHT.match(said)
+    weighted = _WEIGHT.match(content)
     if weighted:
-        weight, said = float(weighted[1]), said[weighted.end() :]
+        weight, content = float(weighted[1]), content[weighted.end() :]
     weight = -weight if sign == "-" else weight
-    if _WEB.fullmatch(said):
-        return Term(url=said, weight=weight)
+    if _URL.fullmatch(content):
+        return Term(url=content, weight=weight)
     try:
-        return Term(image=UUID(said), weight=weight)
+        return Term(image=UUID(content), weight=weight)
     except ValueError:
-        return Term(text=_unquoted(said) if _is_quoted(said) else said, weight=weight)
+        return Term(text=_unquoted(content) if _is_quoted(content) else content, weight=weight)
 
 
-def _is_quoted(said: str) -> bool:
-    return len(said) > 1 and said[0] == said[-1] == '"' and said.count('"') == 2
+def _is_quoted(content: str) -> bool:
+    return len(content) > 1 and content[0] == content[-1] == '"' and content.count('"') == 2
 
 
-def _unquoted(said: str) -> str:
-    return said.replace('"', " ").strip()
+def _unquoted(content: str) -> str:
+    return content.replace('"', " ").strip()

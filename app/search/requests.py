@@ -1,4 +1,4 @@
-"""What a search can be asked with: a query and its filters, validated."""
+"""Search requests of the API and the command line, validated and turned into queries."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -20,24 +20,28 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class FilterRequest(RequestModel):
-    """Which images may be found: those that fulfil every condition given.
+    """Limits a search to the images that meet every given condition.
 
-    Of several formats, orientations, colours, hosts or cameras, one is enough; of several tags and
-    metadata, all must be there. Upper and lower case are the same.
+    Of several formats, orientations, colours, hosts or cameras, one must match; of several tags and
+    metadata, all must. Case does not matter.
     """
 
     formats: Values = Field([], description="JPEG, PNG, …")
     orientations: list[Literal["landscape", "portrait", "square"]] = Field([])
     colours: list[ColourName] = Field([], description="Dominant colours.")
-    hosts: Values = Field([], description="Host names of URLs.")
-    cameras: Values = Field([], description="Make and model, as EXIF has them.")
+    hosts: Values = Field([], description="Host names of image URLs.")
+    cameras: Values = Field([], description="Make and model, as in EXIF.")
     tags: Values = Field([])
-    metadata: Metadata = Field({}, description="Keys of your own; in forms and URLs `key=value`.")
-    located: bool | None = Field(None, description="Whether EXIF says where it was taken.")
-    box: tuple[float, float, float, float] | None = Field(
-        None, description="West, south, east, north, in degrees; separated by commas in forms."
+    metadata: Metadata = Field(
+        {}, description="Your own keys and values; `key=value` in forms and URLs."
     )
-    taken_after: datetime | None = Field(None, description="By EXIF; UTC if no offset is given.")
+    located: bool | None = Field(None, description="Whether EXIF has a location.")
+    box: tuple[float, float, float, float] | None = Field(
+        None, description="West, south, east, north in degrees; comma-separated in forms."
+    )
+    taken_after: datetime | None = Field(
+        None, description="When it was taken, by EXIF; UTC unless an offset is given."
+    )
     taken_before: datetime | None = None
     min_width: int | None = Field(None, ge=1, le=1_000_000)
     min_height: int | None = Field(None, ge=1, le=1_000_000)
@@ -45,13 +49,13 @@ class FilterRequest(RequestModel):
     @field_validator("metadata", mode="before")
     @classmethod
     def _pairs(cls, value: object) -> object:
-        """Read `key=value` lines, the way forms and URLs write metadata."""
+        """Accept lists of `key=value`, as in forms and URLs."""
         if not isinstance(value, list):
             return value
         pairs = [str(item).partition("=") for item in cast(list[object], value)]
         if not all(key and equals for key, equals, _ in pairs):
             raise ValueError("must be key=value")
-        return {key.strip(): said.strip() for key, _, said in pairs}
+        return {key.strip(): value.strip() for key, _, value in pairs}
 
     @field_validator("box", mode="before")
     @classmethod
@@ -79,14 +83,14 @@ class FilterRequest(RequestModel):
 
     @property
     def filters(self) -> Filters:
-        """The same for the search."""
+        """The filters of the request."""
         names = {f.name for f in fields(Filters)} - {"box"}
         given = {name: getattr(self, name) for name in names}
         return Filters(**given, box=Box(*self.box) if self.box else None)
 
 
 class CropRequest(RequestModel):
-    """A region of a picture, in fractions of its width and height."""
+    """A region of an image, in fractions of its width and height."""
 
     x: Fraction
     y: Fraction
@@ -95,7 +99,7 @@ class CropRequest(RequestModel):
 
 
 def _crop(value: object) -> object:
-    """Read `x,y,width,height`, the way forms and URLs write a region."""
+    """Accept `x,y,width,height`, as in forms and URLs."""
     if isinstance(value, str):
         names, parts = ("x", "y", "width", "height"), value.split(",")
         if len(parts) != len(names):
@@ -108,14 +112,14 @@ CropField = Annotated[CropRequest | None, BeforeValidator(_crop)]
 
 
 class TermRequest(RequestModel):
-    """One part of a query: a picture by `url`, `id` or `upload`, or a `text`."""
+    """One part of a query: an image by `url`, `id` or `upload`, or a `text`."""
 
     url: str | None = None
-    id: UUID | None = Field(None, description="Of a picture of the index.")
-    upload: UUID | None = Field(None, description="Of a picture that the page searched by.")
+    id: UUID | None = Field(None, description="The id of an indexed image.")
+    upload: UUID | None = Field(None, description="The id of an earlier query image.")
     text: str | None = Field(None, min_length=1, max_length=10_000)
     weight: float = Field(
-        1, ge=-100, le=100, allow_inf_nan=False, description="Subtracted if it is below 0."
+        1, ge=-100, le=100, allow_inf_nan=False, description="Below 0, the term is subtracted."
     )
     crop: CropField = None
 
@@ -128,41 +132,41 @@ class TermRequest(RequestModel):
 
 
 class SearchRequest(FilterRequest):
-    """A query: pictures and texts, added and subtracted, within filters.
+    """A query: images and texts, added and subtracted, within filters.
 
-    What `url`, `text`, `query` (and, in a form, `file`) name is added up. With a `cursor`, all but
-    `limit` is as it was on the first page.
+    The query is the sum of `url`, `text`, `query` and, in a form, `file`. With a `cursor`, only
+    `limit` counts; the rest is as on the first page.
     """
 
-    url: str | None = Field(None, description="The address of a query picture.")
+    url: str | None = Field(None, description="The URL of a query image.")
     text: str | None = Field(
         None,
         max_length=10_000,
         description="A phrase, or terms such as `2:golden retriever + https://… - fruit`.",
     )
     query: list[TermRequest] = Field([], max_length=MOST_TERMS, description="Terms and weights.")
-    upload: UUID | None = Field(None, description="A picture that the page searched by.")
+    upload: UUID | None = Field(None, description="The id of an earlier query image.")
     crop: CropField = Field(
-        None, description="The region that counts of each picture that has none of its own."
+        None, description="The region to search by, of every image without a region of its own."
     )
-    like: list[UUID] = Field([], max_length=MOST_TERMS, description="Results that are wanted.")
-    unlike: list[UUID] = Field([], max_length=MOST_TERMS, description="Results that are not.")
-    diversity: Fraction = Field(0, description="How much results should differ from each other.")
+    like: list[UUID] = Field([], max_length=MOST_TERMS, description="Ids of relevant images.")
+    unlike: list[UUID] = Field([], max_length=MOST_TERMS, description="Ids of irrelevant images.")
+    diversity: Fraction = Field(0, description="How varied the results are, 0 to 1.")
     min_similarity: float | None = Field(
         None,
         ge=-1,
         le=1,
-        description="The lowest cosine similarity of a result. If left out: the server's "
-        "MIN_SIMILARITY for a single whole picture, none for any other query.",
+        description="The lowest cosine similarity of a result. By default, the server's "
+        "MIN_SIMILARITY for a single whole image, and none for any other query.",
     )
     limit: int | None = Field(
-        None, ge=1, description="Most results; the server's TOP_K if left out."
+        None, ge=1, description="Most results; by default, the server's TOP_K."
     )
-    cursor: str | None = Field(None, max_length=60_000, description="`next` of the page before.")
+    cursor: str | None = Field(None, max_length=60_000, description="`next` of the previous page.")
 
 
 def query_of(wanted: SearchRequest, data: bytes | None, *, limit: int) -> Query:
-    """Return a request, and the file that came with it, as a query."""
+    """Return the query of a request; `data` is the image file sent with it, if any."""
     terms = [Term(data)] if data is not None else []
     if wanted.upload is not None:
         terms.append(Term(upload=wanted.upload))
@@ -182,18 +186,18 @@ def query_of(wanted: SearchRequest, data: bytes | None, *, limit: int) -> Query:
 
 
 def crop_of(crop: CropRequest | None) -> Crop | None:
-    """Return the region of a request."""
+    """Return a request's region for the decoder."""
     return None if crop is None else Crop(crop.x, crop.y, crop.width, crop.height)
 
 
 def with_crop(terms: Sequence[Term], region: CropRequest | None) -> list[Term]:
-    """Return the terms with a region for those pictures that have none of their own.
+    """Return the terms with the region set for the images that have no region of their own.
 
-    Raises `InvalidRequest` if there is no picture.
+    Raises `InvalidRequest` if a region is given but no term is an image.
     """
     crop = crop_of(region)
     if crop and all(term.text is not None for term in terms):
-        raise InvalidRequest("crop: there is no picture that it could be a region of.")
+        raise InvalidRequest("crop: the query has no image to crop.")
     return [replace(t, crop=t.crop or crop) if t.text is None else t for t in terms]
 
 

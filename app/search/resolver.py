@@ -1,4 +1,4 @@
-"""From a query that names pictures and texts to the vector and the words to look for."""
+"""Resolves a query: fetches, decodes and embeds what it names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,11 +20,12 @@ from app.store.catalog import Catalog, ImageRow
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
 
-LOOKED_UP = "the words were looked for in titles, descriptions, tags and file names"
+SEARCHED_WORDS = "titles, descriptions, tags and file names were searched for the words"
+ONLY_IMAGES = "embeds images only"
 
 
 class Timings(TypedDict):
-    """Milliseconds that each stage took."""
+    """Milliseconds per stage."""
 
     decode: float
     embed: float
@@ -33,20 +34,20 @@ class Timings(TypedDict):
 
 
 class Clock:
-    """Milliseconds spent in each stage, by the stage's name; a stage may come several times."""
+    """Measures the stages of a search; laps of the same stage are added up."""
 
     def __init__(self) -> None:
         self._start = self._last = perf_counter()
         self._laps: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
-        """Count the time since the last lap as this stage's."""
+        """Add the time since the last lap to a stage."""
         now = perf_counter()
         self._laps[stage] = self._laps.get(stage, 0.0) + (now - self._last) * 1000
         self._last = now
 
     def timings(self) -> Timings:
-        """Return what was counted so far."""
+        """Return the milliseconds so far, rounded to hundredths."""
         spent = {
             name: round(self._laps.get(name, 0.0), 2) for name in ("decode", "embed", "search")
         }
@@ -56,7 +57,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A term of a query, embedded; of a picture, its hashes, and itself if it was decoded."""
+    """An embedded term; for an image also its hashes, and the picture if it was decoded."""
 
     vector: Vector
     weight: float
@@ -66,9 +67,9 @@ class _Part:
 
 
 class Resolver:
-    """Fetches, decodes and embeds what queries name.
+    """Turns a `Query` into an `Asked`, with everything it names fetched, decoded and embedded.
 
-    `min_similarity` is what is asked of the results of a single picture, unless the query says.
+    `min_similarity` is the default for queries by a single whole image.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Resolver:
         self._min_similarity = min_similarity
 
     async def fetch(self, query: Query) -> Query:
-        """Return the query with the pictures at its URLs in place of these."""
+        """Return the query with its URLs replaced by the bytes fetched from them."""
         return replace(query, terms=await gather([self._fetch(term) for term in query.terms]))
 
     async def _fetch(self, term: Term) -> Term:
@@ -100,13 +101,13 @@ class Resolver:
         return replace(term, url=None, data=await self._fetcher.fetch(term.url))
 
     async def resolve(self, query: Query, clock: Clock) -> tuple[Asked, Picture | None]:
-        """Decode and embed what a query names; return also the first picture that was decoded.
+        """Decode and embed a fetched query; also return the first picture decoded, if any.
 
-        Raises `NoPicture` for an empty query, `QueryCancels`, `NotFound` for an image that has no
-        vector, and what decoding raises.
+        Raises `NoPicture` for an empty query, `InvalidRequest`, `QueryCancels`, `NotFound` for an
+        image without a vector, and what decoding raises.
         """
         if not (query.terms or query.like or query.unlike):
-            raise NoPicture("Send a picture as `file` or by its `url`, or a phrase as `text`.")
+            raise NoPicture("Send an image as `file` or by `url`, or a phrase as `text`.")
         texts = [term.text or "" for term in query.texts]
         readings = {text: self._encoder.model.read(text) for text in texts}
         unread = {text for text, reading in readings.items() if reading.is_empty}
@@ -135,23 +136,26 @@ class Resolver:
         return asked, next((part.picture for part in parts if part.picture), None)
 
     def _notes(self, query: Query, readings: Mapping[str, Reading]) -> list[str]:
-        """Return what is not done as the query says; raises `InvalidRequest` if nothing can be."""
+        """Return a note on each text that is not fully used; raises `InvalidRequest` if none is."""
         encoder = f"The encoder {self._encoder.model.name}"
         notes: list[str] = []
         for text, reading in readings.items():
             if reading.is_cut:
-                notes.append(f"Only the beginning was read of: {text[:60]}…")
+                notes.append(f"Only the beginning of this text was used: {text[:60]}…")
             if reading.unknown_words and not reading.is_empty:
                 notes.append(f"{encoder} does not know: {', '.join(reading.unknown_words)}.")
         unread = [term for term in query.texts if readings[term.text or ""].is_empty]
         if not unread:
             return notes
         if len(unread) == len(query.terms) and not query.words:
-            raise InvalidRequest("Without anything to look for there is nothing to leave out.")
+            raise InvalidRequest(
+                "A query needs something to search for, not only something to exclude."
+            )
         named = ", ".join(f"“{(term.text or '')[:60]}”" for term in unread)
-        why = f"knows no word of {named}" if self._encoder.has_text else "reads pictures only"
+        reason = f"knows none of the words in {named}" if self._encoder.has_text else ONLY_IMAGES
         wanted = any(term.weight > 0 for term in unread)
-        return [*notes, f"{encoder} {why}: {LOOKED_UP if wanted else 'no text was subtracted'}."]
+        effect = SEARCHED_WORDS if wanted else "no text was subtracted"
+        return [*notes, f"{encoder} {reason}: {effect}."]
 
     async def _embed(self, term: Term, clock: Clock) -> _Part:
         if term.text is not None:
@@ -176,21 +180,21 @@ class Resolver:
     async def _indexed(self, image_id: UUID) -> tuple[ImageRow, Vector]:
         image = await self._catalog.find(image_id)
         if image is None:
-            raise NotFound(f"There is no picture {image_id} in the index.")
+            raise NotFound(f"There is no image {image_id} in the index.")
         vector = (await self._vectors.fetch([image_id])).get(image_id)
         if vector is None:
-            raise NotFound("This picture is not embedded with the encoder in use.")
+            raise NotFound("This image is not embedded with the encoder in use.")
         return image, vector
 
     async def _marked(self, query: Query) -> Marked:
-        """Return the vectors of the marked images; one that was deleted meanwhile is left out."""
+        """Return the vectors of the marked images, without those deleted since."""
         vectors = await self._vectors.fetch([*query.like, *query.unlike])
         marked = Marked(
             [vectors[i] for i in query.like if i in vectors],
             [vectors[i] for i in query.unlike if i in vectors],
         )
         if not marked.like and not query.terms:
-            raise NotFound("None of the marked pictures is in the index any more.")
+            raise NotFound("None of the marked images is in the index any longer.")
         return marked
 
 

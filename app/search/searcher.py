@@ -1,4 +1,4 @@
-"""A search: the images nearest to a query, or that have its words, and the next page of them."""
+"""Search: a page of the images nearest to a query, or that have its words."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -24,25 +24,25 @@ from app.search.resolver import Clock, Resolver, Timings
 from app.store.catalog import Catalog
 from app.store.vectors import VectorTable
 
-# Searches that may wait for the encoder and the database before the next one is turned away.
+# Concurrent searches; further ones are refused.
 MOST_SEARCHES = 64
-# The most rows that one search looks at: pgvector's largest hnsw.ef_search.
+# The most rows that one search considers: the maximum of pgvector's hnsw.ef_search.
 MOST_NEAREST = 1000
-# Of a query with words, the nearest and the best worded that are ranked together.
+# For a query with words, this many of the nearest and of the best text matches are merged.
 MOST_FUSED = 300
-# Cosines that differ by less may be of one vector.
+# Cosines closer than this may come from the same vector.
 ROUNDING = 1e-7
-# Diverse results are chosen among so many times as many.
-DIVERSE_AMONG = 4
+# Varied results are chosen from this many candidates per result.
+DIVERSITY_CANDIDATES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The hits above the threshold, best first, and the nearest of those below it.
+    """A page of hits, best first, split into those at or above the threshold and those `below` it.
 
-    `picture` is the query's, if a file, URL or upload was decoded for it. `cursor` asks for the
-    next page. `notes` say what the reader of the results should know; `unknown_words` are those of
-    the query that the encoder has never seen.
+    `cursor` is that of the next page, None on the last. `notes` are sentences on how the query was
+    read; `unknown_words` are the words of the query that the encoder does not know. `picture` is
+    the query image, if one was decoded.
     """
 
     hits: list[Hit]
@@ -56,7 +56,7 @@ class Results:
 
 
 class Searcher:
-    """Answers searches, a bounded number at once; raises `TooBusy` beyond it."""
+    """Answers up to 64 concurrent searches; raises `TooBusy` beyond that."""
 
     def __init__(
         self, *, catalog: Catalog, vectors: VectorTable, encoder: Encoder, resolver: Resolver
@@ -68,17 +68,17 @@ class Searcher:
         self._running = 0
 
     async def search(self, query: Query) -> Results:
-        """Find the images that a query asks for; raises what `Resolver` raises."""
-        # Before it takes a place: others' servers may be slow.
+        """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
+        # Not inside a slot: hosts may be slow.
         query = await self._resolver.fetch(query)
-        async with self._place():
+        async with self._slot():
             clock = Clock()
             asked, picture = await self._resolver.resolve(query, clock)
             return replace(await self._answer(asked, query.limit, clock), picture=picture)
 
     async def next_page(self, cursor: str, *, limit: int) -> Results:
-        """Go on where an answer with this cursor ended; raises `InvalidRequest`."""
-        async with self._place():
+        """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
+        async with self._slot():
             clock = Clock()
             asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
             return await self._answer(asked, limit, clock)
@@ -108,10 +108,10 @@ class Searcher:
     async def _nearest(
         self, asked: Asked, vector: Vector, limit: int
     ) -> tuple[list[Hit], Asked | None]:
-        """Return the nearest images, and how to go on behind them."""
+        """Return a page of the nearest images, and the query of the next page."""
         beyond = asked.beyond
-        # More than asked for, in place of those that are left out; and more again if so many of
-        # them are the same bytes that too few different ones are left.
+        # Enough to make up for excluded images; and four times as many again, up to a limit, if too
+        # few remain because files with the same bytes make one hit.
         wanted = limit + len(asked.left_out) + 1
         while True:
             found = await self._vectors.nearest(
@@ -123,12 +123,12 @@ class Searcher:
             wanted = min(4 * wanted, MOST_NEAREST)
         page = hits[:limit]
         at_the_end = len(hits) <= limit and len(found) < wanted
-        return page, None if at_the_end or not page else _behind(asked, page)
+        return page, None if at_the_end or not page else _after(asked, page)
 
     async def _fused(
         self, asked: Asked, vector: Vector | None, worded: list[UUID], limit: int
     ) -> tuple[list[Hit], Asked | None]:
-        """Return the images that are near, or have the words, or best of all both."""
+        """Return a page of images that are near or have the words, and the next page's query."""
         near: list[tuple[UUID, float]] = []
         if vector is not None:
             near = await self._vectors.nearest(vector, limit=MOST_FUSED, filters=asked.filters)
@@ -138,11 +138,16 @@ class Searcher:
             similarities |= {i: float(np.dot(v, vector)) for i, v in vectors.items()}
         order = reciprocal_rank_fusion([[i for i, _ in near], worded])
         images = await self._catalog.find_all(order)
-        seen, said = {i for i, _ in near}, set(worded)
+        near_ids, worded_ids = {i for i, _ in near}, set(worded)
         hits = [
-            Hit(images[i], similarities.get(i), None, _reasons(near=i in seen, worded=i in said))
+            Hit(
+                images[i],
+                similarities.get(i),
+                None,
+                _reasons(near=i in near_ids, worded=i in worded_ids),
+            )
             for i in order
-            # What was indexed since the first page would move the others about.
+            # Images indexed since the first page would shift the pages.
             if i in images and i not in asked.left_out and images[i].indexed_at <= asked.before
         ]
         hits = one_per_file(hits)
@@ -151,9 +156,9 @@ class Searcher:
         return hits[asked.offset : end], following
 
     async def _diverse(self, asked: Asked, vector: Vector, limit: int) -> list[Hit]:
-        """Return near images that differ from each other."""
-        among = min(DIVERSE_AMONG * limit + len(asked.left_out), MOST_NEAREST)
-        found = await self._vectors.nearest(vector, limit=among, filters=asked.filters)
+        """Return near images that differ from each other, best first."""
+        candidates = min(DIVERSITY_CANDIDATES * limit + len(asked.left_out), MOST_NEAREST)
+        found = await self._vectors.nearest(vector, limit=candidates, filters=asked.filters)
         hits = one_per_file(await self._hits(asked, found))
         near = {hit.image.id: hit for hit in hits if hit.passes(asked.min_similarity)}
         vectors = await self._vectors.fetch(list(near))
@@ -164,7 +169,7 @@ class Searcher:
             diversity=asked.diversity,
         )
         ids = list(vectors)
-        return [near[ids[place]] for place in chosen]
+        return [near[ids[index]] for index in chosen]
 
     async def _hits(self, asked: Asked, found: Sequence[tuple[UUID, float]]) -> list[Hit]:
         kept = [pair for pair in found if pair[0] not in asked.left_out]
@@ -180,7 +185,7 @@ class Searcher:
         ]
 
     @asynccontextmanager
-    async def _place(self) -> AsyncGenerator[None]:
+    async def _slot(self) -> AsyncGenerator[None]:
         if self._running >= MOST_SEARCHES:
             raise TooBusy
         self._running += 1
@@ -199,11 +204,11 @@ def _reasons(*, near: bool, worded: bool) -> list[Reason]:
     return reasons
 
 
-def _behind(asked: Asked, page: Sequence[Hit]) -> Asked:
-    """Return the query with its position behind a page of hits."""
+def _after(asked: Asked, page: Sequence[Hit]) -> Asked:
+    """Return the query positioned after a page of hits."""
     lowest = page[-1].similarity or 0.0
     distance = 1 - lowest - ROUNDING
     ids = [i for hit in page if (hit.similarity or 0.0) <= lowest + 2 * ROUNDING for i in hit.ids]
-    # Pages of nothing but one distance follow each other.
+    # Several pages in a row may lie at one distance.
     before = asked.shown if asked.distance == distance else ()
     return asked.model_copy(update={"distance": distance, "shown": [*before, *ids]})

@@ -1,5 +1,4 @@
-"""Everything that holds SQL: the database and its tables, vectors, filters, job items; the
-LlamaIndex adapter.
+"""All SQL: the database, its tables, vectors, filters and job items; the LlamaIndex adapter.
 
 It may import `encoding` and `pictures`.
 """

@@ -1,4 +1,4 @@
-"""The images table, and the table of encoders that indexes were made with."""
+"""The images table: rows, what is written to them, and which of them are selected."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from app.store.database import Database, stage_rows
 from app.store.filters import MetadataValue
 from app.store.tables import IMAGES
 
-# Enough that a page costs little beside its rows.
+# Enough that the round trip costs little compared with the rows.
 ROWS_AT_ONCE = 500
 
 _STAGED = {
@@ -54,13 +54,13 @@ _STAGED = {
     "last_modified": "text",
 }
 
-# A thumbnail is the one large column; only `thumbnail()` and `thumbnails()` read it.
+# Thumbnails are large: only `thumbnail()` and `thumbnails()` read them.
 _DETAILS = [column for column in IMAGES.c if column.name not in ("thumbnail", "words")]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """One row of the images table, without its thumbnail."""
+    """A row of the images table, without its thumbnail."""
 
     id: UUID
     url: str
@@ -91,10 +91,7 @@ class ImageRow:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is to be indexed: a picture's address and what people say about it.
-
-    None leaves what the index already says as it is.
-    """
+    """An image's URL and its metadata, as clients send them; None keeps what the index has."""
 
     url: str
     title: str | None = None
@@ -104,11 +101,11 @@ class Entry:
 
     @property
     def id(self) -> UUID:
-        """The picture's id, which its URL alone decides (RFC 9562, version 5)."""
+        """The image's id, a function of the URL alone (a version 5 UUID, RFC 9562)."""
         return uuid5(NAMESPACE_URL, self.url)
 
     def over(self, image: ImageRow | None) -> "Entry":
-        """Return the entry with what the image says where it says nothing itself."""
+        """Return the entry with each None replaced by the image's value, or by an empty one."""
         title, description, tags, metadata = (
             (image.title, image.description, image.tags, image.metadata)
             if image
@@ -124,13 +121,13 @@ class Entry:
 
     def describes(self, image: ImageRow) -> bool:
         """Return whether the image already has this title, description, tags and metadata."""
-        said = (self.title, self.description, self.tags, self.metadata)
-        return said == (image.title, image.description, image.tags, image.metadata)
+        own = (self.title, self.description, self.tags, self.metadata)
+        return own == (image.title, image.description, image.tags, image.metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What tells, without reading it, whether a file has changed (RFC 9110, 8.8)."""
+    """HTTP validators, which show whether a file has changed without reading it (RFC 9110, 8.8)."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -138,7 +135,7 @@ class Validators:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """A picture as it goes into the table; the entry says everything (see `Entry.over`)."""
+    """A row to insert or replace; no field of the entry is None (see `Entry.over`)."""
 
     entry: Entry
     picture: Facts
@@ -147,11 +144,11 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which images are meant: those that fulfil every condition given.
+    """The images that meet every given condition.
 
-    `text` is part of the URL, the title, the description or a tag; `gone` tells whether the URL's
-    server said that there is nothing any more; `checked_before` is when it was last asked;
-    `undescribed` images have no description.
+    `text` is a substring of the URL, title, description or a tag, in any case. `gone` images were
+    missing at their URL when it was last checked; `checked_before` is the time of that check, and
+    `undescribed` images have no description. A selection without conditions is falsy.
     """
 
     ids: Sequence[UUID] = ()
@@ -165,15 +162,14 @@ class Selection:
 
     @property
     def conditions(self) -> list[ColumnElement[bool]]:
-        """The same in SQL."""
+        """The conditions as SQL expressions on the images table."""
         wanted: list[ColumnElement[bool]] = []
         if self.ids:
             wanted.append(IMAGES.c.id.in_(self.ids))
         if self.text:
-            places = (IMAGES.c.url, IMAGES.c.title, IMAGES.c.description)
-            said = [place.icontains(self.text, autoescape=True) for place in places]
             tags = func.array_to_string(IMAGES.c.tags, "\n")
-            wanted.append(or_(*said, tags.icontains(self.text, autoescape=True)))
+            columns = (IMAGES.c.url, IMAGES.c.title, IMAGES.c.description, tags)
+            wanted.append(or_(*(c.icontains(self.text, autoescape=True) for c in columns)))
         if self.gone is not None:
             wanted.append(
                 IMAGES.c.gone_at.is_not(None) if self.gone else IMAGES.c.gone_at.is_(None)
@@ -195,11 +191,11 @@ class Catalog:
         self._database = database
 
     async def find(self, image_id: UUID) -> ImageRow | None:
-        """Return one image."""
+        """Return an image, None if there is none with this id."""
         return (await self.find_all([image_id])).get(image_id)
 
     async def find_all(self, ids: Sequence[UUID]) -> dict[UUID, ImageRow]:
-        """Return the images that exist, by id."""
+        """Return the images by id, without those that do not exist."""
         query = select(*_DETAILS).where(IMAGES.c.id.in_(ids))
         async with self._database.begin() as connection:
             return {row.id: _image(row) for row in await connection.execute(query)}
@@ -211,7 +207,7 @@ class Catalog:
         limit: int,
         before: tuple[datetime, UUID] | None = None,
     ) -> list[ImageRow]:
-        """Return images, the last indexed first, from after the (indexed_at, id) `before`."""
+        """Return images, newest first, that were indexed before the (indexed_at, id) `before`."""
         position = tuple_(IMAGES.c.indexed_at, IMAGES.c.id)
         query = (
             select(*_DETAILS)
@@ -225,14 +221,14 @@ class Catalog:
             return [_image(row) for row in await connection.execute(query)]
 
     async def thumbnail(self, image_id: UUID) -> tuple[str, bytes] | None:
-        """Return an image's sha256 and its JPEG thumbnail."""
+        """Return an image's SHA-256 and its JPEG thumbnail, None if there is no such image."""
         query = select(IMAGES.c.sha256, IMAGES.c.thumbnail).where(IMAGES.c.id == image_id)
         async with self._database.begin() as connection:
             row = (await connection.execute(query)).one_or_none()
         return None if row is None else (row.sha256, bytes(row.thumbnail))
 
     async def thumbnails(self, *, after: UUID | None, limit: int) -> list[tuple[ImageRow, bytes]]:
-        """Return images with their thumbnails, in the order of their ids, from behind `after`."""
+        """Return images with their JPEG thumbnails, by id, with ids greater than `after`."""
         query = select(IMAGES).order_by(IMAGES.c.id).limit(limit)
         if after is not None:
             query = query.where(IMAGES.c.id > after)
@@ -240,7 +236,7 @@ class Catalog:
             return [(_image(row), bytes(row.thumbnail)) for row in await connection.execute(query)]
 
     async def walk(self, *, after: UUID | None, limit: int, prefix: str = "") -> list[ImageRow]:
-        """Return images whose URL begins so, in the order of their ids, from behind `after`."""
+        """Return images whose URL starts with `prefix`, by id, with ids greater than `after`."""
         query = select(*_DETAILS).order_by(IMAGES.c.id).limit(limit)
         if prefix:
             query = query.where(IMAGES.c.url.startswith(prefix, autoescape=True))
@@ -250,7 +246,7 @@ class Catalog:
             return [_image(row) for row in await connection.execute(query)]
 
     async def under(self, prefix: str) -> AsyncGenerator[ImageRow]:
-        """Yield the images whose URL begins so."""
+        """Yield the images whose URL starts with `prefix`, in the order of ids."""
         after: UUID | None = None
         while images := await self.walk(after=after, limit=ROWS_AT_ONCE, prefix=prefix):
             for image in images:
@@ -258,23 +254,23 @@ class Catalog:
             after = images[-1].id
 
     async def count(self, selection: Selection = EVERYTHING) -> int:
-        """Return the number of images."""
+        """Return the number of selected images."""
         query = select(func.count()).select_from(IMAGES).where(*selection.conditions)
         async with self._database.begin() as connection:
             return await connection.scalar(query) or 0
 
     async def mark_gone(self, image_id: UUID) -> None:
-        """Write down that there is nothing at an image's URL any more."""
-        now = func.coalesce(IMAGES.c.gone_at, func.now())
+        """Record that an image is gone from its URL; a row that was gone keeps its `gone_at`."""
+        gone_at = func.coalesce(IMAGES.c.gone_at, func.now())
         async with self._database.begin() as connection:
             await connection.execute(
                 IMAGES.update()
                 .where(IMAGES.c.id == image_id)
-                .values(gone_at=now, checked_at=func.now())
+                .values(gone_at=gone_at, checked_at=func.now())
             )
 
     async def same_bytes(self, hashes: Sequence[str]) -> dict[str, UUID]:
-        """Return, for those SHA-256 that are known, the image that had these bytes first."""
+        """Return the first indexed image of each SHA-256, without hashes that no image has."""
         query = (
             select(IMAGES.c.sha256, IMAGES.c.id)
             .distinct(IMAGES.c.sha256)
@@ -285,18 +281,18 @@ class Catalog:
             return {row.sha256: row.id for row in await connection.execute(query)}
 
     async def upsert(self, connection: AsyncConnection, images: Sequence[NewImage]) -> set[UUID]:
-        """Insert pictures at their URLs, or replace what is there; return the ids that are new.
+        """Insert images or replace the rows of their URLs; return the ids that were inserted.
 
-        No two of the images may have one URL.
+        Each URL may occur only once.
         """
         await stage_rows(connection, "staged_images", _STAGED, map(_staged, images))
         columns: list[ColumnClause[Any]] = [column(name) for name in _STAGED]
         staged = table("staged_images", *columns)
-        # In one order, so that two writers of the same images wait and do not deadlock.
+        # Ordered, so that two writers of the same images wait for each other and do not deadlock.
         rows = select(*staged.c).order_by(staged.c.id)
         statement = insert(IMAGES).from_select(list(_STAGED), rows)
         replaced = {name: statement.excluded[name] for name in _STAGED if name != "id"}
-        # A row that this statement inserted, and not one that it updated, has no xmax.
+        # xmax is 0 for rows that this statement inserted, not for those that it updated.
         inserted = literal_column("xmax = 0", Boolean).label("inserted")
         upserted = statement.on_conflict_do_update(
             index_elements=[IMAGES.c.id],
@@ -321,7 +317,7 @@ class Catalog:
     async def set_colours(
         self, connection: AsyncConnection, colours: Mapping[UUID, Sequence[Colour]]
     ) -> None:
-        """Write down the dominant colours of images."""
+        """Replace the dominant colours of images, by id."""
         statement = (
             IMAGES.update()
             .where(IMAGES.c.id == bindparam("image_id"))
@@ -333,7 +329,7 @@ class Catalog:
     async def mark_same(
         self, connection: AsyncConnection, image_id: UUID, validators: Validators
     ) -> None:
-        """Write down that an image was looked at and is still the same."""
+        """Record that an image was checked now and has not changed."""
         await connection.execute(
             IMAGES.update()
             .where(IMAGES.c.id == image_id)
@@ -346,7 +342,7 @@ class Catalog:
         )
 
     async def delete(self, connection: AsyncConnection, ids: Iterable[UUID]) -> int:
-        """Delete images; return how many there were."""
+        """Delete images by id; return how many existed."""
         result = await connection.execute(delete(IMAGES).where(IMAGES.c.id.in_(list(ids))))
         return result.rowcount
 

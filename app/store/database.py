@@ -1,4 +1,4 @@
-"""Postgres: the embedded one or the one given, its engines, its migrations."""
+"""Postgres, embedded or configured: connections, version checks and migrations."""
 
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -23,7 +23,7 @@ from app.problems import DatabaseUnavailable, UnusableDatabase, WrongSetting
 from app.settings import Settings
 from app.store.embedded import embedded_server
 
-# halfvec arrived in pgvector 0.7, iterative scans in 0.8, which builds on Postgres 13 and later.
+# pgvector 0.7 introduced halfvec, 0.8 iterative scans; 0.8 needs Postgres 13 or newer.
 MIN_POSTGRES = 14
 MIN_PGVECTOR = (0, 8)
 
@@ -36,11 +36,11 @@ CONNECT_TIMEOUT_S = 5
 
 
 class Database:
-    """Both engines on one Postgres.
+    """An asynchronous and a synchronous engine for one Postgres.
 
-    `engine` serves the program; `sync_engine` serves set-up and LlamaIndex's synchronous methods.
-    Neither prepares statements on the server, so that PgBouncer in transaction mode may stand
-    between. `url`, with the password, is for other drivers' own connections.
+    `engine` is for everything but set-up and LlamaIndex's synchronous methods, which use
+    `sync_engine`. Neither prepares statements on the server, so PgBouncer may be used in its
+    transaction mode. `url`, which includes the password, is for connections outside the engines.
     """
 
     def __init__(self, url: URL, *, embedded: Any = None) -> None:
@@ -57,32 +57,32 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[AsyncConnection]:
-        """Open a transaction; raises `DatabaseUnavailable` when the database is away."""
+        """Open a transaction; raises `DatabaseUnavailable` if the database does not answer."""
         with driver_errors():
             async with self.engine.begin() as connection:
                 yield connection
 
     @contextmanager
     def set_up(self) -> Generator[Connection]:
-        """Open a transaction that no other Lookalike's set-up runs beside."""
+        """Open a transaction that excludes every other Lookalike's set-up."""
         with driver_errors(), self.sync_engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SETUP_LOCK})
             yield connection
 
     async def close(self) -> None:
-        """Close every connection, and stop the embedded Postgres if no other process uses it."""
+        """Close all connections, and stop the embedded Postgres if no other process uses it."""
         await self.engine.dispose()
         self.close_set_up()
 
     def close_set_up(self) -> None:
-        """Close what is open as long as only set-up has run."""
+        """Close the database when `engine` has not been used."""
         self.sync_engine.dispose()
         if self._server is not None:
             self._server.cleanup()
 
 
 async def driver_connection(connection: AsyncConnection) -> DriverConnection:
-    """Return psycopg's connection under SQLAlchemy's, in the same transaction."""
+    """Return the psycopg connection of an SQLAlchemy connection, in the same transaction."""
     raw = await connection.get_raw_connection()
     return cast(DriverConnection, raw.driver_connection)
 
@@ -93,7 +93,7 @@ async def copy_rows(
     columns: Mapping[str, str],
     rows: Iterable[Sequence[Any]],
 ) -> None:
-    """Append rows to a table with COPY; `columns` maps each name to its Postgres type."""
+    """Append rows to a table with COPY; `columns` maps names to Postgres types, in row order."""
     driver = await driver_connection(connection)
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
@@ -111,7 +111,7 @@ async def stage_rows(
     columns: Mapping[str, str],
     rows: Iterable[Sequence[Any]],
 ) -> None:
-    """Copy rows into a temporary table of this name, which is empty again after the transaction."""
+    """Copy rows into a temporary table, as `copy_rows` does, until the transaction ends."""
     driver = await driver_connection(connection)
     definitions = [
         sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(cast(LiteralString, kind)))
@@ -126,13 +126,13 @@ async def stage_rows(
 
 
 def storable(value: str) -> str:
-    """Return a text as Postgres can hold it: no NUL, no lone surrogate."""
+    """Return a text without what Postgres cannot store: NULs and lone surrogates."""
     return value.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 @contextmanager
 def driver_errors() -> Generator[None]:
-    """Raise `DatabaseUnavailable` in place of the driver's ways to say so."""
+    """Turn the driver's connection errors into `DatabaseUnavailable`."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as exc:
@@ -144,9 +144,9 @@ def driver_errors() -> Generator[None]:
 
 
 def open_database(settings: Settings) -> Database:
-    """Connect, check versions and bring the schema up to date.
+    """Connect to the configured Postgres, or start the embedded one; migrate the schema.
 
-    Raises `UnusableDatabase` or `WrongSetting`, each with one line that says what to do.
+    Raises `UnusableDatabase` or `WrongSetting`, each with one line on what to do.
     """
     if settings.database_url is None:
         server = embedded_server(settings.data_dir / "postgres")
@@ -167,9 +167,9 @@ def _driver_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as exc:
-        raise WrongSetting("DATABASE_URL is not an address like postgres://user@host/name") from exc
+        raise WrongSetting("DATABASE_URL is not a URL like postgres://user@host/name") from exc
     if parsed.drivername.partition("+")[0] not in {"postgres", "postgresql"}:
-        raise WrongSetting(f"DATABASE_URL names {parsed.drivername}; only Postgres will do")
+        raise WrongSetting(f"DATABASE_URL is for {parsed.drivername}; Lookalike needs Postgres")
     return parsed.set(drivername="postgresql+psycopg")
 
 
@@ -179,7 +179,7 @@ def _migrate(database: Database) -> None:
         check_pgvector(connection)
         if _revision(connection) == newest_revision():
             return
-        # Imported here because it takes a third of a second, and most starts have no use for it.
+        # Imported here because it takes a third of a second, and most starts do not need it.
         from alembic import command
         from alembic.config import Config
 
@@ -190,12 +190,12 @@ def _migrate(database: Database) -> None:
 
 
 def newest_revision() -> str:
-    """Return the last migration's revision, with which its file's name begins."""
+    """Return the revision of the last migration, the prefix of its file name."""
     return max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
 
 
 def _revision(connection: Connection) -> str | None:
-    """Return the revision of the schema, None if nothing has been migrated yet."""
+    """Return the revision of the database's schema, None for an empty database."""
     if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
         return None
     return connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -211,20 +211,20 @@ def check_postgres(connection: Connection, *, minimum: int = MIN_POSTGRES) -> No
 
 
 def check_pgvector(connection: Connection) -> None:
-    """Install the vector extension if need be; raise `UnusableDatabase` if it cannot serve."""
+    """Create the vector extension if need be; raise `UnusableDatabase` if it is too old."""
     if (
         connection.scalar(text("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"))
         is None
     ):
         raise UnusableDatabase(
             "The database has no vector extension: install pgvector on its server, "
-            "or choose a host that has it."
+            "or choose a host that offers it."
         )
     try:
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
     except ProgrammingError as exc:
         raise UnusableDatabase(
-            "This user may not create the vector extension: let an administrator run "
+            "This user may not create the vector extension: ask an administrator to run "
             "CREATE EXTENSION vector in this database."
         ) from exc
     installed: str = connection.scalar(

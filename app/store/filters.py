@@ -1,7 +1,7 @@
-"""What a search can be narrowed to, and what is kept beside each vector for it.
+"""Filters of a search, and the facets of an image that they are compared with.
 
-Whatever is only ever equal to something (a format, a tag, a host) is a label, such as `tag:boat`:
-one array per image under one index. What has an order (size, time, place) has a column of its own.
+Facets that are compared for equality (format, tags, host, …) are labels such as `tag:boat`, in one
+indexed array per image. Those with an order (size, time, location) have columns of their own.
 """
 
 import json
@@ -16,8 +16,8 @@ from app.pictures.exif import camera, location, taken_at
 
 MetadataValue = str | int | float | bool
 
-# Sides that differ by less than this make a square.
-SQUARE = 0.05
+# The greatest difference of the sides of a square, as a share of the longer one.
+SQUARE_TOLERANCE = 0.05
 LONGEST_LABEL = 300
 
 ANY_OF = {
@@ -27,12 +27,12 @@ ANY_OF = {
     "host": "hosts",
     "camera": "cameras",
 }
-"""The kinds of label of which one is enough, and the field of `Filters` for each."""
+"""The kinds of labels of which one match is enough, with their fields of `Filters`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An area of the map, in degrees; one whose west is east of its east crosses the date line."""
+    """An area in degrees; if `west` is greater than `east`, it crosses the date line."""
 
     west: float
     south: float
@@ -42,10 +42,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which images may be found: those that fulfil every condition given.
+    """Conditions on images, all of which must be met.
 
-    Of several `formats`, `orientations`, `colours`, `hosts` or `cameras`, one is enough; of several
-    `tags` and `metadata`, all must be there. Upper and lower case are the same.
+    Of several `formats`, `orientations`, `colours`, `hosts` or `cameras`, one must match; of
+    several `tags` and `metadata`, all must. Case does not matter. `taken_after` is inclusive,
+    `taken_before` exclusive.
     """
 
     formats: Sequence[str] = ()
@@ -63,22 +64,22 @@ class Filters:
     min_height: int | None = None
 
     def __bool__(self) -> bool:
-        # False is a condition too.
+        # `located=False` is a condition too.
         return any(getattr(self, f.name) not in (None, (), [], {}) for f in fields(self))
 
     @property
     def any_of(self) -> dict[str, list[str]]:
-        """By kind, labels of which an image must have one."""
+        """Labels by kind; an image must have one of each kind."""
         chosen = {kind: getattr(self, name) for kind, name in ANY_OF.items()}
         return {kind: [label(kind, v) for v in values] for kind, values in chosen.items() if values}
 
     def without(self, kind: str) -> "Filters":
-        """Return the filters without the labels of a kind of which one is enough."""
+        """Return the filters without those on a kind of label (a key of `ANY_OF`)."""
         return replace(self, **{ANY_OF[kind]: ()})
 
     @property
     def all_of(self) -> list[str]:
-        """Labels that an image must have."""
+        """Labels of which an image must have every one."""
         wanted = [label("tag", tag) for tag in self.tags]
         return wanted + [metadata_label(key, value) for key, value in self.metadata.items()]
 
@@ -87,37 +88,37 @@ NO_FILTERS = Filters()
 
 
 class Described(Protocol):
-    """What labels and columns are made of; a decoded picture has it, and an image of the index."""
+    """What facets are derived from: a decoded `Picture`, or the row of an image."""
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """Width in pixels."""
         ...
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """Height in pixels."""
         ...
 
     @property
     def format(self) -> str:
-        """Pillow's name of the format."""
+        """Pillow's name for the format, such as `JPEG`."""
         ...
 
     @property
     def exif(self) -> Mapping[str, str | int | float]:
-        """Its EXIF tags."""
+        """EXIF values by tag name."""
         ...
 
     @property
     def colours(self) -> Sequence[Colour]:
-        """Its dominant colours."""
+        """Dominant colours."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """What is kept of an image beside its vector, for filters."""
+    """The filter columns of an image, kept beside its vector."""
 
     labels: list[str]
     taken_at: datetime | None
@@ -130,14 +131,14 @@ class Facets:
 def facets_of(
     picture: Described, *, url: str, tags: Sequence[str], metadata: Mapping[str, MetadataValue]
 ) -> Facets:
-    """Return what filters ask of a picture at a URL, with what is said of it."""
-    host, taken_with = urlsplit(url).hostname, camera(picture.exif)
+    """Return the values of the columns that filters use."""
+    host, camera_name = urlsplit(url).hostname, camera(picture.exif)
     labels = [
         label("format", picture.format),
         label("orientation", orientation(picture.width, picture.height)),
         *(label("colour", colour["name"]) for colour in picture.colours),
         *([label("host", host)] if host else ()),
-        *([label("camera", taken_with)] if taken_with else ()),
+        *([label("camera", camera_name)] if camera_name else ()),
         *(label("tag", tag) for tag in tags),
         *(metadata_label(key, value) for key, value in metadata.items()),
     ]
@@ -153,18 +154,18 @@ def facets_of(
 
 
 def orientation(width: int, height: int) -> str:
-    """Return `landscape`, `portrait` or `square`."""
-    if abs(width - height) <= SQUARE * max(width, height):
+    """Return `landscape`, `portrait` or `square`, which allows a difference of 5 %."""
+    if abs(width - height) <= SQUARE_TOLERANCE * max(width, height):
         return "square"
     return "landscape" if width > height else "portrait"
 
 
 def label(kind: str, value: str) -> str:
-    """Return the label of a value of this kind."""
+    """Return `kind:value`, with the value in lower case, single-spaced and cut to length."""
     return f"{kind}:{' '.join(value.split()).casefold()}"[:LONGEST_LABEL]
 
 
 def metadata_label(key: str, value: MetadataValue) -> str:
-    """Return the label of a key of the user's own and its value."""
-    said = value if isinstance(value, str) else json.dumps(value)
-    return label("metadata", f"{key}={said}")
+    """Return the label of a metadata value; values other than strings are written as JSON."""
+    written = value if isinstance(value, str) else json.dumps(value)
+    return label("metadata", f"{key}={written}")

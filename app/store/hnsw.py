@@ -1,4 +1,4 @@
-"""The HNSW index of a vector table: kept up to date row by row, or built after a bulk load."""
+"""The HNSW index of a vector table: maintained row by row, or rebuilt after a bulk load."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,19 +8,19 @@ from sqlalchemy import Connection, Index, Table, text
 
 from app.store.database import Database
 
-# Inserting a row into the index costs five to eight times what a row of a build costs (`python -m
-# bench.hnsw`), so that a build of everything is cheaper from this share of new rows on.
+# Inserting a row into the index costs five to eight times as much as its share of a build (`python
+# -m bench.hnsw`), so from this share of new rows on, rebuilding the index is cheaper.
 REBUILD_SHARE = 0.2
-FEWEST_ROWS = 5_000
+MIN_ROWS = 5_000
 
-# What the graph of one vector takes while it is built: the vector and its neighbours' places.
+# Memory per row during a build: the vector and the ids of its neighbours.
 BYTES_PER_ROW = 3_000
-LEAST_MEMORY_MB, MOST_MEMORY_MB = 64, 4_000
+MIN_MEMORY_MB, MAX_MEMORY_MB = 64, 4_000
 POLL_S = 0.5
 
 
 def hnsw_index(table: Table, *, operators: str, m: int, ef_construction: int) -> Index:
-    """Return the index that the parameters describe, which its name repeats."""
+    """Return an HNSW index on `embedding`; its name includes its parameters."""
     return Index(
         f"{table.name}_{operators.partition('_')[0]}_m{m}_ef{ef_construction}",
         table.c.embedding,
@@ -31,7 +31,7 @@ def hnsw_index(table: Table, *, operators: str, m: int, ef_construction: int) ->
 
 
 def make_only(connection: Connection, wanted: Index) -> None:
-    """Create an index where it is missing, and drop the table's other HNSW indexes."""
+    """Create an index if it is missing, and drop the table's other HNSW indexes."""
     assert wanted.table is not None  # noqa: S101 - hnsw_index gave it one
     others = text(
         "SELECT indexname FROM pg_indexes WHERE tablename = :table AND indexname <> :wanted "
@@ -45,18 +45,18 @@ def make_only(connection: Connection, wanted: Index) -> None:
 
 
 def is_worth_building(*, existing: int, coming: int) -> bool:
-    """Return whether a build after the load is cheaper than keeping the index meanwhile."""
-    return coming >= FEWEST_ROWS and coming >= REBUILD_SHARE * (existing + coming)
+    """Return whether rebuilding the index after a load is cheaper than maintaining it."""
+    return coming >= MIN_ROWS and coming >= REBUILD_SHARE * (existing + coming)
 
 
 async def drop(database: Database, index: Index) -> None:
-    """Drop an index; until it is built again, searches scan the table, exactly but slowly."""
+    """Drop an index; until it is rebuilt, searches scan the table, which is exact but slow."""
     async with database.begin() as connection:
         await connection.run_sync(lambda sync: index.drop(sync, checkfirst=True))
 
 
 async def build(database: Database, index: Index, *, rows: int) -> AsyncGenerator[float]:
-    """Build an index with the memory and the workers that it needs; yields the share done."""
+    """Build an index with enough memory and workers; yields the share done, 0 to 1."""
     building = asyncio.create_task(asyncio.to_thread(_build, database, index, rows))
     while not building.done():
         await asyncio.wait([building], timeout=POLL_S)
@@ -67,7 +67,7 @@ async def build(database: Database, index: Index, *, rows: int) -> AsyncGenerato
 
 def _build(database: Database, index: Index, rows: int) -> None:
     with database.set_up() as connection:
-        memory = min(max(LEAST_MEMORY_MB, rows * BYTES_PER_ROW // 1_000_000), MOST_MEMORY_MB)
+        memory = min(max(MIN_MEMORY_MB, rows * BYTES_PER_ROW // 1_000_000), MAX_MEMORY_MB)
         workers: Any = connection.scalar(text("SELECT current_setting('max_parallel_workers')"))
         for name, value in (
             ("maintenance_work_mem", f"{memory}MB"),

@@ -20,21 +20,21 @@ from app.store.vectors import VectorTable
 
 
 class EncoderStats(BaseModel):
-    """The encoder in use, and how well concurrent calls share inference calls."""
+    """The encoder in use, and how many images share how many inference calls."""
 
     name: str
     precision: str
     dimensions: int
-    text: bool = Field(description="Whether it reads text.")
+    text: bool = Field(description="Whether it embeds text.")
     images_embedded: int
     image_calls: int
 
 
 class StatsResponse(BaseModel):
-    """The server in numbers."""
+    """What the server holds, and with which encoder."""
 
     images: int
-    vectors: int = Field(description="Images that the encoder in use has embedded.")
+    vectors: int = Field(description="Images embedded with the encoder in use.")
     encoder: EncoderStats
     database: Literal["embedded", "given"]
     version: str
@@ -42,7 +42,7 @@ class StatsResponse(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The parts that every other part stands on."""
+    """The opened parts that all others need."""
 
     database: Database
     encoder: Encoder
@@ -50,7 +50,7 @@ class Index:
     vectors: VectorTable
 
     def use_encoder(self) -> None:
-        """Record that the encoder is the one ENCODER=auto chooses from now on."""
+        """Record the encoder as the one in use, which ENCODER=auto then chooses."""
         with self.database.set_up() as connection:
             record_encoder(
                 connection,
@@ -88,13 +88,12 @@ async def open_index(
     encoder: Encoder | None = None,
     in_use: bool = True,
 ) -> AsyncGenerator[Index]:
-    """Open the database and the encoder; `announce` is told what takes time or was decided.
+    """Open the database, the encoder and their tables; close them on leaving.
 
-    An `encoder` that is given is the caller's to close. Unless the encoder is `in_use`, it is not
-    the one that ENCODER=auto chooses from now on.
+    `announce` is called with one line for each slow step and each decision. A given `encoder` is
+    not closed. With `in_use=False`, ENCODER=auto keeps choosing the encoder it chose before.
 
-    Opening blocks the event loop, on which nothing else runs yet, so that Ctrl-C ends a download.
-
+    Opening blocks the event loop, which has no other tasks yet, so that Ctrl-C stops a download.
     Raises a `StartProblem`.
     """
     async with AsyncExitStack() as stack:
@@ -111,7 +110,7 @@ async def open_index(
 
 
 def open_vectors(database: Database, encoder: Encoder) -> VectorTable:
-    """Return the encoder's vector table, made if there is none."""
+    """Return the encoder's vector table, created or upgraded if need be."""
     vectors = VectorTable.for_encoder(database, encoder)
     with database.set_up() as connection:
         vectors.set_up(connection)
@@ -121,23 +120,23 @@ def open_vectors(database: Database, encoder: Encoder) -> VectorTable:
 def _open_encoder(
     settings: Settings, database: Database, announce: Callable[[str], None]
 ) -> Encoder:
-    """Load the encoder that the settings and the existing index call for."""
+    """Load the encoder that the settings choose; ENCODER=auto depends on the existing indexes."""
     with database.set_up() as connection:
         indexed = indexed_encoders(connection)
     return load_encoder(settings, indexed=indexed, announce=announce)
 
 
 async def _announce_outdated(index: Index, announce: Callable[[str], None]) -> None:
-    """Say which images searches do not find until `reindex` has run."""
+    """Announce how many images searches miss until `reindex` has run."""
     bare = await index.vectors.count_without_facets()
     if bare:
         announce(
-            f"{bare} images were indexed by an older version, and filters do not find them: "
+            f"{bare} images were indexed by an older version and filters do not find them: "
             "run `lookalike reindex`"
         )
     missing = await index.catalog.count() - await index.vectors.count()
     if missing > 0:
         announce(
-            f"{missing} images were embedded with another encoder and are not found by this "
-            "one: run `lookalike reindex`"
+            f"{missing} images were embedded with another encoder and searches do not find them: "
+            "run `lookalike reindex`"
         )

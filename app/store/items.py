@@ -1,4 +1,4 @@
-"""A job and its items, as the program sees them; job_items.py keeps them."""
+"""Jobs and their items as values; job_items.py stores them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,12 +13,12 @@ ItemState = Literal["waiting", "indexed", "updated", "unchanged", "failed", "can
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """A picture to index and where its bytes are: on the web, among the uploads, or in a file.
+    """An item to add to a job.
 
-    A `refresh` asks the web only whether a picture of the index has changed; a `caption` is written
-    for one.
+    `source` is where the bytes are: on the `web`, in an `upload` or in a `file`. A `refresh` checks
+    whether an indexed image has changed on the web; a `caption` describes an indexed image.
 
-    With a `reason`, it has failed before it could wait.
+    With a `reason`, the item is added as failed.
     """
 
     source: ItemSource
@@ -28,7 +28,7 @@ class NewItem:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture of a job."""
+    """An image of a job; `tries` counts the attempts so far."""
 
     job_id: int
     position: int
@@ -40,13 +40,13 @@ class Item:
 
     @property
     def image_id(self) -> UUID | None:
-        """The image that the item became, if it did."""
+        """The id of the indexed image, None unless the item succeeded."""
         return self.entry.id if self.state in ("indexed", "updated", "unchanged") else None
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an item ended."""
+    """How an item ended: its final state, and the reason if it failed."""
 
     job_id: int
     position: int
@@ -56,9 +56,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """A job in numbers; `rate` is pictures per second over the last seconds.
+    """A job's progress.
 
-    Of the items that wait, `postponed` have failed and wait for their next try.
+    `rate` is in images per second over the last 20 seconds. `postponed` of the pending items have
+    failed and wait for a retry. `recent` are the items that ended last, newest first.
     """
 
     id: int
@@ -77,23 +78,23 @@ class JobProgress:
 
     @property
     def waiting(self) -> int:
-        """The number of items that have not ended."""
+        """The number of pending items."""
         return self.counts.get("waiting", 0)
 
     @property
     def ended(self) -> int:
-        """The number of items that have ended, one way or another."""
+        """The number of items that have ended, in whatever state."""
         return self.total - self.waiting
 
     @property
     def state(self) -> Literal["running", "cancelled", "done"]:
-        """Whether there is still something to do."""
+        """`running` while items are pending, then `cancelled` or `done`."""
         if self.waiting:
             return "running"
         return "cancelled" if self.cancelled_at else "done"
 
     @property
     def eta_s(self) -> float | None:
-        """The seconds until all have been tried, at the present rate, if it moves."""
+        """Seconds until every item has been tried, at the current rate; None if it is 0."""
         untried = self.waiting - self.postponed
         return untried / self.rate if self.rate and untried > 0 else None

@@ -1,4 +1,4 @@
-"""The tables of jobs and their items: what is to be indexed, and how each item ended."""
+"""The tables of jobs and their items: what to index, and how each item ended."""
 
 from collections.abc import Sequence, Set
 from datetime import UTC, datetime
@@ -31,12 +31,11 @@ from app.store.database import Database, copy_rows
 from app.store.items import Ended, Item, ItemSource, ItemState, JobProgress, NewItem
 from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS
 
-# A chunk is one task of the queue: enough items that the queue costs little beside them, and few
-# enough that a worker that dies takes little with it.
+# Items per task of the queue: enough to make the queue's overhead small, few enough that a worker
+# that dies loses little.
 CHUNK = 64
-# Any number serves, as long as nothing else in this database takes the same one.
+# Arbitrary, but unlike every other advisory lock in the database.
 CAPTION_LOCK = 0x10_0CA11CF
-# The rate of a job is measured over this many seconds.
 RATE_WINDOW_S = 20
 
 _COPIED = {
@@ -55,20 +54,20 @@ _COPIED = {
 
 
 class JobItems:
-    """Reads and writes jobs and items; the database itself counts the items of each state."""
+    """Reads and writes jobs and their items; a trigger counts the items of each state."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def create(self, connection: AsyncConnection, title: str) -> int:
-        """Add a job without items; return its id."""
+        """Create a job without items; return its id."""
         statement = insert(JOBS).values(title=title).returning(JOBS.c.id)
         return (await connection.execute(statement)).scalar_one()
 
     async def append(
         self, connection: AsyncConnection, job_id: int, items: Sequence[NewItem]
     ) -> Sequence[int]:
-        """Add items to a job; return the numbers of the chunks they are in."""
+        """Append items to a job; return the numbers of their chunks, none without such a job."""
         if not await self._lock(connection, {job_id}):
             return []
         first = await self._total(connection, job_id)
@@ -85,21 +84,21 @@ class JobItems:
         *,
         of_job: int | None = None,
     ) -> Sequence[int]:
-        """Add images of the index to a new job; return their chunks.
+        """Add indexed images to a new job; return the numbers of their chunks.
 
-        A `refresh` is for those on the web only, a `caption` for those that do not wait for one.
-        `of_job` means those that this job has indexed.
+        `refresh` adds only images on the web, `caption` only those without a pending caption. With
+        `of_job`, only images that this job indexed or updated are added.
         """
         wanted = selection.conditions
         if source == "refresh":
             wanted.append(IMAGES.c.url.regexp_match("^https?:"))
         if source == "caption":
-            # Two jobs that end together would otherwise ask for the same captions.
+            # Otherwise two jobs that end together would request the same captions.
             await connection.execute(select(func.pg_advisory_xact_lock(CAPTION_LOCK)))
-            waiting = select(ITEMS.c.url).where(
+            pending = select(ITEMS.c.url).where(
                 ITEMS.c.source == "caption", ITEMS.c.state == "waiting"
             )
-            wanted.append(IMAGES.c.url.not_in(waiting))
+            wanted.append(IMAGES.c.url.not_in(pending))
         if of_job is not None:
             done = select(ITEMS.c.url).where(
                 ITEMS.c.job_id == of_job, ITEMS.c.state.in_(["indexed", "updated"])
@@ -116,7 +115,7 @@ class JobItems:
         return range(-(-await self._total(connection, job_id) // CHUNK))
 
     async def due(self, job_id: int, chunk: int) -> list[Item]:
-        """Return the items of a chunk that wait for nothing but a worker."""
+        """Return the pending items of a chunk that may be tried now, by position."""
         query = (
             select(ITEMS)
             .where(_in_chunk(job_id, chunk), ITEMS.c.state == "waiting")
@@ -127,7 +126,7 @@ class JobItems:
             return [_item(row) for row in await connection.execute(query)]
 
     async def next_due(self, job_id: int, chunk: int) -> datetime | None:
-        """Return when the next waiting item of a chunk may be tried, None if there is none."""
+        """Return when the next pending item of a chunk may be tried, None if none is pending."""
         query = select(func.min(func.coalesce(ITEMS.c.not_before, func.now()))).where(
             _in_chunk(job_id, chunk), ITEMS.c.state == "waiting"
         )
@@ -135,9 +134,9 @@ class JobItems:
             return await connection.scalar(query)
 
     async def end(self, connection: AsyncConnection, ended: Sequence[Ended]) -> None:
-        """Write down how items ended; one that ended before stays as it is."""
+        """Record how items ended; those that had ended before are unchanged."""
         await self._lock(connection, {e.job_id for e in ended})
-        # One row per item, so that the driver sends one statement and the counts change once.
+        # All items in one statement, so that the trigger updates the counts once.
         rows = (
             func.unnest(
                 cast([e.job_id for e in ended], ARRAY(BigInteger)),
@@ -167,7 +166,7 @@ class JobItems:
             await self.end(connection, [Ended(item.job_id, item.position, "failed", reason)])
 
     async def postpone(self, item: Item, reason: str, *, wait_s: float) -> None:
-        """Let an item wait before it is tried again."""
+        """Schedule an item's retry in `wait_s` seconds."""
         statement = (
             update(ITEMS)
             .values(
@@ -182,7 +181,7 @@ class JobItems:
             await connection.execute(statement)
 
     async def reopen(self, connection: AsyncConnection, job_id: int) -> list[int]:
-        """Let the failed and the cancelled items wait again; return the chunks they are in."""
+        """Make failed and cancelled items pending again; return the numbers of their chunks."""
         await connection.execute(
             update(JOBS).values(cancelled_at=None, tokens=0).where(JOBS.c.id == job_id)
         )
@@ -196,29 +195,29 @@ class JobItems:
         return sorted({position // CHUNK for position in positions})
 
     async def source(self, connection: AsyncConnection, job_id: int) -> ItemSource | None:
-        """Return where the first of a job's items comes from."""
+        """Return the source of a job's first item, None if the job has no items."""
         query = select(ITEMS.c.source).where(ITEMS.c.job_id == job_id, ITEMS.c.position == 0)
         return await connection.scalar(query)
 
     async def waits(self, job_id: int) -> bool:
-        """Return whether any of a job's items has not ended."""
+        """Return whether any item of a job is pending."""
         query = select(ITEMS.c.position).where(ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting")
         async with self._database.begin() as connection:
             return await connection.scalar(query.limit(1)) is not None
 
     async def tokens(self, job_id: int) -> int:
-        """Return the tokens that a job's captions took."""
+        """Return the number of tokens that a job's captions have used."""
         async with self._database.begin() as connection:
             return await connection.scalar(select(JOBS.c.tokens).where(JOBS.c.id == job_id)) or 0
 
     async def add_tokens(self, job_id: int, number: int) -> None:
-        """Count tokens that a caption took."""
+        """Add to the tokens that a job's captions have used."""
         statement = update(JOBS).values(tokens=JOBS.c.tokens + number).where(JOBS.c.id == job_id)
         async with self._database.begin() as connection:
             await connection.execute(statement)
 
     async def cancel(self, job_id: int) -> None:
-        """End every waiting item as cancelled."""
+        """Cancel a job's pending items."""
         async with self._database.begin() as connection:
             job = update(JOBS).values(cancelled_at=func.now()).where(JOBS.c.id == job_id)
             await connection.execute(job)
@@ -229,41 +228,41 @@ class JobItems:
             )
 
     async def is_cancelled(self, job_id: int) -> bool:
-        """Return whether a job was cancelled, or deleted."""
+        """Return whether a job was cancelled or deleted."""
         query = select(JOBS.c.cancelled_at).where(JOBS.c.id == job_id)
         async with self._database.begin() as connection:
             row = (await connection.execute(query)).one_or_none()
         return row is None or row.cancelled_at is not None
 
     async def delete(self, job_id: int) -> None:
-        """Forget a job."""
+        """Delete a job and its items; what it indexed stays."""
         async with self._database.begin() as connection:
             await self.forget(connection, job_id)
 
     async def forget(self, connection: AsyncConnection, job_id: int) -> None:
-        """Forget a job as part of the caller's transaction."""
+        """Delete a job and its items in the caller's transaction."""
         await connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
 
     async def find(self, job_id: int) -> JobProgress:
-        """Return how far a job is; raises `NotFound`."""
+        """Return a job's progress; raises `NotFound`."""
         progress = await self.progress(job_id)
         if progress is None:
             raise NotFound("There is no such job.")
         return progress
 
     async def progress(self, job_id: int, *, recent: int = 12) -> JobProgress | None:
-        """Return how far a job is, with its items that ended last."""
+        """Return a job's progress with its `recent` last ended items; None if there is none."""
         found = await self._progress(select(JOBS).where(JOBS.c.id == job_id), recent)
         return found[0] if found else None
 
     async def newest(self, *, limit: int, recent: int = 0) -> list[JobProgress]:
-        """Return the progress of jobs, the last made first."""
+        """Return the progress of jobs, newest first."""
         return await self._progress(select(JOBS).order_by(JOBS.c.id.desc()).limit(limit), recent)
 
     async def items(
         self, job_id: int, *, state: ItemState | None, after: int, limit: int
     ) -> list[Item]:
-        """Return items by position, from behind `after`."""
+        """Return a job's items, of all states if None, by position greater than `after`."""
         query = (
             select(ITEMS)
             .where(ITEMS.c.job_id == job_id, ITEMS.c.position > after)
@@ -276,10 +275,10 @@ class JobItems:
             return [_item(row) for row in await connection.execute(query)]
 
     async def _lock(self, connection: AsyncConnection, job_ids: Set[int]) -> Sequence[int]:
-        """Keep other writers from these jobs until the transaction ends; return those there are.
+        """Lock the rows of jobs until the transaction ends; return the ids that exist.
 
-        Every statement on a job's items also writes its counts, and the first count of a state
-        asks for the job. With the job first, writers wait for each other and do not deadlock.
+        Every statement on a job's items also writes its counts, whose foreign key locks the job.
+        Taking that lock first makes concurrent writers wait instead of deadlocking.
         """
         query = select(JOBS.c.id).where(JOBS.c.id.in_(job_ids)).order_by(JOBS.c.id)
         return (await connection.scalars(query.with_for_update())).all()

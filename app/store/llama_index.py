@@ -1,11 +1,11 @@
-"""The vector table and the encoder as LlamaIndex knows them, for use in any LlamaIndex pipeline.
+"""The LlamaIndex adapter: the vector table and the encoder, for any LlamaIndex pipeline.
 
-`ImageVectorStore` is LlamaIndex's PGVectorStore on the table of `vectors.py`, with what it lacks;
-`EncoderEmbedding` is the encoder as a MultiModalEmbedding. Only this module, the caption client and
-the CLIP reference import LlamaIndex.
+`ImageVectorStore` is a PGVectorStore, with fixes, on the table of `vectors.py`; `EncoderEmbedding`
+is the encoder as a MultiModalEmbedding. Besides this module, only the caption client and the CLIP
+reference import LlamaIndex.
 """
 
-# LlamaIndex leaves the types of PGVectorStore's constructor, sessions, rows and filters open.
+# PGVectorStore's constructor, sessions, rows and filters are untyped.
 # pyright: reportCallIssue=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import asyncio
@@ -38,15 +38,15 @@ _NODE_COLUMNS = ("node_id", "text", "metadata_", "embedding")
 
 
 class ImageVectorStore(PGVectorStore):
-    """The vectors of a `VectorTable` as a LlamaIndex vector store.
+    """A `VectorTable` as a LlamaIndex vector store.
 
-    `add` replaces the rows of known node ids instead of adding duplicates; filters reach the
-    database as bound parameters; settings of a query end with its transaction.
+    Unlike PGVectorStore, `add` replaces rows with the same node id, filters are bound parameters,
+    and the settings of a query end with its transaction.
     """
 
     @classmethod
     def of(cls, vectors: VectorTable) -> "ImageVectorStore":
-        """Return the store of a table that is set up."""
+        """Return the store of a table, which must exist (see `VectorTable.set_up`)."""
         store = cls(
             table_name=vectors.name,
             embed_dim=vectors.dimensions,
@@ -61,28 +61,28 @@ class ImageVectorStore(PGVectorStore):
 
     @classmethod
     def class_name(cls) -> str:
-        """Return the name that LlamaIndex serialises."""
+        """Return the name under which LlamaIndex serialises the class."""
         return "ImageVectorStore"
 
     @property
     def table(self) -> Untyped:
-        """The SQLAlchemy table as PGVectorStore describes it."""
+        """PGVectorStore's SQLAlchemy table."""
         return self._table_class.__table__
 
     def add(self, nodes: Sequence[BaseNode], **_: Untyped) -> list[str]:
-        """Upsert nodes; return their ids."""
+        """Upsert nodes with their embeddings; return their ids."""
         with self._session() as session, session.begin():
             session.execute(self._upsert_statement(nodes))
         return [node.node_id for node in nodes]
 
     async def async_add(self, nodes: Sequence[BaseNode], **_: Untyped) -> list[str]:
-        """Upsert nodes; return their ids."""
+        """Upsert nodes with their embeddings; return their ids."""
         async with self._async_session() as session, session.begin():
             await session.execute(self._upsert_statement(nodes))
         return [node.node_id for node in nodes]
 
     def _upsert_statement(self, nodes: Sequence[BaseNode]) -> Untyped:
-        # One statement cannot replace a row twice: of one id, the last node counts.
+        # A statement cannot update a row twice, so the last node with an id wins.
         rows = {node.node_id: self._node_to_table_row(node) for node in nodes}
         statement = insert(self.table).values(
             [{name: getattr(row, name) for name in _NODE_COLUMNS} for row in rows.values()]
@@ -121,18 +121,18 @@ class ImageVectorStore(PGVectorStore):
             return [_embedding_row(row) for row in await session.execute(query)]
 
     def _build_filter_clause(self, filter_: MetadataFilter) -> ColumnElement[bool]:
-        """Return a filter with its key and value as bound parameters.
+        """Return a filter as SQL with bound parameters.
 
-        PGVectorStore pastes them into SQL text (LlamaIndex issue 22475).
+        PGVectorStore interpolates key and value into the SQL text (LlamaIndex issue 22475).
         """
         field = self.table.c.metadata_[filter_.key]
         return filter_clause(field, filter_.operator, filter_.value)
 
 
 class EncoderEmbedding(MultiModalEmbedding):
-    """An `Encoder` as LlamaIndex's multi-modal embedding.
+    """An `Encoder` as a LlamaIndex multi-modal embedding.
 
-    `max_pixels` is the most pixels of an image that it decodes.
+    Images of more than `max_pixels` are refused with `TooManyPixels`.
     """
 
     _encoder: Encoder = PrivateAttr()
@@ -145,7 +145,7 @@ class EncoderEmbedding(MultiModalEmbedding):
 
     @classmethod
     def class_name(cls) -> str:
-        """Return the name that LlamaIndex serialises."""
+        """Return the name under which LlamaIndex serialises the class."""
         return "EncoderEmbedding"
 
     def _get_text_embedding(self, text: str) -> Embedding:
@@ -170,16 +170,16 @@ class EncoderEmbedding(MultiModalEmbedding):
 
 
 def image_node(entry: Entry, *, sha256: str, vector: Vector) -> ImageDocument:
-    """Return an image of the index, with its unit vector, as a node of LlamaIndex's."""
+    """Return an indexed image with its unit vector as a LlamaIndex node."""
     stored = node_metadata(entry, sha256=sha256)
     own = ("url", "sha256", "title", "description", "tags")
     metadata = {name: stored[name] for name in own if name in stored}
-    # Never as `image_url`: ImageDocument's constructor would fetch it.
+    # The URL is metadata, never `image_url`: ImageDocument's constructor would fetch it.
     return ImageDocument(id_=str(entry.id), metadata=metadata, embedding=vector.tolist())
 
 
 def filter_clause(field: Untyped, operator: FilterOperator, value: Untyped) -> ColumnElement[bool]:
-    """Return a comparison of a JSON field with a value, as SQL with both bound."""
+    """Return the comparison of a JSON field with a value, both as bound parameters."""
     as_text = field.astext
     match operator:
         case FilterOperator.IN:
@@ -204,7 +204,7 @@ def filter_clause(field: Untyped, operator: FilterOperator, value: Untyped) -> C
 
 def _comparison(field: Untyped, operator: FilterOperator, value: Untyped) -> ColumnElement[bool]:
     if isinstance(value, int | float):
-        # CASE, because AND may evaluate the cast first, and fail on another row's text.
+        # CASE, because AND may evaluate the cast first and fail on a row with text.
         number = case((func.jsonb_typeof(field) == "number", cast(field.astext, Float)))
         return _compare(number, operator, value)
     return _compare(field.astext, operator, value)

@@ -1,9 +1,9 @@
-"""The SQL of searching: the nearest vectors under filters, and the images that have words.
+"""The SQL of searches: the nearest vectors that pass filters, and the images that have words.
 
-A filter that keeps few rows is answered exactly: an index finds the rows, and their distances are
-sorted. One that keeps many is answered from the HNSW index, which goes on until enough of what it
-finds passes (pgvector's iterative scan). Postgres' planner knows too little of the HNSW index to
-choose well, so the choice is made here (`python -m bench.filter`).
+If few rows pass, the search is exact: an index finds them, and their distances are sorted. If many
+pass, the HNSW index is scanned until enough of its candidates do (pgvector's iterative scan).
+Postgres' planner knows too little about the HNSW index to choose well, so the choice is made here
+(`python -m bench.filter`).
 """
 
 # SQLAlchemy's compiler hooks are untyped.
@@ -42,18 +42,17 @@ from app.store.tables import IMAGES
 
 Untyped: TypeAlias = Any
 
-# Candidates that the HNSW index weighs at once. With filters, twice as many as have to be looked at
-# for enough that pass, within bounds (bench/filter.py: recall 0.95 and more from there on).
+# hnsw.ef_search, the size of the candidate list. With filters, it is twice the number of candidates
+# needed for enough that pass, within these bounds (bench/filter.py: a recall of 0.95 or more).
 EF_SEARCH = 100
-LEAST_EF_FILTERED, MOST_EF_FILTERED = 150, 500
-# pgvector's largest.
-MOST_EF_SEARCH = 1000
-# What the iterative scan may look at before it gives up; the rest is then searched exactly.
-MOST_SCANNED = 40_000
-# Of images that have the words, so many are weighed against each other: words that more have
-# tell little.
-MOST_WEIGHED = 10_000
-# How many rows the exact plan compares in the time that the HNSW index takes for one candidate.
+MIN_EF_FILTERED, MAX_EF_FILTERED = 150, 500
+# pgvector's maximum.
+MAX_EF_SEARCH = 1000
+# Rows that the iterative scan visits before it gives up and an exact search follows.
+MAX_SCANNED = 40_000
+# At most this many of the images that have the words are ranked: more common words say little.
+MAX_RANKED = 10_000
+# The exact plan compares this many rows in the time that the HNSW index takes per candidate.
 ROWS_PER_CANDIDATE = 20
 
 FACETS = {
@@ -64,19 +63,19 @@ FACETS = {
     "latitude": "double precision",
     "longitude": "double precision",
 }
-"""The columns beside each vector that filters ask of, with their types."""
+"""The columns that filters use, with their Postgres types."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beyond:
-    """Where a page of results ended: at a distance, with the ids already shown there."""
+    """Where a page of results ended: its last distance, and the ids shown at that distance."""
 
     distance: float
     ids: Sequence[UUID]
 
 
 def facet_columns() -> list[Column[Any]]:
-    """Return the columns of `FACETS` for a vector table's description."""
+    """Return the columns of `FACETS` for SQLAlchemy."""
     return [
         Column("labels", ARRAY(Text)),
         Column("taken_at", DateTime(timezone=True)),
@@ -92,7 +91,7 @@ def facet_indexes(table: Table) -> list[Index]:
     c, name = table.c, table.name
     return [
         Index(f"{name}_labels", c.labels, postgresql_using="gin"),
-        # Empty once `reindex` has been over rows of an older version: counting them costs nothing.
+        # The rows of an older version, until `reindex` has run; counting none of them is free.
         Index(f"{name}_bare", c.node_id, postgresql_where=c.labels.is_(None)),
         Index(f"{name}_taken_at", c.taken_at, postgresql_where=c.taken_at.is_not(None)),
         Index(f"{name}_width", c.width),
@@ -102,7 +101,7 @@ def facet_indexes(table: Table) -> list[Index]:
 
 
 def conditions(table: Table, filters: Filters) -> list[ColumnElement[bool]]:
-    """Return filters as SQL; every value is a bound parameter."""
+    """Return filters as SQL expressions; every value is a bound parameter."""
     c = table.c
     wanted: list[ColumnElement[bool]] = [
         c.labels.op("&&")(cast(group, ARRAY(Text))) for group in filters.any_of.values()
@@ -136,13 +135,13 @@ async def nearest(
     filters: Filters,
     beyond: Beyond | None = None,
 ) -> list[Untyped]:
-    """Return rows of (node_id, distance), the nearest first.
+    """Return rows of (node_id, cosine distance), the nearest first.
 
-    There are `limit` of them, if as many pass the filters.
+    There are `limit` of them, unless fewer rows pass the filters.
     """
     distance = table.c.embedding.cosine_distance(vector).label("distance")
     wanted = conditions(table, filters)
-    query = select(table.c.node_id, distance).where(*wanted, *_behind(table, distance, beyond))
+    query = select(table.c.node_id, distance).where(*wanted, *_after(table, distance, beyond))
     candidates: float = limit
     if wanted:
         rows, passing = await _estimate(connection, table, wanted)
@@ -153,14 +152,14 @@ async def nearest(
     found = (await connection.execute(query.order_by(distance).limit(limit))).all()
     if wanted and len(found) < limit:
         return await _exact(connection, query, limit)
-    # The scan's order is nearly that of the distances (pgvector's relaxed order).
+    # In relaxed order, the scan returns rows nearly in the order of their distances.
     return sorted(found, key=lambda row: row.distance)
 
 
 async def newest(
     connection: AsyncConnection, table: Table, filters: Filters, *, limit: int
 ) -> list[UUID]:
-    """Return images as `VectorTable.newest` says."""
+    """Return images as described at `VectorTable.newest`."""
     query = select(table.c.node_id).where(*conditions(table, filters))
     ids = await connection.scalars(query.order_by(table.c.id.desc()).limit(limit))
     return [UUID(node_id) for node_id in ids]
@@ -169,14 +168,14 @@ async def newest(
 async def worded(
     connection: AsyncConnection, table: Table, words: str, *, limit: int, filters: Filters
 ) -> list[UUID]:
-    """Return the images that have the words, as `VectorTable.worded` says."""
-    asked = [func.websearch_to_tsquery(language, words) for language in ("english", "simple")]
-    wanted = asked[0].op("||")(asked[1])
+    """Return images as described at `VectorTable.worded`."""
+    queries = [func.websearch_to_tsquery(language, words) for language in ("english", "simple")]
+    wanted = queries[0].op("||")(queries[1])
     found = (
         select(IMAGES.c.id, IMAGES.c.words)
         .join(table, table.c.node_id == cast(IMAGES.c.id, Text))
         .where(IMAGES.c.words.op("@@")(wanted), *conditions(table, filters))
-        .limit(MOST_WEIGHED)
+        .limit(MAX_RANKED)
         .subquery()
     )
     rank = func.ts_rank_cd(found.c.words, wanted)
@@ -187,13 +186,13 @@ async def worded(
 async def estimated_rows(
     connection: AsyncConnection, table: Table, wanted: Sequence[ColumnElement[bool]]
 ) -> float:
-    """Return how many rows Postgres' statistics expect to pass."""
+    """Return the planner's estimate of the rows that pass."""
     plan = await connection.scalar(_Explain(select(table.c.id).where(*wanted)))
     return float(plan[0]["Plan"]["Plan Rows"])
 
 
 async def table_rows(connection: AsyncConnection, table: Table) -> float:
-    """Return the number of rows as of the last ANALYZE."""
+    """Return the number of rows at the last VACUUM or ANALYZE."""
     size = text("SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = to_regclass(:name)")
     return await connection.scalar(size, {"name": table.name}) or 0
 
@@ -201,20 +200,20 @@ async def table_rows(connection: AsyncConnection, table: Table) -> float:
 async def _estimate(
     connection: AsyncConnection, table: Table, wanted: Sequence[ColumnElement[bool]]
 ) -> tuple[float, float]:
-    """Return the number of rows, and of those that pass, as Postgres' statistics have them."""
+    """Return the estimated numbers of all rows and of those that pass, each at least 1."""
     passing = max(1, await estimated_rows(connection, table, wanted))
     return max(passing, await table_rows(connection, table)), passing
 
 
 async def _exact(connection: AsyncConnection, query: Select[Any], limit: int) -> list[Untyped]:
-    # OFFSET 0 keeps the outer query's order, and with it the HNSW index, out of the inner plan; the
-    # rest is for the planner, who may take any index of the filters' columns.
+    # OFFSET 0 keeps the planner from pushing the order, and with it the HNSW index, into the inner
+    # query, for which it may use any index on the filters' columns.
     rows = query.offset(0).subquery()
     ordered = select(rows).order_by(rows.c.distance).limit(limit)
     return list((await connection.execute(ordered)).all())
 
 
-def _behind(table: Table, distance: Untyped, beyond: Beyond | None) -> list[ColumnElement[bool]]:
+def _after(table: Table, distance: Untyped, beyond: Beyond | None) -> list[ColumnElement[bool]]:
     if beyond is None:
         return []
     shown = [str(image_id) for image_id in beyond.ids]
@@ -222,16 +221,19 @@ def _behind(table: Table, distance: Untyped, beyond: Beyond | None) -> list[Colu
 
 
 def local_settings(limit: int) -> tuple[Any, dict[str, str]]:
-    """Return the statement that fits the index scans of this transaction to `limit` results."""
+    """Return a statement, with its parameters, that sets up index scans for `limit` results.
+
+    The settings end with the transaction.
+    """
     return _settings(max(limit, EF_SEARCH), order="strict_order")
 
 
 def _scan_settings(limit: int, candidates: float, *, narrowed: bool) -> tuple[Any, dict[str, str]]:
-    """Return the same for a scan that has to look at so many candidates."""
+    """Return the same for a scan of this many candidates; `narrowed` if some may not pass."""
     if not narrowed:
         return local_settings(limit)
-    ef_search = min(max(2 * round(candidates), LEAST_EF_FILTERED), MOST_EF_FILTERED)
-    # Any plan but the HNSW index's, which needs no sort, is made to look dear.
+    ef_search = min(max(2 * round(candidates), MIN_EF_FILTERED), MAX_EF_FILTERED)
+    # Plans with a sort are penalised, that is all but the HNSW index's.
     return _settings(max(limit, ef_search), order="relaxed_order", sort="off")
 
 
@@ -243,15 +245,15 @@ def _settings(ef_search: int, *, order: str, sort: str = "on") -> tuple[Any, dic
         "set_config('enable_sort', :sort, true)"
     )
     return statement, {
-        "ef_search": str(min(ef_search, MOST_EF_SEARCH)),
+        "ef_search": str(min(ef_search, MAX_EF_SEARCH)),
         "order": order,
-        "most": str(MOST_SCANNED),
+        "most": str(MAX_SCANNED),
         "sort": sort,
     }
 
 
 class _Explain(Executable, ClauseElement):
-    """The plan that Postgres would choose for a query, as JSON."""
+    """EXPLAIN of a query, as JSON."""
 
     inherit_cache = False
 

@@ -1,4 +1,4 @@
-"""The tables as SQLAlchemy sees them; the migrations make them."""
+"""The tables for SQLAlchemy; the migrations create them."""
 
 from sqlalchemy import (
     ARRAY,

@@ -1,4 +1,4 @@
-"""Pictures that were searched by: kept for a day, so that a page of results can be opened again."""
+"""Uploaded query images, kept for a day so that a page of results can be reloaded."""
 
 from dataclasses import dataclass
 from uuid import UUID, uuid4
@@ -12,15 +12,15 @@ from app.store.tables import QUERIES
 
 KEPT_FOR = text("interval '1 day'")
 MOST_KEPT = 500
-# What is larger, or what some browser does not show, is kept as a JPEG of this short side.
-LARGEST_BYTES = 1_000_000
-SHOWN = ("image/jpeg", "image/png", "image/webp", "image/gif")
+# Larger files, and formats that not every browser shows, are kept as a JPEG of this short side.
+MAX_BYTES = 1_000_000
+BROWSER_FORMATS = ("image/jpeg", "image/png", "image/webp", "image/gif")
 SHORT_SIDE = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A picture file that browsers show, with the SHA-256 of what was uploaded."""
+    """A query image in a format that browsers show; `sha256` is that of the uploaded file."""
 
     data: bytes
     media_type: str
@@ -28,17 +28,17 @@ class Upload:
 
 
 class Uploads:
-    """Keeps query pictures under ids that no one can guess."""
+    """Stores query images under random ids, which cannot be guessed."""
 
     def __init__(self, database: Database, decoder: Decoder) -> None:
         self._database = database
         self._decoder = decoder
 
     async def keep(self, data: bytes) -> UUID:
-        """Keep a picture file, and forget old ones; raises what `decode` raises."""
+        """Store an image file and delete old ones; return its id. Raises what `decode` raises."""
         picture = await self._decoder.decode(data, short_side=SHORT_SIDE)
         kept, media_type = data, MEDIA_TYPES[picture.format]
-        if len(data) > LARGEST_BYTES or media_type not in SHOWN:
+        if len(data) > MAX_BYTES or media_type not in BROWSER_FORMATS:
             kept, media_type = jpeg(picture.image), "image/jpeg"
         upload_id = uuid4()
         newest = (
@@ -58,10 +58,10 @@ class Uploads:
         return upload_id
 
     async def find(self, upload_id: UUID) -> Upload:
-        """Return a picture that was kept; raises `NotFound`."""
+        """Return a stored image; raises `NotFound`."""
         query = select(QUERIES).where(QUERIES.c.id == upload_id)
         async with self._database.begin() as connection:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
-            raise NotFound("This query picture is no longer kept: choose it again.")
+            raise NotFound("This query image has expired: choose it again.")
         return Upload(bytes(row.picture), row.media_type, row.sha256)

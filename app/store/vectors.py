@@ -1,7 +1,7 @@
-"""One encoder's vectors: a table of `halfvec` rows under an HNSW index of cosine distance.
+"""One encoder's vectors: a `halfvec` table with an HNSW index for cosine distance.
 
-The table is the one that LlamaIndex's PGVectorStore makes and reads (`llama_index.py` opens it so);
-nothing on the way of a search or an upsert imports LlamaIndex, which takes two seconds.
+The table has the schema of LlamaIndex's PGVectorStore, so that `llama_index.py` can open it. No
+search or upsert imports LlamaIndex, which would take two seconds.
 """
 
 import json
@@ -54,7 +54,7 @@ from app.store.nearest import (
 
 Untyped: TypeAlias = Any
 
-# pgvector's own defaults (its README, "HNSW").
+# pgvector's defaults (its README, "HNSW").
 HNSW_M = 16
 HNSW_EF_CONSTRUCTION = 64
 HNSW_OPERATORS = "halfvec_cosine_ops"
@@ -70,9 +70,9 @@ _STAGED = {
 
 @dataclass(frozen=True, slots=True)
 class NewVector:
-    """A vector to store, with the image it is of; no field of the entry is None.
+    """A unit vector to store for an image; no field of the entry is None.
 
-    `picture` is what the columns for filters are made of.
+    `picture` is the source of the columns that filters use.
     """
 
     entry: Entry
@@ -84,7 +84,7 @@ class NewVector:
 class VectorTable:
     """Reads and writes one encoder's vectors.
 
-    `dimensions` is the length of a vector; `m` and `ef_construction` are those of pgvector's HNSW.
+    A vector has `dimensions` components; `m` and `ef_construction` are pgvector's HNSW parameters.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class VectorTable:
 
     @classmethod
     def for_encoder(cls, database: Database, encoder: Encoder) -> "VectorTable":
-        """Return the table of an encoder's vectors, which may not exist yet (see `set_up`)."""
+        """Return the table of an encoder's vectors; `set_up` creates it."""
         return cls(database, table_name(encoder), dimensions=encoder.dimensions)
 
     @property
     def index(self) -> Index:
-        """The HNSW index that the parameters describe."""
+        """The HNSW index with this table's parameters."""
         return hnsw_index(
-            # A table of its own, so that asking twice does not give one table two indexes.
+            # A copy of the table: an Index adds itself to its table each time.
             self.table.to_metadata(MetaData()),
             operators=HNSW_OPERATORS,
             m=self.m,
@@ -120,13 +120,13 @@ class VectorTable:
         )
 
     def set_up(self, connection: Connection) -> None:
-        """Create the table, its columns and its indexes where they are missing."""
+        """Create the table, or whatever columns and indexes it lacks."""
         columns, indexes = _existing(connection, self.table)
         if not columns:
             self.table.create(connection)
         quoted = connection.dialect.identifier_preparer.quote(self.table.name)
         for facet, kind in FACETS.items():
-            # A table of an older version, or one that LlamaIndex made, lacks what filters need.
+            # Tables of older versions, and those that LlamaIndex creates, lack these columns.
             if columns and facet not in columns:
                 connection.execute(text(f"ALTER TABLE {quoted} ADD COLUMN {facet} {kind}"))
         copy = self.table.to_metadata(MetaData())
@@ -146,7 +146,7 @@ class VectorTable:
     ) -> list[tuple[UUID, float]]:
         """Return the ids nearest to a unit vector with their cosine similarities, best first.
 
-        There are `limit` of them if as many images pass the filters, however few these are.
+        There are `limit` of them, unless fewer images pass the filters.
         """
         async with self.database.begin() as connection:
             rows = await nearest(
@@ -157,7 +157,7 @@ class VectorTable:
     async def neighbours(
         self, ids: Sequence[UUID], *, limit: int
     ) -> dict[UUID, list[tuple[UUID, float]]]:
-        """Return what `nearest` would for each of these images, itself included."""
+        """Return the images nearest to each of these, as `nearest` does, including itself."""
         mine, others = self.table.alias("mine"), self.table.alias("others")
         distance = others.c.embedding.cosine_distance(mine.c.embedding).label("distance")
         nearest = (
@@ -186,20 +186,20 @@ class VectorTable:
             return await newest(connection, self.table, filters, limit=limit)
 
     async def worded(self, words: str, *, limit: int, filters: Filters) -> list[UUID]:
-        """Return the images whose title, description, tags or file name have the words, best first.
+        """Return images by words in their title, description, tags or file name, best first.
 
-        The words are as in a web search: all must be there, `"…"` is a phrase, `-` excludes.
+        `words` is in the syntax of web searches: all are required, `"…"` is a phrase, `-` excludes.
         """
         async with self.database.begin() as connection:
             return await worded(connection, self.table, words, limit=limit, filters=filters)
 
     async def facets(self, filters: Filters) -> FacetCounts:
-        """Count the images that pass the filters, by what else they could be filtered by."""
+        """Count the images that pass the filters, by the values of their facets."""
         async with self.database.begin() as connection:
             return await facet_counts(connection, self.table, filters)
 
     async def fetch(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
-        """Return the vectors of those images that have one, float32 of unit length."""
+        """Return the vectors of the images that have one: (dimensions,) float32, unit length."""
         query = select(self.table.c.node_id, self.table.c.embedding).where(
             self.table.c.node_id.in_(_texts(ids))
         )
@@ -208,7 +208,7 @@ class VectorTable:
             return {UUID(row[0]): np.array(row[1], np.float32) for row in rows}
 
     async def embedded(self, ids: Sequence[UUID]) -> dict[UUID, str]:
-        """Return, for those ids that have a vector, the sha256 of the bytes it was made from."""
+        """Return the SHA-256 of the file that each vector was made from, by id."""
         query = select(self.table.c.node_id, self.table.c.metadata_["sha256"].astext).where(
             self.table.c.node_id.in_(_texts(ids))
         )
@@ -216,32 +216,32 @@ class VectorTable:
             return {UUID(row[0]): row[1] for row in await connection.execute(query)}
 
     async def without_facets(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
-        """Return the vectors of those images that filters do not find (see `NewVector`)."""
+        """Return the vectors of those images that lack the columns that filters use."""
         query = select(self.table.c.node_id).where(
             self.table.c.node_id.in_(_texts(ids)), self.table.c.labels.is_(None)
         )
         async with self.database.begin() as connection:
-            bare = [UUID(node_id) for node_id in await connection.scalars(query)]
-        return await self.fetch(bare)
+            found = [UUID(node_id) for node_id in await connection.scalars(query)]
+        return await self.fetch(found)
 
     async def count(self) -> int:
         """Return the number of vectors."""
         return await self._number(select(func.count()).select_from(self.table))
 
     async def count_without_facets(self) -> int:
-        """Return the number of vectors that filters do not find."""
+        """Return the number of vectors that lack the columns that filters use."""
         return await self._number(select(func.count()).where(self.table.c.labels.is_(None)))
 
     async def upsert(self, connection: AsyncConnection, rows: Sequence[NewVector]) -> None:
-        """Insert vectors, or replace those of the same images, in the caller's transaction.
+        """Insert vectors or replace those of the same images, in the caller's transaction.
 
-        No two of them may be of one URL.
+        Each URL may occur only once.
         """
         await stage_rows(connection, "staged_vectors", _STAGED, map(_staged, rows))
         columns: list[ColumnClause[Any]] = [column(name) for name in _STAGED]
         staged = sql_table("staged_vectors", *columns)
         embedding = cast(staged.c.embedding, self.table.c.embedding.type)
-        # In one order, so that two writers of the same images wait and do not deadlock.
+        # Ordered, so that two writers of the same images wait for each other and do not deadlock.
         selected = [embedding if c.name == "embedding" else c for c in staged.c]
         ordered = select(*selected).order_by(staged.c.node_id)
         statement = insert(self.table).from_select(list(_STAGED), ordered)
@@ -251,7 +251,7 @@ class VectorTable:
         )
 
     async def remove(self, connection: AsyncConnection, ids: Sequence[UUID]) -> None:
-        """Remove the vectors of images, as part of the caller's transaction."""
+        """Delete the vectors of images in the caller's transaction."""
         await connection.execute(delete(self.table).where(self.table.c.node_id.in_(_texts(ids))))
 
     async def _number(self, query: Untyped) -> int:
@@ -260,16 +260,13 @@ class VectorTable:
 
 
 def table_name(encoder: Encoder) -> str:
-    """Return the name of an encoder's table, before which PGVectorStore puts `data_`."""
+    """Return the name of an encoder's table, without PGVectorStore's prefix `data_`."""
     slug = re.sub(r"[^a-z0-9]+", "_", encoder.model.name.lower()).strip("_")[:24]
     return f"{slug}_{encoder.model.fingerprint[:8]}"
 
 
 def vector_table(name: str, dimensions: int) -> Table:
-    """Return the table that PGVectorStore describes for `use_jsonb` and `use_halfvec`.
-
-    The columns that filters need stand beside its own.
-    """
+    """Return PGVectorStore's table for `use_jsonb` and `use_halfvec`, with columns for filters."""
     table = Table(
         name,
         MetaData(),
@@ -286,22 +283,22 @@ def vector_table(name: str, dimensions: int) -> Table:
 
 
 def node_metadata(entry: Entry, *, sha256: str) -> dict[str, Any]:
-    """Return what LlamaIndex keeps of an image beside its vector.
+    """Return the metadata that LlamaIndex stores with an image's vector.
 
-    It is what `node_to_metadata_dict` (llama_index.core.vector_stores.utils) makes of the
-    `ImageDocument` of `llama_index.image_node`, written down so that storing an image imports
-    nothing of LlamaIndex; a test compares the two.
+    It equals what `node_to_metadata_dict` (llama_index.core.vector_stores.utils) returns for the
+    `ImageDocument` of `llama_index.image_node`, but needs no import of LlamaIndex; a test compares
+    the two.
     """
-    said: dict[str, Any] = {"url": entry.url, "sha256": sha256}
+    metadata: dict[str, Any] = {"url": entry.url, "sha256": sha256}
     if entry.title:
-        said["title"] = entry.title
+        metadata["title"] = entry.title
     if entry.description:
-        said["description"] = entry.description
+        metadata["description"] = entry.description
     if entry.tags:
-        said["tags"] = list(entry.tags)
-    node = {"id_": str(entry.id), "embedding": None, "metadata": said, **_NODE}
+        metadata["tags"] = list(entry.tags)
+    node = {"id_": str(entry.id), "embedding": None, "metadata": metadata, **_NODE}
     return {
-        **said,
+        **metadata,
         "_node_content": json.dumps(node, ensure_ascii=False),
         "_node_type": "ImageDocument",
         **dict.fromkeys(("document_id", "doc_id", "ref_doc_id"), "None"),
@@ -324,7 +321,7 @@ _NODE: dict[str, Any] = {
 
 
 def _existing(connection: Connection, table: Table) -> tuple[set[str], set[str]]:
-    """Return the names of a table's columns and indexes; none if there is no such table."""
+    """Return the names of a table's columns and of its indexes, empty if there is no table."""
     columns = text(
         "SELECT attname FROM pg_attribute "
         "WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"

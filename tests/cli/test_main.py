@@ -1,4 +1,4 @@
-"""The command line against a real database: in this process, but where the process is the point."""
+"""The command line with a real database: in this process, unless the process is the point."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def run(database_url: str, tmp_path: Path) -> Run:
             # Not the default, which something else may have.
             "PORT": "0",
             "FETCH_ALLOW": "127.0.0.1",
-            # However slow the machine, what a test holds back does not time out.
+            # Responses that a test holds back do not time out, however slow the machine.
             "FETCH_TIMEOUT_S": "300",
         }
     )
@@ -52,7 +52,7 @@ def run(database_url: str, tmp_path: Path) -> Run:
 
 @contextmanager
 def working(environment: dict[str, str]) -> Generator[subprocess.Popen[str]]:
-    """`lookalike worker`, killed if it does not stop by itself."""
+    """`lookalike worker`, killed at the end if it still runs."""
     command = [sys.executable, "-m", "app", "worker"]
     with subprocess.Popen(
         command, env={**os.environ, **environment}, stderr=subprocess.DEVNULL, text=True
@@ -94,7 +94,7 @@ def test_a_folder_is_indexed_searched_and_counted(run: Run, photos: Path, tmp_pa
     assert json.loads(run("stats", "--json").stdout)["vectors"] == 3
 
 
-def test_index_takes_urls_and_files_and_tells_failures(
+def test_index_accepts_urls_and_files_and_reports_failures(
     run: Run, photos: Path, host: ImageHost
 ) -> None:
     sources = [host.url("seed/9.png"), host.url("status/404"), str(photos / "a.png")]
@@ -109,7 +109,7 @@ def test_index_takes_urls_and_files_and_tells_failures(
 
 
 @pytest.mark.parametrize("source", ["no/such/file.png", "notaurl"])
-def test_a_source_that_is_nothing_stops_before_anything_is_done(
+def test_a_meaningless_source_is_refused_before_anything_is_indexed(
     run: Run, photos: Path, source: str
 ) -> None:
     done = run("index", str(photos), source)
@@ -118,13 +118,13 @@ def test_a_source_that_is_nothing_stops_before_anything_is_done(
     assert "images: 0" in run("stats").stdout
 
 
-def test_a_folder_without_pictures_says_so(run: Run, tmp_path: Path) -> None:
+def test_a_folder_without_images_is_an_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = run("index", str(tmp_path / "empty"))
-    assert (done.returncode, "There are no images under" in done.stderr) == (2, True)
+    assert (done.returncode, "No images were found in" in done.stderr) == (2, True)
 
 
-def test_a_search_that_finds_nothing_shows_the_closest(
+def test_a_search_without_hits_shows_the_closest_image(
     run: Run, photos: Path, host: ImageHost
 ) -> None:
     run("index", str(photos))
@@ -134,24 +134,24 @@ def test_a_search_that_finds_nothing_shows_the_closest(
     assert run("search", host.url("seed/77.png"), "--min-similarity", "-1").returncode == 0
 
 
-def test_a_picture_that_is_not_there_is_not_a_text(run: Run) -> None:
+def test_a_missing_image_file_is_not_searched_for_as_text(run: Run) -> None:
     done = run("search", "holiday.jpg")
     assert (done.returncode, "There is no file holiday.jpg" in done.stderr) == (2, True)
 
 
-def test_without_an_encoder_that_reads_words_are_looked_for(
+def test_text_is_searched_for_as_words_if_the_encoder_embeds_images_only(
     run: Run, photos: Path, tmp_path: Path
 ) -> None:
     silent = {"ENCODER": str(write_clip(tmp_path / "silent", text=False))}
     done = run("search", "a red cat", **silent)
-    assert (done.returncode, "pictures only" in done.stderr) == (3, True)
+    assert (done.returncode, "images only" in done.stderr) == (3, True)
     tiny = {"ENCODER": str(write_clip(tmp_path / "tiny"))}
     run("index", str(photos), **tiny)
     found = run("search", "a red cat", "--limit", "2", **tiny)
     assert (found.returncode, len(found.stdout.splitlines())) == (0, 2)
 
 
-def test_sums_regions_and_filters(run: Run, photos: Path) -> None:
+def test_search_accepts_sums_regions_and_filters(run: Run, photos: Path) -> None:
     run("index", str(photos))
     first, second, *_ = sorted(photos.glob("*.*"))
     done = run("search", f"2:{first} - {second}", "--limit", "1", "--json")
@@ -174,21 +174,21 @@ def test_sums_regions_and_filters(run: Run, photos: Path) -> None:
         [],
     ],
 )
-def test_a_wrong_search_is_refused_before_anything_is_opened(wrong: list[str]) -> None:
+def test_an_invalid_search_is_refused_before_anything_is_opened(wrong: list[str]) -> None:
     result = CliRunner().invoke(cli, ["search", *wrong])
     assert result.exit_code == 2, result.output
 
 
-def test_model_info_and_reindex(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_reindex_changes_the_encoder(run: Run, photos: Path, tmp_path: Path) -> None:
     run("index", str(photos))
     facts = json.loads(run("model", "info", "--json", ENCODER="auto").stdout)
     assert (facts["name"], facts["text"]) == ("builtin", True)
     tiny = {"ENCODER": str(write_clip(tmp_path / "tiny"))}
-    told = run("stats", **tiny)
-    assert "reindex" in told.stderr
+    stats = run("stats", **tiny)
+    assert "reindex" in stats.stderr
     assert run("reindex", **tiny).returncode == 0
     assert "vectors: 3" in run("stats", **tiny).stdout
-    # From now on the index is the new encoder's.
+    # From now on, the new encoder is in use.
     facts = json.loads(run("model", "info", "--json", ENCODER="auto").stdout)
     assert (facts["name"], facts["text"]) == ("tiny", True)
 
@@ -204,7 +204,7 @@ def test_model_info_and_reindex(run: Run, photos: Path, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["serve", "stats"])
-def test_what_stops_the_start_is_one_line_and_exit_code_1(
+def test_a_failed_start_prints_one_line_and_exits_with_1(
     run: Run, command: str, environment: dict[str, str], named: str
 ) -> None:
     done = run(command, **environment)
@@ -215,14 +215,14 @@ def test_what_stops_the_start_is_one_line_and_exit_code_1(
     assert "Traceback" not in done.stderr
 
 
-def test_help_tells_the_exit_codes(run: Run) -> None:
-    told = run("--help").stdout
-    assert "Exit codes: 0 done, 1 not done" in told
+def test_help_lists_commands_and_exit_codes(run: Run) -> None:
+    text = run("--help").stdout
+    assert "Exit codes: 0 done, 1 not done" in text
     for command in ("index", "search", "serve", "stats", "model", "reindex"):
-        assert command in told
+        assert command in text
 
 
-def test_lists_and_incremental_folders(run: Run, photos: Path, host: ImageHost) -> None:
+def test_lists_are_indexed_and_folders_updated(run: Run, photos: Path, host: ImageHost) -> None:
     table = photos.parent / "list.csv"
     table.write_text(f"url,title,tags\nphotos/a.png,From a table,x;y\n{host.url('seed/9.png')},,\n")
     assert run("index", str(table)).stdout.startswith("2 indexed")
@@ -239,10 +239,10 @@ def test_lists_and_incremental_folders(run: Run, photos: Path, host: ImageHost) 
     assert "images: 3" in run("stats").stdout
 
 
-def test_a_job_is_left_to_a_worker_and_followed(run: Run, photos: Path, host: ImageHost) -> None:
-    made = json.loads(run("index", str(photos), host.url("status/404"), "--async", "--json").stdout)
-    assert (made["waiting"], made["state"]) == (4, "running")
-    number = str(made["id"])
+def test_a_job_is_run_by_a_worker_and_followed(run: Run, photos: Path, host: ImageHost) -> None:
+    job = json.loads(run("index", str(photos), host.url("status/404"), "--async", "--json").stdout)
+    assert (job["waiting"], job["state"]) == (4, "running")
+    number = str(job["id"])
     assert "4 waiting" in run("jobs").stdout
     cancelled = run("jobs", number, "--cancel")
     assert "4 cancelled" in cancelled.stdout
@@ -262,7 +262,7 @@ def test_a_job_is_left_to_a_worker_and_followed(run: Run, photos: Path, host: Im
     assert run("jobs", "--retry").returncode == 2
 
 
-def test_ctrl_c_stops_and_the_same_command_goes_on(run: Run, host: ImageHost) -> None:
+def test_ctrl_c_stops_and_the_same_command_continues(run: Run, host: ImageHost) -> None:
     urls = [host.add(f"{i}.png", png(i)) for i in range(6)]
     gated = [f"{url}?gate=1" for url in urls[3:]]
     host.open.clear()
@@ -273,7 +273,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(run: Run, host: ImageHost) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that starts the tests in the background lets all of them ignore Ctrl-C.
+        # Processes that a shell starts in the background ignore Ctrl-C otherwise.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     while "images: 3" not in run("stats").stdout:

@@ -24,7 +24,7 @@ from tests.samples import cosine, photo
 
 
 class Tensor:
-    """As much of a tensor as is asked for."""
+    """The parts of a tensor that ClipEmbedding uses."""
 
     def __init__(self, values: Any) -> None:
         self.values = np.asarray(values, np.float32)
@@ -72,7 +72,7 @@ def encoder(clip_package: None) -> Generator[Encoder]:
     encoder.close()
 
 
-def test_pictures_and_texts_become_unit_vectors(encoder: Encoder) -> None:
+def test_images_and_texts_become_unit_vectors(encoder: Encoder) -> None:
     assert (encoder.model.name, encoder.has_text) == ("llamaindex:ViT-B/32", True)
     assert encoder.dimensions == 12
     image = asyncio.run(encoder.embed_image(photo(1)))
@@ -81,12 +81,12 @@ def test_pictures_and_texts_become_unit_vectors(encoder: Encoder) -> None:
     assert np.linalg.norm(text) == pytest.approx(1, abs=1e-6)
 
 
-def test_the_vector_is_clip_embeddings_own(encoder: Encoder) -> None:
+def test_the_vectors_equal_those_of_clip_embedding(encoder: Encoder) -> None:
     pixels = np.asarray(photo(1).resize((2, 2)), np.float32).reshape(-1) + 1
     assert cosine(asyncio.run(encoder.embed_image(photo(1))), pixels) == pytest.approx(1, abs=1e-6)
 
 
-def test_auto_comes_back_to_it(clip_package: None) -> None:
+def test_auto_keeps_using_it(clip_package: None) -> None:
     settings = read_settings(encoder="auto")
     encoder = load_encoder(settings, indexed=["llamaindex:ViT-B/32"], announce=print)
     assert encoder.source == "llamaindex:ViT-B/32"
@@ -103,7 +103,7 @@ def test_an_unknown_model_is_named(clip_package: None) -> None:
         ClipModel("RN9000")
 
 
-def test_prepared_pictures_can_be_embedded_in_any_number(clip_package: None) -> None:
+def test_batches_of_any_size_are_embedded(clip_package: None) -> None:
     model = ClipModel("ViT-B/32")
     prepared = [model.prepare(Image.new("RGB", (8, 8), color)) for color in ("red", "blue")]
     assert model.embed_images(prepared).shape == (2, 12)

@@ -37,7 +37,7 @@ def test_threads_get_the_same_vectors_as_the_event_loop(encoder: Encoder) -> Non
     np.testing.assert_allclose(encoder.submit_text("snow").result(), text, atol=1e-6)
 
 
-def test_a_model_without_a_text_tower_says_what_to_do(tmp_path: Path) -> None:
+def test_text_without_a_text_tower_raises_with_advice(tmp_path: Path) -> None:
     model = OnnxModel(write_clip(tmp_path / "t", text=False), name="tiny")
     encoder = Encoder(model, source="tiny")
     with pytest.raises(NoTextTower, match="ENCODER=clip"):
@@ -45,7 +45,7 @@ def test_a_model_without_a_text_tower_says_what_to_do(tmp_path: Path) -> None:
     encoder.close()
 
 
-def test_concurrent_pictures_get_their_own_vectors(encoder: Encoder) -> None:
+def test_concurrent_images_get_their_own_vectors(encoder: Encoder) -> None:
     async def run() -> list[Any]:
         return await asyncio.gather(*(encoder.embed_image(photo(seed)) for seed in range(40)))
 
@@ -56,7 +56,7 @@ def test_concurrent_pictures_get_their_own_vectors(encoder: Encoder) -> None:
 
 
 class Gate:
-    """A model that waits until it is let through, and notes its batches."""
+    """A model that waits until it is opened, and records its batches."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -85,7 +85,7 @@ def batcher(gate: Gate) -> Generator[Batcher[int]]:
     batcher.close()
 
 
-def test_calls_that_wait_share_one_inference_call(gate: Gate, batcher: Batcher[int]) -> None:
+def test_queued_calls_share_one_inference_call(gate: Gate, batcher: Batcher[int]) -> None:
     first = batcher.submit(100)
     assert gate.entered.wait(10)
     others = [batcher.submit(item) for item in range(MAX_BATCH + 4)]
@@ -97,7 +97,7 @@ def test_calls_that_wait_share_one_inference_call(gate: Gate, batcher: Batcher[i
     assert (batcher.calls, batcher.items) == (3, MAX_BATCH + 5)
 
 
-def test_a_batch_is_held_open_for_what_is_expected(gate: Gate, batcher: Batcher[int]) -> None:
+def test_a_batch_is_held_open_for_expected_items(gate: Gate, batcher: Batcher[int]) -> None:
     gate.open.set()
     with batcher.expected():
         first = batcher.submit(1, hurried=False)
@@ -107,16 +107,16 @@ def test_a_batch_is_held_open_for_what_is_expected(gate: Gate, batcher: Batcher[
     assert gate.batches == [[1, 2]]
 
 
-def test_nothing_is_waited_for_when_someone_is_in_a_hurry(
+def test_a_batch_with_a_hurried_item_is_not_held_open(
     gate: Gate, batcher: Batcher[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.encoding.encoder.LONGEST_WAIT_S", 3600)
+    monkeypatch.setattr("app.encoding.encoder.MAX_WAIT_S", 3600)
     gate.open.set()
     with batcher.expected():
         calm = batcher.submit(1, hurried=False)
         batcher.submit(2).result(10)
         calm.result(10)
-    # And what was expected but failed keeps no one.
+    # Nor does an expected item that failed hold it open.
     with suppress(ZeroDivisionError), batcher.expected():
         calm = batcher.submit(3, hurried=False)
         raise ZeroDivisionError
@@ -133,14 +133,14 @@ def test_cancelled_calls_are_not_embedded(gate: Gate, batcher: Batcher[int]) -> 
     assert gate.batches == [[1], [3]]
 
 
-def test_a_failing_batch_fails_its_calls_and_no_others(gate: Gate, batcher: Batcher[int]) -> None:
+def test_a_failing_batch_fails_only_its_own_calls(gate: Gate, batcher: Batcher[int]) -> None:
     gate.open.set()
     with pytest.raises(ValueError, match="no vector"):
         batcher.submit(-1).result()
     assert batcher.submit(5).result() is not None
 
 
-def test_closing_embeds_what_is_queued(gate: Gate, batcher: Batcher[int]) -> None:
+def test_closing_embeds_queued_items(gate: Gate, batcher: Batcher[int]) -> None:
     futures = [batcher.submit(item) for item in range(3)]
     gate.open.set()
     batcher.close()

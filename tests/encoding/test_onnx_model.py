@@ -13,7 +13,7 @@ from demo.__main__ import sample_photos
 from tests.onnx_models import DIMENSIONS, PREPROCESSOR, write_clip
 from tests.samples import photo
 
-# Of the demo's photos, what should be among the first three for a phrase.
+# Phrases, each with the demo photo that should be among the first three results.
 SHOWN = {
     "a cat": "chelsea.png",
     "a cup of coffee": "coffee.png",
@@ -38,7 +38,7 @@ def test_both_towers_embed(tmp_path: Path) -> None:
     assert model.embed_texts(["a red cat", "snow"]).shape == (2, DIMENSIONS)
 
 
-def test_a_batch_gives_what_its_members_give_alone(tmp_path: Path) -> None:
+def test_a_batch_gives_the_same_vectors_as_its_members_alone(tmp_path: Path) -> None:
     model = OnnxModel(write_clip(tmp_path / "m"), name="tiny")
     texts = ["a", "a red cat in the snow"]
     together = model.embed_texts(texts)
@@ -46,15 +46,15 @@ def test_a_batch_gives_what_its_members_give_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-def test_texts_are_cut_at_77_tokens_with_the_end_kept(tmp_path: Path) -> None:
+def test_texts_are_cut_at_77_tokens_and_keep_the_end_token(tmp_path: Path) -> None:
     model = OnnxModel(write_clip(tmp_path / "m", mask=False), name="tiny")
-    # Start, 75 words and end make 77; the tower sums what it is given.
+    # Start, 75 words and end make 77; the tower sums its inputs.
     full = model.embed_texts([" ".join(["cat"] * 75)])
     np.testing.assert_allclose(model.embed_texts([" ".join(["cat"] * 500)]), full, atol=1e-4)
     assert not np.allclose(model.embed_texts([" ".join(["cat"] * 74)]), full, atol=1e-4)
 
 
-def test_a_model_without_a_text_tower(tmp_path: Path) -> None:
+def test_a_model_without_a_text_tower_embeds_images_only(tmp_path: Path) -> None:
     model = OnnxModel(write_clip(tmp_path / "m", text=False), name="tiny")
     assert (model.has_text, model.read("a cat")) == (False, Reading(is_empty=True))
 
@@ -69,11 +69,11 @@ def test_a_model_without_a_text_tower(tmp_path: Path) -> None:
         ("cat " * 76, Reading(is_cut=True)),
     ],
 )
-def test_what_a_model_makes_of_a_text(tmp_path: Path, text: str, reading: Reading) -> None:
+def test_read_says_how_much_of_a_text_is_used(tmp_path: Path, text: str, reading: Reading) -> None:
     assert OnnxModel(write_clip(tmp_path / "m"), name="tiny").read(text) == reading
 
 
-def test_a_model_that_spells_words_knows_all_of_them(tmp_path: Path) -> None:
+def test_a_model_that_spells_words_has_no_unknown_words(tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "m", mask=False)
     letters = {letter: place for place, letter in enumerate(["<|endoftext|>", *"acdegnorsw</w>"])}
     spelling = Tokenizer(models.BPE(letters, [], unk_token="<|endoftext|>"))
@@ -90,7 +90,7 @@ def test_the_builtin_model_loads() -> None:
     assert (model.dimensions, model.has_text) == (512, True)
 
 
-def test_the_builtin_model_finds_sample_photos_by_what_they_show() -> None:
+def test_the_builtin_model_finds_sample_photos_by_text() -> None:
     model = OnnxModel(BUILTIN_DIRECTORY, name="builtin")
     assert model.read("A flurble in the snow") == Reading(unknown_words=("flurble",))
     photos = sample_photos()
@@ -100,7 +100,7 @@ def test_the_builtin_model_finds_sample_photos_by_what_they_show() -> None:
         assert list(photos)[best] == name, text
 
 
-def test_the_fingerprint_follows_what_decides_the_vectors(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_files_that_determine_image_vectors(tmp_path: Path) -> None:
     one, same = write_clip(tmp_path / "one"), write_clip(tmp_path / "same")
     assert fingerprint(one) == fingerprint(same)
     other = write_clip(tmp_path / "other", preprocessor={**PREPROCESSOR, "resample": 2})
@@ -108,7 +108,7 @@ def test_the_fingerprint_follows_what_decides_the_vectors(tmp_path: Path) -> Non
     assert fingerprint(one) != fingerprint(write_clip(tmp_path / "wide", outlier=1.0))
 
 
-def test_another_text_tower_keeps_the_index(tmp_path: Path) -> None:
+def test_another_text_tower_has_the_same_fingerprint(tmp_path: Path) -> None:
     reading, silent = write_clip(tmp_path / "one"), write_clip(tmp_path / "two", text=False)
     assert fingerprint(reading) == fingerprint(silent)
 
@@ -137,7 +137,7 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
         OnnxModel(folder, name="tiny")
 
 
-def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_a_model_with_other_inputs_is_refused(tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "m")
     (folder / "onnx/text_model.onnx").replace(folder / "onnx/vision_model.onnx")
     with pytest.raises(UnusableEncoder, match="no input pixel_values"):
@@ -146,5 +146,5 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def test_a_config_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> None:
     config = {**PREPROCESSOR, "crop_size": {"height": 48, "width": 48}}
-    with pytest.raises(UnusableEncoder, match="cannot embed a picture"):
+    with pytest.raises(UnusableEncoder, match="cannot embed an image"):
         OnnxModel(write_clip(tmp_path / "m", preprocessor=config), name="tiny")

@@ -1,4 +1,4 @@
-"""Preprocessing against an independent computation in floating point."""
+"""Preprocessing, compared with an independent floating-point computation."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def cubic(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def resized(pixels: np.ndarray[Any, Any], height: int, width: int) -> np.ndarray[Any, Any]:
-    """Bicubic resizing with the kernel widened by the scale, as for an anti-aliased reduction."""
+    """Bicubic resizing with the kernel widened by the scale: anti-aliased reduction."""
     for axis, target in ((1, width), (0, height)):
         source = pixels.shape[axis]
         scale = source / target
@@ -44,9 +44,7 @@ def preprocess(config: dict[str, Any], tmp_path: Path, size: tuple[int, int]) ->
 
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (333, 517), (40, 33), (20, 25), (32, 32)])
-def test_clips_preprocessing_is_the_reference_computation(
-    tmp_path: Path, size: tuple[int, int]
-) -> None:
+def test_clip_preprocessing_matches_the_reference(tmp_path: Path, size: tuple[int, int]) -> None:
     width, height = size
     short = min(size)
     pixels = np.asarray(photo(1, size), np.float64)
@@ -61,7 +59,7 @@ def test_clips_preprocessing_is_the_reference_computation(
     assert np.abs(given - expected).mean() < 0.5 / 255 / STD.min()
 
 
-def test_a_height_and_a_width_without_crop_squash(tmp_path: Path) -> None:
+def test_height_and_width_without_crop_ignore_the_aspect_ratio(tmp_path: Path) -> None:
     config = {"size": {"height": 24, "width": 40}, "do_center_crop": False, "do_normalize": False}
     given = preprocess(config, tmp_path, (300, 200))
     expected = resized(np.asarray(photo(1, (300, 200)), np.float64), 24, 40) / 255
@@ -69,13 +67,13 @@ def test_a_height_and_a_width_without_crop_squash(tmp_path: Path) -> None:
     assert np.abs(given - expected.transpose(2, 0, 1)).max() < 2 / 255
 
 
-def test_the_older_form_with_plain_numbers(tmp_path: Path) -> None:
+def test_the_older_format_with_plain_numbers_is_read(tmp_path: Path) -> None:
     old = {**PREPROCESSOR, "size": 32, "crop_size": 32}
     new = preprocess(PREPROCESSOR, tmp_path, (300, 200))
     assert np.array_equal(preprocess(old, tmp_path, (300, 200)), new)
 
 
-def test_steps_can_be_left_out(tmp_path: Path) -> None:
+def test_steps_can_be_turned_off(tmp_path: Path) -> None:
     config = {
         "do_resize": False,
         "do_center_crop": False,
@@ -86,14 +84,14 @@ def test_steps_can_be_left_out(tmp_path: Path) -> None:
     assert np.array_equal(given, np.asarray(photo(1, (30, 20))).transpose(2, 0, 1))
 
 
-def test_a_very_thin_picture_does_not_fill_the_memory(tmp_path: Path) -> None:
+def test_a_very_thin_image_does_not_exhaust_the_memory(tmp_path: Path) -> None:
     assert preprocess(PREPROCESSOR, tmp_path, (1, 60_000)).shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"size": {"diameter": 3}}', '{"resample": 99}', '{"crop_size": {"x": 1}}']
 )
-def test_a_config_that_cannot_be_followed_is_named(tmp_path: Path, text: str) -> None:
+def test_an_invalid_config_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "preprocessor_config.json"
     path.write_text(text)
     with pytest.raises(UnusableEncoder, match=r"preprocessor_config\.json"):

@@ -20,19 +20,19 @@ def model(tmp_path: Path) -> Generator[Path]:
     folder.joinpath("onnx").chmod(0o755)
 
 
-def test_auto_keeps_int8_where_it_agrees_and_writes_down_how_far(
-    model: Path, tmp_path: Path
-) -> None:
-    said: list[str] = []
-    loaded = load(model, name="tiny", precision="auto", data_dir=tmp_path, announce=said.append)
+def test_auto_uses_int8_if_it_agrees_and_records_the_agreement(model: Path, tmp_path: Path) -> None:
+    announced: list[str] = []
+    loaded = load(
+        model, name="tiny", precision="auto", data_dir=tmp_path, announce=announced.append
+    )
     assert loaded.precision == "int8"
     record = json.loads((model / RECORD).read_text())
     assert 0.99 <= record["mean_cosine"] <= 1
     assert record["min_cosine"] <= record["mean_cosine"]
-    assert any("agrees" in line for line in said)
+    assert any("agrees" in line for line in announced)
 
 
-def test_what_was_measured_is_what_the_models_give(model: Path, tmp_path: Path) -> None:
+def test_the_recorded_agreement_is_that_of_the_models(model: Path, tmp_path: Path) -> None:
     def loaded(precision: str) -> np.ndarray:
         model_ = load(
             model,
@@ -46,37 +46,41 @@ def test_what_was_measured_is_what_the_models_give(model: Path, tmp_path: Path) 
     pairs = zip(loaded("fp32"), loaded("int8"), strict=True)
     mean = float(np.mean([cosine(a, b) for a, b in pairs]))
     assert mean == pytest.approx(json.loads((model / RECORD).read_text())["mean_cosine"], abs=1e-4)
-    assert mean < 1  # it is another model
+    assert mean < 1  # so the int8 form was used
 
 
-def test_int8_holds_on_cpus_that_add_products_in_16_bits(model: Path, tmp_path: Path) -> None:
+def test_int8_sums_do_not_overflow_16_bits(model: Path, tmp_path: Path) -> None:
     load(model, name="tiny", precision="int8", data_dir=tmp_path, announce=lambda _: None)
     graph = onnx.load(model / "onnx" / "vision_model_int8.onnx").graph
     weights = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer]
     largest = [int(np.abs(each.astype(int)).max()) for each in weights if each.dtype == np.int8]
     assert largest
-    # Two products of a byte and a weight at a time.
+    # CPUs without VNNI add two products of a byte and a weight.
     assert 2 * 255 * max(largest) < 2**15
 
 
-def test_a_second_start_makes_nothing_again(model: Path, tmp_path: Path) -> None:
+def test_a_second_start_reuses_the_int8_form(model: Path, tmp_path: Path) -> None:
     load(model, name="tiny", precision="auto", data_dir=tmp_path, announce=lambda _: None)
-    said: list[str] = []
-    load(model, name="tiny", precision="auto", data_dir=tmp_path, announce=said.append)
-    assert said == []
+    announced: list[str] = []
+    load(model, name="tiny", precision="auto", data_dir=tmp_path, announce=announced.append)
+    assert announced == []
 
 
-def test_auto_keeps_fp32_where_int8_disagrees(tmp_path: Path) -> None:
+def test_auto_uses_fp32_if_int8_disagrees(tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "model", outlier=3000.0)
-    said: list[str] = []
-    loaded = load(folder, name="tiny", precision="auto", data_dir=tmp_path, announce=said.append)
+    announced: list[str] = []
+    loaded = load(
+        folder, name="tiny", precision="auto", data_dir=tmp_path, announce=announced.append
+    )
     assert loaded.precision == "fp32"
-    assert any("keeping fp32" in line for line in said)
-    forced = load(folder, name="tiny", precision="int8", data_dir=tmp_path, announce=said.append)
+    assert any("Using fp32" in line for line in announced)
+    forced = load(
+        folder, name="tiny", precision="int8", data_dir=tmp_path, announce=announced.append
+    )
     assert forced.precision == "int8"
 
 
-def test_fp32_makes_nothing(model: Path, tmp_path: Path) -> None:
+def test_fp32_makes_no_int8_form(model: Path, tmp_path: Path) -> None:
     loaded = load(model, name="tiny", precision="fp32", data_dir=tmp_path, announce=lambda _: None)
     assert loaded.precision == "fp32"
     assert not (model / RECORD).exists()

@@ -1,4 +1,4 @@
-"""Which model directory is used: a folder, or one from a hub on loopback, by its protocol."""
+"""Which model directory is used: a folder, or one downloaded from a hub on loopback."""
 
 import hashlib
 from collections.abc import Generator
@@ -20,7 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """The calls of the Hugging Face hub that a download makes."""
+    """The endpoints of the Hugging Face hub that a download uses."""
 
     def __init__(self) -> None:
         self.address = ""
@@ -74,7 +74,7 @@ class Hub:
         headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
         if request.method == "GET" and self.cut:
             self.cut = False
-            # Fewer bytes than it declares, so that the connection breaks half-way.
+            # Fewer bytes than declared, so that the connection breaks halfway.
             headers["Content-Length"] = str(len(data))
             return StreamingResponse(iter([data[: len(data) // 2]]), headers=headers)
         return Response(data, headers=headers)
@@ -93,42 +93,40 @@ def fetch(hub: Hub, name: str, tmp_path: Path, **environment: str) -> tuple[int,
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_folder_and_the_builtin_model() -> None:
+def test_a_folder_and_the_builtin_model_are_found() -> None:
     builtin = find_weights("builtin", indexed=(), announce=print)
     assert (builtin.directory, builtin.source) == (BUILTIN_DIRECTORY, "builtin")
 
 
-def test_a_folder_is_known_by_its_place(tmp_path: Path) -> None:
+def test_the_source_of_a_folder_is_its_full_path(tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "my-clip")
     weights = find_weights(str(folder), indexed=(), announce=print)
     assert (weights.name, weights.directory, weights.source) == ("my-clip", folder, str(folder))
 
 
 @pytest.mark.parametrize("choice", ["clop", "/no/such/folder", "a/b/c", "./missing"])
-def test_a_choice_that_means_nothing_is_named(choice: str) -> None:
+def test_a_meaningless_choice_is_named(choice: str) -> None:
     with pytest.raises(UnusableEncoder) as caught:
         find_weights(choice, indexed=(), announce=print)
     assert f"ENCODER={choice}" in caught.value.detail
 
 
-def test_auto_stays_with_the_encoder_of_the_index(tmp_path: Path) -> None:
+def test_auto_keeps_the_encoder_of_the_index(tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "old")
-    said: list[str] = []
-    weights = find_weights("auto", indexed=(str(folder), "builtin"), announce=said.append)
+    announced: list[str] = []
+    weights = find_weights("auto", indexed=(str(folder), "builtin"), announce=announced.append)
     assert weights.directory == folder
-    assert any(str(folder) in line for line in said)
+    assert any(str(folder) in line for line in announced)
 
 
-def test_a_model_is_fetched_from_the_hub_once_and_then_needs_no_network(
-    hub: Hub, tmp_path: Path
-) -> None:
+def test_a_model_is_downloaded_once_and_then_needs_no_network(hub: Hub, tmp_path: Path) -> None:
     hub.repositories["owner/tiny"] = write_clip(tmp_path / "tiny")
     code, out, err = fetch(hub, "owner/tiny", tmp_path)
     assert code == 0, err
     assert "name: owner/tiny" in out
     assert "precision: int8" in out
     assert "text: True" in out
-    assert "Fetching owner/tiny" in err
+    assert "Downloading owner/tiny" in err
     asked = len(hub.asked)
     code, out, err = fetch(hub, "owner/tiny", tmp_path, HF_HUB_OFFLINE="1")
     assert (code, "name: owner/tiny" in out) == (0, True)
@@ -143,7 +141,9 @@ def test_a_broken_connection_does_not_fail_the_download(hub: Hub, tmp_path: Path
     assert not hub.cut
 
 
-def test_auto_does_not_fail_the_start_when_the_download_fails(hub: Hub, tmp_path: Path) -> None:
+def test_auto_falls_back_to_the_builtin_model_when_the_download_fails(
+    hub: Hub, tmp_path: Path
+) -> None:
     hub.repositories[CLIP] = write_clip(tmp_path / "clip")
     hub.broken = True
     code, out, err = fetch(hub, "auto", tmp_path)
@@ -151,18 +151,19 @@ def test_auto_does_not_fail_the_start_when_the_download_fails(hub: Hub, tmp_path
     assert "using the built-in encoder" in err
 
 
-def test_offline_without_a_cache_is_one_clear_line(hub: Hub, tmp_path: Path) -> None:
+def test_offline_without_a_cache_is_reported_in_one_line(hub: Hub, tmp_path: Path) -> None:
     code, _, err = fetch(hub, "owner/tiny", tmp_path, HF_HUB_OFFLINE="1")
     assert code == 1
-    assert "owner/tiny is not cached here" in err.splitlines()[-1]
+    assert "owner/tiny is not cached" in err.splitlines()[-1]
     assert hub.asked == []
 
 
-def test_a_repository_that_is_not_there_or_no_model_is_one_clear_line(
+def test_a_missing_repository_or_one_without_a_model_is_reported_in_one_line(
     hub: Hub, tmp_path: Path
 ) -> None:
     code, _, err = fetch(hub, "owner/nothing", tmp_path)
-    assert (code, err.splitlines()[-1]) == (1, "lookalike: The hub has no model owner/nothing.")
+    expected = "lookalike: The Hugging Face hub has no model owner/nothing."
+    assert (code, err.splitlines()[-1]) == (1, expected)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "preprocessor_config.json").write_text("{}")
     hub.repositories["owner/other"] = tmp_path / "other"
@@ -170,13 +171,13 @@ def test_a_repository_that_is_not_there_or_no_model_is_one_clear_line(
     assert (code, "is not an ONNX export" in err) == (1, True)
 
 
-def test_auto_takes_clip_when_the_hub_answers_and_the_builtin_model_otherwise(
+def test_auto_chooses_clip_if_the_hub_answers_and_the_builtin_model_otherwise(
     hub: Hub, tmp_path: Path
 ) -> None:
     hub.repositories[CLIP] = write_clip(tmp_path / "clip")
     code, out, err = fetch(hub, "auto", tmp_path)
     assert (code, f"name: {CLIP}" in out) == (0, True), err
-    # Cached now, so that it is taken although the hub is away.
+    # Cached by now, so it is chosen without the hub.
     code, out, _ = fetch(hub, "auto", tmp_path, HF_HUB_OFFLINE="1")
     assert f"name: {CLIP}" in out
     code, out, err = fetch(hub, "auto", tmp_path / "elsewhere", HF_HUB_OFFLINE="1")

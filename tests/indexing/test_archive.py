@@ -1,4 +1,4 @@
-"""Moving an index to another server, and to another encoder."""
+"""Export and import, to another server and to another encoder."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def archive_of(lookalike: Lookalike) -> Archive:
 
 
 async def moved(settings: Settings, file: Path) -> tuple[list[tuple[str, str]], int, int]:
-    """Read a file into a database; return URLs with titles, and how much was read and embedded."""
+    """Import a file; return the (URL, title) pairs, and the numbers of vectors and embeddings."""
     async with open_lookalike(settings, announce=lambda _: None) as lookalike:
         images = vectors = 0
         archive = archive_of(lookalike)
@@ -72,17 +72,17 @@ def elsewhere(settings: Settings, new_database: Callable[..., str], tmp_path: Pa
     return settings.model_copy(update={"database_url": url, "data_dir": tmp_path / "elsewhere"})
 
 
-def test_an_index_is_moved_with_its_vectors(exported: Path, elsewhere: Settings) -> None:
+def test_import_restores_images_with_their_vectors(exported: Path, elsewhere: Settings) -> None:
     images, vectors, embedded = asyncio.run(moved(elsewhere, exported))
     assert sorted(title for _, title in images) == ["0.png", "1.png", "2.png"]
     # Only the query was embedded.
     assert (vectors, embedded) == (3, 1)
-    # Again changes nothing.
+    # A second import changes nothing.
     again, vectors, _ = asyncio.run(moved(elsewhere, exported))
     assert (again, vectors) == (images, 3)
 
 
-def test_vectors_of_another_encoder_are_made_again(
+def test_import_embeds_images_of_another_encoder_again(
     exported: Path, elsewhere: Settings, tmp_path: Path
 ) -> None:
     clip = str(write_clip(tmp_path / "clip"))
@@ -92,17 +92,17 @@ def test_vectors_of_another_encoder_are_made_again(
     assert (len(images), vectors, embedded) == (3, 0, 4)
 
 
-def test_a_large_load_builds_the_index_afterwards(
+def test_a_large_import_builds_the_vector_index_afterwards(
     exported: Path, elsewhere: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.store.hnsw.FEWEST_ROWS", 3)
+    monkeypatch.setattr("app.store.hnsw.MIN_ROWS", 3)
     images, vectors, _ = asyncio.run(moved(elsewhere, exported))
     assert (len(images), vectors) == (3, 3)
     assert is_worth_building(existing=10, coming=3)
     assert not is_worth_building(existing=100, coming=3)
 
 
-def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
+def test_import_refuses_a_file_that_is_not_an_export(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(InvalidRequest, match="not a Parquet file"):
         count_images(tmp_path / "a.parquet")
@@ -111,7 +111,7 @@ def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
         count_images(tmp_path / "b.parquet")
 
 
-def test_the_old_encoder_serves_until_the_new_one_is_complete(
+def test_the_old_encoder_is_in_use_until_reindexing_is_complete(
     server: Server, settings: Settings, loop: Loop, tmp_path: Path
 ) -> None:
     clip = str(write_clip(tmp_path / "clip"))
@@ -133,5 +133,5 @@ def test_the_old_encoder_serves_until_the_new_one_is_complete(
     assert loop.run(chosen()) == "builtin"
     loop.run(reindex())
     assert loop.run(chosen()) == clip
-    # The server that runs goes on as it was.
+    # The running server keeps its encoder.
     assert len(server.query(png(1))) == 1

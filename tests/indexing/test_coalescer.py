@@ -7,7 +7,7 @@ from app.indexing.coalescer import Coalescer
 from app.problems import DatabaseUnavailable
 
 
-def test_calls_that_come_while_work_is_going_on_share_the_next() -> None:
+def test_calls_made_during_a_batch_share_the_next_one() -> None:
     batches: list[list[int]] = []
 
     async def double(items: Sequence[int]) -> list[int]:
@@ -25,7 +25,7 @@ def test_calls_that_come_while_work_is_going_on_share_the_next() -> None:
     assert [item for batch in batches for item in batch] == list(range(10))
 
 
-def test_one_bad_item_fails_alone() -> None:
+def test_a_bad_item_fails_alone() -> None:
     async def invert(items: Sequence[int]) -> list[float]:
         return [1 / item for item in items]
 
@@ -39,7 +39,7 @@ def test_one_bad_item_fails_alone() -> None:
     assert isinstance(bad, ZeroDivisionError)
 
 
-def test_when_the_database_is_away_a_batch_is_tried_once() -> None:
+def test_a_batch_is_not_retried_when_the_database_is_unavailable() -> None:
     calls = 0
 
     async def fail(items: Sequence[int]) -> list[int]:
@@ -56,7 +56,7 @@ def test_when_the_database_is_away_a_batch_is_tried_once() -> None:
     assert calls == 1
 
 
-def test_who_has_left_is_not_worked_for() -> None:
+def test_cancelled_calls_are_skipped() -> None:
     seen: list[int] = []
 
     async def note(items: Sequence[int]) -> list[int]:

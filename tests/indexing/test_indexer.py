@@ -27,7 +27,7 @@ def test_unchanged_bytes_are_not_embedded_again(
     assert host.asked["a.png"] == 3
 
 
-def test_changed_bytes_replace_picture_and_vector(
+def test_changed_bytes_replace_row_and_vector(
     lookalike: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
     entry = Entry(host.add("a.png", png(1)), title="kept")
@@ -49,7 +49,7 @@ def test_changed_bytes_replace_picture_and_vector(
     ],
     ids=["empty", "html", "cut", "large"],
 )
-def test_what_cannot_be_indexed_fails_alone_and_with_a_reason(
+def test_an_unusable_image_fails_alone_with_a_reason(
     lookalike: Lookalike, loop: Loop, host: ImageHost, data: bytes, reason: str
 ) -> None:
     entries = [Entry(host.add("bad", data)), Entry(host.add("good", png(2)))]
@@ -58,7 +58,7 @@ def test_what_cannot_be_indexed_fails_alone_and_with_a_reason(
     assert reason in (bad.reason or "")
 
 
-def test_a_picture_that_fails_later_stays_as_it_was(
+def test_an_image_that_disappears_from_the_web_stays_indexed(
     lookalike: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
     entry = Entry(host.add("a.png", png(1)))
@@ -69,7 +69,7 @@ def test_a_picture_that_fails_later_stays_as_it_was(
     assert len(results.hits) == 1
 
 
-def test_files_are_indexed_where_they_are(lookalike: Lookalike, loop: Loop, tmp_path: Path) -> None:
+def test_files_are_indexed_in_place(lookalike: Lookalike, loop: Loop, tmp_path: Path) -> None:
     path = tmp_path / "Ferien am Meer #1.png"
     path.write_bytes(png(1))
     outcome = loop.run(lookalike.indexer.upsert("file", Entry(path.as_uri())))
@@ -82,12 +82,12 @@ def test_files_are_indexed_where_they_are(lookalike: Lookalike, loop: Loop, tmp_
     with pytest.raises(NotFound, match="changed"):
         loop.run(lookalike.indexer.original(image))
     path.unlink()
-    with pytest.raises(NotFound, match="no longer there"):
+    with pytest.raises(NotFound, match="no longer exists"):
         loop.run(lookalike.indexer.original(image))
     assert loop.run(lookalike.indexer.upsert("file", Entry(path.as_uri()))).status == "failed"
 
 
-def test_folders_are_searched_for_pictures(tmp_path: Path) -> None:
+def test_find_files_finds_images_in_folders(tmp_path: Path) -> None:
     for name in ("a.jpg", "b/c.PNG", "b/d/e.heic", "notes.txt", ".hidden/f.jpg", "b/.g.png"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def test_folders_are_searched_for_pictures(tmp_path: Path) -> None:
     assert found == ["a.jpg", "b/c.PNG", "b/d/e.heic"]
 
 
-def test_uploading_again_brings_a_lost_file_back(
+def test_uploading_again_restores_a_lost_file(
     lookalike: Lookalike, loop: Loop, settings: Settings
 ) -> None:
     for status in ("indexed", "unchanged"):
@@ -109,7 +109,7 @@ def test_uploading_again_brings_a_lost_file_back(
         shutil.rmtree(settings.data_dir / "media")
 
 
-def test_a_deleted_upload_leaves_nothing(
+def test_deleting_an_upload_deletes_row_vector_and_file(
     lookalike: Lookalike, loop: Loop, settings: Settings
 ) -> None:
     outcome = loop.run(lookalike.indexer.upsert_upload(png(1), title="a.png"))
@@ -123,7 +123,7 @@ def test_a_deleted_upload_leaves_nothing(
     assert not [path for path in media.rglob("*") if path.is_file()]
 
 
-def test_reindexing_embeds_with_a_new_encoder_without_fetching_again(
+def test_reindex_embeds_with_a_new_encoder_without_fetching(
     settings: Settings, loop: Loop, host: ImageHost, tmp_path: Path
 ) -> None:
     entries = [Entry(host.add(f"{seed}.png", png(seed))) for seed in range(5)]
@@ -131,14 +131,14 @@ def test_reindexing_embeds_with_a_new_encoder_without_fetching_again(
         loop.run(first.indexer.upsert_urls(entries))
     host.asked.clear()
     folder = write_clip(tmp_path / "tiny")
-    said: list[str] = []
+    announced: list[str] = []
     changed = settings.model_copy(update={"encoder": str(folder)})
-    with loop.entered(open_lookalike(changed, announce=said.append)) as second:
-        assert any("reindex" in line for line in said)
+    with loop.entered(open_lookalike(changed, announce=announced.append)) as second:
+        assert any("reindex" in line for line in announced)
         assert loop.run(second.vectors.count()) == 0
 
         async def reindex() -> list[int]:
-            return [looked_at async for looked_at in second.indexer.reindex(batch=2)]
+            return [checked async for checked in second.indexer.reindex(batch=2)]
 
         assert loop.run(reindex()) == [2, 4, 5]
         assert loop.run(second.vectors.count()) == 5
@@ -151,7 +151,7 @@ def test_reindexing_embeds_with_a_new_encoder_without_fetching_again(
     assert not host.asked
 
 
-def test_a_stop_and_a_start_lose_nothing(settings: Settings, loop: Loop, host: ImageHost) -> None:
+def test_a_restart_loses_nothing(settings: Settings, loop: Loop, host: ImageHost) -> None:
     entries = [Entry(host.url(f"seed/{seed}.png"), title=f"photo {seed}") for seed in range(5)]
     with loop.entered(open_lookalike(settings, announce=lambda _: None)) as first:
         loop.run(first.indexer.upsert_urls(entries))
@@ -168,7 +168,7 @@ def test_a_stop_and_a_start_lose_nothing(settings: Settings, loop: Loop, host: I
         assert loop.run(second.indexer.original(image)) == png(9)
 
 
-def test_reindexing_completes_what_an_older_version_indexed(
+def test_reindex_adds_facets_to_images_of_an_older_version(
     lookalike: Lookalike, loop: Loop, host: ImageHost, settings: Settings
 ) -> None:
     entries = [Entry(host.url(f"seed/{seed}.png")) for seed in range(3)]
@@ -182,7 +182,7 @@ def test_reindexing_completes_what_an_older_version_indexed(
         async with lookalike.database.begin() as connection:
             await connection.execute(text(f"UPDATE {table} SET labels = NULL, width = NULL"))
             await connection.execute(text("UPDATE images SET colours = '[]'"))
-            # One vector is of bytes that have changed since.
+            # One vector belongs to bytes that have changed since.
             await connection.execute(
                 text(f"""UPDATE {table} SET metadata_ = jsonb_set(metadata_, '{{sha256}}', '"x"'),
                 embedding = (SELECT embedding FROM {table} WHERE node_id = '{entries[1].id}')
@@ -190,9 +190,9 @@ def test_reindexing_completes_what_an_older_version_indexed(
             )
 
     loop.run(as_before_filters())
-    said: list[str] = []
-    with loop.entered(open_lookalike(settings, announce=said.append)) as later:
-        assert any("filters do not find them" in line for line in said)
+    announced: list[str] = []
+    with loop.entered(open_lookalike(settings, announce=announced.append)) as later:
+        assert any("filters do not find them" in line for line in announced)
         query = Query([Term(png(9))], filters=Filters(formats=["PNG"]), min_similarity=-1)
         assert loop.run(later.searcher.search(query)).hits == []
 

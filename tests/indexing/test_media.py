@@ -10,7 +10,7 @@ SHA256 = "ab" * 32
 
 
 @pytest.mark.parametrize("root", ["{}", "file://{}", "memory://{}"])
-def test_files_are_kept_and_forgotten(tmp_path: Path, root: str) -> None:
+def test_files_are_saved_and_deleted(tmp_path: Path, root: str) -> None:
     media = Media(root.format(tmp_path / "media"))
 
     async def run() -> None:
@@ -31,6 +31,6 @@ def test_storage_that_cannot_be_opened_is_a_wrong_setting(root: str) -> None:
         Media(root)
 
 
-def test_another_start_finds_them(tmp_path: Path) -> None:
+def test_files_survive_a_restart(tmp_path: Path) -> None:
     asyncio.run(Media(str(tmp_path)).save(SHA256, b"kept"))
     assert asyncio.run(Media(str(tmp_path)).load(SHA256)) == b"kept"

@@ -1,4 +1,4 @@
-"""Captions by a vision LLM, against a local server that speaks OpenAI's protocol."""
+"""Captions by a vision LLM, against a local server with OpenAI's protocol."""
 
 from collections.abc import Callable, Generator
 from typing import Any
@@ -65,31 +65,31 @@ def last_job(server: Server) -> dict[str, Any]:
     return server.done(jobs[0]["id"])
 
 
-def said(server: Server, result: dict[str, Any]) -> tuple[str, str]:
+def caption_of(server: Server, result: dict[str, Any]) -> tuple[str, str]:
     image = server.client.get(f"/api/images/{result['id']}").json()
     return image["title"], image["description"]
 
 
-def test_indexed_pictures_are_described_by_a_job_of_its_own_and_found_by_it(
+def test_indexed_images_are_captioned_by_a_second_job_and_found_by_caption(
     server: Server, host: ImageHost, captions: CaptionHost
 ) -> None:
     red, blue = pictures(host, "red", "blue")
     results = server.upsert([red, {"url": blue, "title": "My sea", "tags": ["sea"]}])
     job = last_job(server)
     assert (job["title"], job["updated"], job["failed"]) == ("Captions", 2, 0)
-    assert said(server, results[0]) == ("Something red", "A plain red surface.")
-    # What people have said stays.
-    assert said(server, results[1]) == ("My sea", "A plain blue surface.")
+    assert caption_of(server, results[0]) == ("Something red", "A plain red surface.")
+    # A title that was given is kept.
+    assert caption_of(server, results[1]) == ("My sea", "A plain blue surface.")
     assert set(captions.keys) == {"Bearer secret"}
     assert {body["model"] for body in captions.asked} == {"tiny-vision"}
     answer = server.client.post("/api/search", json={"text": "blue surface"}).json()
-    # The encoder reads, too, and so ranks the other as well.
+    # The encoder embeds text too, and so ranks the other image as well.
     first = answer["results"][0]
     assert (first["id"], first["matched"]) == (results[1]["id"], ["picture", "text"])
     assert [r["matched"] for r in answer["results"][1:]] == [["picture"]]
 
 
-def test_a_job_of_many_is_described_when_it_has_ended(
+def test_images_of_a_job_are_captioned_once_it_has_ended(
     server: Server, host: ImageHost, captions: CaptionHost
 ) -> None:
     job = server.start(pictures(host, "red", "green"))
@@ -100,7 +100,9 @@ def test_a_job_of_many_is_described_when_it_has_ended(
     assert len(captions.asked) == 2
 
 
-def test_nothing_is_described_twice(server: Server, host: ImageHost, captions: CaptionHost) -> None:
+def test_no_image_is_captioned_twice(
+    server: Server, host: ImageHost, captions: CaptionHost
+) -> None:
     urls = pictures(host, "red", "green")
     server.upsert(urls)
     last_job(server)
@@ -111,7 +113,7 @@ def test_nothing_is_described_twice(server: Server, host: ImageHost, captions: C
     assert len(server.client.get("/api/jobs").json()["jobs"]) == 1
 
 
-def test_what_may_pass_is_tried_again_and_what_will_not_is_said(
+def test_temporary_failures_are_retried_and_permanent_ones_reported(
     server: Server, host: ImageHost, captions: CaptionHost
 ) -> None:
     captions.troubles += [
@@ -121,7 +123,7 @@ def test_what_may_pass_is_tried_again_and_what_will_not_is_said(
     ]
     [result] = server.upsert(pictures(host, "green"))
     assert last_job(server)["updated"] == 1
-    assert said(server, result) == ("Something green", "A plain green surface.")
+    assert caption_of(server, result) == ("Something green", "A plain green surface.")
     assert len(captions.asked) == 4
     captions.troubles += [JSONResponse({"error": {"message": "no such model"}}, 404)]
     server.upsert([host.add("b.png", encode(Image.new("RGB", (99, 64), COLOURS["red"])))])
@@ -130,13 +132,13 @@ def test_what_may_pass_is_tried_again_and_what_will_not_is_said(
     assert (item["state"], "no such model" in item["reason"]) == ("failed", True)
 
 
-def test_a_job_stops_at_its_token_budget_and_goes_on_when_tried_again(
+def test_a_job_stops_at_its_token_budget_and_continues_when_retried(
     server: Server, host: ImageHost, captions: CaptionHost
 ) -> None:
     colours = ["red", "green", "blue"] * 6
     server.upsert(pictures(host, *colours))
     job = last_job(server)
-    # Four are asked at once, so that as many may overrun it.
+    # Four requests run at once, so that as many may exceed the budget.
     assert 6 <= job["updated"] <= 9
     assert job["updated"] + job["failed"] == 18
     items = server.client.get(f"/api/jobs/{job['id']}/items?state=failed").json()["items"]
@@ -148,7 +150,7 @@ def test_a_job_stops_at_its_token_budget_and_goes_on_when_tried_again(
     assert 6 <= len(captions.asked) - before <= 9
 
 
-def test_answers_of_no_use_count_against_the_budget(
+def test_useless_answers_count_towards_the_budget(
     server: Server, host: ImageHost, captions: CaptionHost
 ) -> None:
     captions.troubles += ["I cannot see any picture."] * 30
@@ -158,7 +160,7 @@ def test_answers_of_no_use_count_against_the_budget(
     assert 6 <= len(captions.asked) <= 9
 
 
-def test_without_a_model_no_picture_leaves_the_machine(
+def test_without_a_caption_model_no_image_leaves_the_machine(
     settings: Settings, loop: Loop, host: ImageHost, captions: CaptionHost
 ) -> None:
     with (
@@ -174,26 +176,26 @@ def test_without_a_model_no_picture_leaves_the_machine(
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "caption"),
     [
         ('{"title": "A", "description": "B."}', ("A", "B.")),
         ('Sure!\n```json\n{"title": "A", "description": "B\nC"}\n```', ("A", "B\nC")),
         ('{"title": "", "description": "B\\u0000"}', ("", "B")),
     ],
 )
-def test_answers_that_can_be_read(answer: str, said: tuple[str, str]) -> None:
-    assert read_caption(answer) == said
+def test_read_caption_finds_the_json(answer: str, caption: tuple[str, str]) -> None:
+    assert read_caption(answer) == caption
 
 
 @pytest.mark.parametrize(
     "answer",
     ["", "A red boat.", "[1]", '{"title": "A"}', '{"title": "A", "description": " "}', "{"],
 )
-def test_answers_that_cannot(answer: str) -> None:
+def test_read_caption_refuses_answers_without_a_description(answer: str) -> None:
     with pytest.raises(CaptionFailed):
         read_caption(answer)
 
 
-def test_the_command_says_what_is_missing() -> None:
+def test_the_command_names_the_missing_setting() -> None:
     result = CliRunner().invoke(cli, ["caption"])
     assert (result.exit_code, "CAPTION_MODEL" in result.output) == (2, True)

@@ -1,4 +1,4 @@
-"""Jobs: nothing is lost, nothing is done twice, whatever dies."""
+"""Jobs: no image is lost and none is indexed twice, whichever process dies."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ from tests.samples import png
 
 
 def rows(database_url: str) -> tuple[list[str], list[str]]:
-    """The URLs that have a row and those that have a vector, with every repetition."""
+    """The URLs that have a row and those that have a vector, sorted, duplicates included."""
     with psycopg.connect(database_url) as connection:
         tables = connection.execute("SELECT vector_table FROM encoders").fetchall()
         images = [row[0] for row in connection.execute("SELECT url FROM images")]
@@ -44,7 +44,7 @@ def states(server: Server, job_id: int) -> dict[str, str]:
     return {item["url"]: item["state"] for item in items}
 
 
-def test_a_job_is_accepted_at_once_and_indexes_everything(server: Server, host: ImageHost) -> None:
+def test_a_job_is_accepted_at_once_and_indexes_every_url(server: Server, host: ImageHost) -> None:
     urls = [host.url(f"seed/{seed}.png") for seed in range(5)]
     answer = server.client.post(
         "/api/upsert", json={"images": urls}, headers={"prefer": "wait=9, respond-async"}
@@ -60,7 +60,7 @@ def test_a_job_is_accepted_at_once_and_indexes_everything(server: Server, host: 
     assert len(server.query(png(3))) == 1
 
 
-def test_uploads_may_be_a_job_and_be_added_to_one(server: Server) -> None:
+def test_uploads_can_become_a_job_or_join_one(server: Server) -> None:
     def send(path: str, *pictures: tuple[str, bytes]) -> httpx.Response:
         files = [("file", picture) for picture in pictures]
         return server.client.post(path, files=files, headers={"prefer": "respond-async"})
@@ -73,9 +73,7 @@ def test_uploads_may_be_a_job_and_be_added_to_one(server: Server) -> None:
     assert send("/api/images?job=x", ("d.png", png(3))).status_code == 422
 
 
-def test_an_upload_that_is_too_large_fails_alone(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_large_an_upload_fails_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.lookalike.indexer, "_max_bytes", len(png(1)) - 1)
     small = b"\x89PNG"
     files = [("file", ("large.png", png(1))), ("file", ("small.png", small))]
@@ -95,7 +93,7 @@ def test_an_upload_that_is_too_large_fails_alone(
         ("application/x-ndjson", '"{0}"\n{{"url": "{1}"}}\n'),
     ],
 )
-def test_a_list_as_the_body_is_a_job(
+def test_a_list_as_the_request_body_becomes_a_job(
     server: Server, host: ImageHost, media_type: str, body: str
 ) -> None:
     urls = [host.url("seed/1.png"), host.url("seed/2.png")]
@@ -106,7 +104,7 @@ def test_a_list_as_the_body_is_a_job(
     assert server.done(answer.json()["id"])["indexed"] == 2
 
 
-def test_a_list_that_breaks_leaves_no_job(server: Server) -> None:
+def test_a_malformed_list_leaves_no_job_behind(server: Server) -> None:
     body = "url\n" + "https://example.com/1.jpg\n" * 3000 + "x" * 200_000
     answer = server.client.post("/api/upsert", content=body, headers={"content-type": "text/csv"})
     assert answer.status_code == 422
@@ -114,7 +112,7 @@ def test_a_list_that_breaks_leaves_no_job(server: Server) -> None:
     assert server.client.get("/api/jobs").json() == {"jobs": []}
 
 
-def test_what_may_pass_is_tried_again_and_what_will_not_is_not(
+def test_temporary_failures_are_retried_and_permanent_ones_are_not(
     server: Server, host: ImageHost
 ) -> None:
     host.add("a.png", png(1))
@@ -135,10 +133,10 @@ def test_what_may_pass_is_tried_again_and_what_will_not_is_not(
     assert failed["next"] == 2
 
 
-def test_a_flaky_origin_costs_only_what_it_breaks(
+def test_a_flaky_host_fails_only_its_own_items(
     settings: Settings, loop: Loop, host: ImageHost
 ) -> None:
-    ends = {
+    expected = {
         host.url("never"): ("failed", 5, "No complete answer"),
         host.url("drip"): ("failed", 5, "No complete answer"),
         host.url("declared/500"): ("failed", 5, "could not be reached, or is in trouble"),
@@ -146,18 +144,18 @@ def test_a_flaky_origin_costs_only_what_it_breaks(
         host.url("html"): ("failed", 1, "not a picture"),
         host.add("changing.png", png(1)): ("indexed", 1, ""),
     }
-    # Long enough that what answers at once does so on a busy machine too.
+    # Long enough for the hosts that do answer, on a busy machine too.
     quick = settings.model_copy(update={"fetch_timeout_s": 1.0})
     with without_worker(quick, loop) as lookalike, loop.entered(lookalike.jobs.working()):
-        items = [NewItem("web", Entry(url)) for url in ends]
+        items = [NewItem("web", Entry(url)) for url in expected]
         job_id = loop.run(lookalike.jobs.create("flaky", items))
         loop.run(progressed(lookalike, job_id, len(items)))
         found = loop.run(lookalike.job_items.items(job_id, state=None, after=-1, limit=100))
         for item in found:
-            state, tries, reason = ends[item.entry.url]
+            state, tries, reason = expected[item.entry.url]
             assert (item.state, item.tries) == (state, tries)
             assert reason in (item.reason or "")
-        # Content that changes between two jobs is one row still.
+        # Content that changes between two jobs remains one row.
         host.add("changing.png", png(2))
         again = loop.run(lookalike.jobs.create("again", items[-1:]))
         loop.run(progressed(lookalike, again, 1))
@@ -167,7 +165,7 @@ def test_a_flaky_origin_costs_only_what_it_breaks(
         assert loop.run(lookalike.catalog.count()) == loop.run(lookalike.vectors.count()) == 1
 
 
-def test_a_server_that_asks_for_time_gets_it(server: Server, host: ImageHost) -> None:
+def test_retry_after_is_respected(server: Server, host: ImageHost) -> None:
     host.troubles["busy"] = [(429, {"retry-after": "3000"})]
     job = server.start([host.url("troubled/busy/a.png"), host.url("seed/1.png")])
     with server.client.stream("GET", f"/api/jobs/{job['id']}/events") as answer:
@@ -184,7 +182,7 @@ def test_a_server_that_asks_for_time_gets_it(server: Server, host: ImageHost) ->
     assert server.client.get(f"/api/jobs/{job['id']}").json()["waiting"] == 1
 
 
-def test_a_job_can_be_cancelled_tried_again_and_forgotten(server: Server, host: ImageHost) -> None:
+def test_a_job_can_be_cancelled_retried_and_deleted(server: Server, host: ImageHost) -> None:
     host.open.clear()
     job = server.start([host.add(f"{i}.png", png(i)) + "?gate=1" for i in range(3)])
     cancelled = server.client.post(f"/api/jobs/{job['id']}/cancel").json()
@@ -193,14 +191,14 @@ def test_a_job_can_be_cancelled_tried_again_and_forgotten(server: Server, host: 
     again = server.client.post(f"/api/jobs/{job['id']}/retry").json()
     assert again["waiting"] + again["indexed"] == 3
     ended = server.done(job["id"])
-    # What was under way when the job was cancelled may have been indexed all the same.
+    # Images in progress when the job was cancelled may have been indexed all the same.
     assert ended["indexed"] + ended["unchanged"] == 3
     assert server.client.delete(f"/api/jobs/{job['id']}").status_code == 204
     assert server.client.get(f"/api/jobs/{job['id']}").status_code == 404
     assert server.client.get("/api/stats").json()["images"] == 3
 
 
-def test_progress_is_told_as_it_happens_and_to_whoever_comes_back(
+def test_progress_is_streamed_also_to_clients_that_reconnect(
     server: Server, host: ImageHost
 ) -> None:
     host.open.clear()
@@ -214,15 +212,15 @@ def test_progress_is_told_as_it_happens_and_to_whoever_comes_back(
                 if line.startswith("data: {"):
                     yield json.loads(line.removeprefix("data: "))
 
-    for told in follow():
-        if told["indexed"] == 1:
+    for progress in follow():
+        if progress["indexed"] == 1:
             break
-    assert (told["state"], told["waiting"]) == ("running", 1)
-    assert told["rate"] > 0
-    assert told["eta_s"] > 0
+    assert (progress["state"], progress["waiting"]) == ("running", 1)
+    assert progress["rate"] > 0
+    assert progress["eta_s"] > 0
     host.open.set()
-    *_, told = follow()
-    assert (told["state"], told["indexed"], told["eta_s"]) == ("done", 2, None)
+    *_, progress = follow()
+    assert (progress["state"], progress["indexed"], progress["eta_s"]) == ("done", 2, None)
     [listed] = server.client.get("/api/jobs").json()["jobs"]
     assert (listed["id"], listed["indexed"]) == (job["id"], 2)
 
@@ -242,10 +240,10 @@ def test_a_short_job_does_not_wait_for_a_long_one(settings: Settings, loop: Loop
 
 
 @pytest.mark.parametrize("change", ["add", "cancel", "delete"])
-def test_a_job_is_changed_while_its_first_picture_ends(
+def test_a_job_can_be_changed_while_its_first_item_ends(
     settings: Settings, loop: Loop, database_url: str, change: str
 ) -> None:
-    """Both writers have begun when the counts, which a third one holds, are free again."""
+    """Both writers are waiting when a third one releases the rows of the counts."""
 
     async def blocked(observer: psycopg.AsyncConnection, writers: int) -> None:
         query = (
@@ -289,7 +287,7 @@ def test_the_same_bytes_are_embedded_once(server: Server, host: ImageHost) -> No
 
 
 class Worker:
-    """`lookalike worker` as a process of its own."""
+    """`lookalike worker` in its own process."""
 
     def __init__(self, settings: Settings, database_url: str, **others: str) -> None:
         environment = {
@@ -333,7 +331,7 @@ def without_worker(settings: Settings, loop: Loop) -> Generator[Lookalike]:
 
 
 async def progressed(lookalike: Lookalike, job_id: int, ended: int) -> int:
-    """Wait until so many items have ended; return how many have."""
+    """Wait until at least `ended` items have ended; return their number."""
     while True:
         progress = await lookalike.job_items.progress(job_id)
         assert progress is not None
@@ -342,14 +340,15 @@ async def progressed(lookalike: Lookalike, job_id: int, ended: int) -> int:
         await asyncio.sleep(0.005)
 
 
-def test_nothing_is_lost_or_double_when_workers_are_killed(
+@pytest.mark.slow
+def test_no_image_is_lost_or_duplicated_when_workers_are_killed(
     settings: Settings,
     loop: Loop,
     host: ImageHost,
     database_url: str,
     new_worker: Callable[..., Worker],
 ) -> None:
-    """Kill -9 at 20 random moments of a 300-picture job, each followed by a new worker."""
+    """Kill -9 at 20 random moments of a 300-image job, each followed by a new worker."""
     urls = [host.url(f"seed/{seed}.png?slow=1") for seed in range(295)]
     bad = [host.url(f"status/404?{i}") for i in range(5)]
     random = Random(4)  # noqa: S311 - not for secrets
@@ -378,7 +377,7 @@ def test_nothing_is_lost_or_double_when_workers_are_killed(
     assert images == vectors == sorted(urls)
 
 
-def test_two_workers_share_a_job_and_do_nothing_twice(
+def test_two_workers_share_a_job_without_fetching_twice(
     settings: Settings,
     loop: Loop,
     host: ImageHost,
@@ -398,10 +397,32 @@ def test_two_workers_share_a_job_and_do_nothing_twice(
     assert [worker.end(signal.SIGTERM) for worker in workers] == [0, 0]
 
 
-def test_a_worker_that_looks_dead_does_not_take_over_from_itself(
+def test_a_worker_stops_whatever_it_is_doing_as_it_starts(settings: Settings, loop: Loop) -> None:
+    async def start_and_stop(steps: int) -> None:
+        # Many, because a cancellation was lost only if it came together with a connection.
+        worker = asyncio.create_task(lookalike.jobs.work())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        lookalike.jobs.stop()
+        await worker
+        lookalike.jobs.stopping.clear()
+
+    with without_worker(settings, loop) as lookalike:
+        for steps in range(0, 300, 6):
+            loop.run(start_and_stop(steps))
+        names = {task.get_name() for task in loop.run(tasks())}
+    assert not any(name.startswith("pool-") for name in names)
+
+
+async def tasks() -> set[asyncio.Task[Any]]:
+    """The tasks of this event loop."""
+    return asyncio.all_tasks()
+
+
+def test_a_worker_that_looks_dead_does_not_requeue_its_own_tasks(
     settings: Settings, loop: Loop, host: ImageHost, database_url: str
 ) -> None:
-    """As after a computer's sleep: the worker goes on, but its last sign of life is old."""
+    """As after a computer's sleep: the worker runs, but its last heartbeat is old."""
     with psycopg.connect(database_url) as connection:
         connection.execute(
             """
@@ -413,7 +434,7 @@ def test_a_worker_that_looks_dead_does_not_take_over_from_itself(
             "CREATE TRIGGER long_ago BEFORE INSERT OR UPDATE ON procrastinate_workers"
             " FOR EACH ROW EXECUTE FUNCTION long_ago()"
         )
-    # Each try lasts as long as it takes to look for dead workers several times.
+    # Each try lasts long enough for several searches for dead workers.
     quick = settings.model_copy(update={"worker_timeout_s": 0.3, "fetch_timeout_s": 0.5})
     with without_worker(quick, loop) as lookalike, loop.entered(lookalike.jobs.working()):
         job_id = loop.run(lookalike.jobs.create("", [NewItem("web", Entry(host.url("never")))]))
@@ -422,7 +443,7 @@ def test_a_worker_that_looks_dead_does_not_take_over_from_itself(
     assert (item.state, item.tries) == ("failed", 5)
 
 
-def test_a_job_outlives_an_outage_of_the_database(
+def test_a_job_survives_an_outage_of_the_database(
     loop: Loop, host: ImageHost, tmp_path: Path, settings: Settings
 ) -> None:
     """Postgres is stopped and started again in the middle of a job."""
@@ -448,6 +469,7 @@ def test_a_job_outlives_an_outage_of_the_database(
     server.cleanup()
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_however_long_the_job(
     settings: Settings,
     loop: Loop,
@@ -455,7 +477,7 @@ def test_memory_stays_flat_however_long_the_job(
     new_worker: Callable[..., Worker],
     tmp_path: Path,
 ) -> None:
-    """What 20,000 pictures take beyond the first 3,000 is no more than a cache fills."""
+    """Between 3,000 and 20,000 images, memory grows by no more than caches filling up."""
     clip = str(write_clip(tmp_path / "clip"))
     small = settings.model_copy(update={"encoder": clip})
     with without_worker(small, loop) as lookalike:
@@ -477,7 +499,7 @@ def resident_bytes(process_id: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_counts_are_those_of_the_items(server: Server, host: ImageHost) -> None:
+def test_counts_match_the_states_of_the_items(server: Server, host: ImageHost) -> None:
     host.pictures["a.png"] = png(1)
     job = server.start([host.url("pictures/a.png"), host.url("pictures/b.png")] * 40)
     ended = server.done(job["id"])

@@ -1,4 +1,4 @@
-"""Copies within the index, and the same file at several places."""
+"""Duplicates within the index, and one file at several URLs."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tests.samples import altered, png
 
 
 def groups_of(server: Server, **query: Any) -> list[set[str]]:
-    """Every group's URLs, over as many answers as there are."""
+    """The URLs of every group, over all pages."""
     found: list[set[str]] = []
     cursor: str | None = None
     while True:
@@ -21,7 +21,7 @@ def groups_of(server: Server, **query: Any) -> list[set[str]]:
             return found
 
 
-def test_copies_are_found_in_groups(server: Server, host: ImageHost) -> None:
+def test_duplicates_are_found_in_groups(server: Server, host: ImageHost) -> None:
     same = [host.add(name, png(1)) for name in ("a.png", "b.png", "c.png")]
     near = [host.add("d.png", png(2)), host.add("e.jpg", altered(png(2)))]
     server.upsert([*same, *near, host.url("seed/3.png"), host.url("seed/4.png")])
@@ -33,7 +33,7 @@ def test_copies_are_found_in_groups(server: Server, host: ImageHost) -> None:
     assert [hit["match"] for hit in group] == [None, "exact", "exact"]
 
 
-def test_the_page_of_copies(server: Server, host: ImageHost) -> None:
+def test_the_duplicates_page_shows_groups_and_errors(server: Server, host: ImageHost) -> None:
     assert "No two images" in server.client.get("/duplicates").text
     server.upsert([host.add("a.png", png(1)), host.add("b.jpg", altered(png(1)))])
     assert "2 images" in server.client.get("/duplicates").text
@@ -43,14 +43,14 @@ def test_the_page_of_copies(server: Server, host: ImageHost) -> None:
     assert server.client.get("/api/duplicates?max_bits=99").status_code == 422
 
 
-def test_the_same_file_at_several_places_is_one_result(server: Server, host: ImageHost) -> None:
+def test_one_file_at_several_urls_is_one_result(server: Server, host: ImageHost) -> None:
     places = [host.add(f"{i}.png", png(1)) for i in range(30)]
     server.upsert([*places, host.url("seed/2.png"), host.url("seed/3.png")])
     assert server.lookalike.encoder.images.items == 3
     first, *others = server.search(png(1), limit=3, min_similarity=-1)
     assert {first["url"], *(place["url"] for place in first["places"])} == set(places)
     assert {hit["url"] for hit in others} == {host.url("seed/2.png"), host.url("seed/3.png")}
-    # The guide's query lists URLs, so it lists them all.
+    # The guide's query returns URLs, and so all of them.
     assert set(server.query(png(1))) == set(places)
     image = server.client.get(f"/images/{first['id']}")
     assert "The same file at" in image.text

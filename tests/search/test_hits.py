@@ -12,7 +12,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def image(number: int, **given: Any) -> ImageRow:
-    plain: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "url": f"https://example.com/{number}",
         "sha256": f"{number:064x}",
         "dhash": 0,
@@ -33,16 +33,16 @@ def image(number: int, **given: Any) -> ImageRow:
         "colours": [],
         "metadata": {},
     }
-    return ImageRow(id=UUID(int=number), **{**plain, **given})
+    return ImageRow(id=UUID(int=number), **{**defaults, **given})
 
 
-def test_what_is_in_both_rankings_comes_first() -> None:
+def test_fusion_puts_images_in_both_rankings_first() -> None:
     a, b, c, d = (UUID(int=n) for n in range(4))
     assert reciprocal_rank_fusion([[a, b, c], [c, d]]) == [c, a, b, d]
     assert reciprocal_rank_fusion([[a, b], []]) == [a, b]
 
 
-def test_the_same_bytes_are_one_hit_with_places() -> None:
+def test_images_with_the_same_bytes_become_one_hit_with_places() -> None:
     hits = [Hit(image(n, sha256=sha), 1 - n / 10, None) for n, sha in enumerate("abaca")]
     first, second, third = one_per_file(hits)
     assert [place.id.int for place in first.places] == [2, 4]
@@ -59,18 +59,20 @@ def test_the_same_bytes_are_one_hit_with_places() -> None:
         (0.99, {"dhash": 0xFFF}, "similar"),
     ],
 )
-def test_a_match(similarity: float, given: dict[str, Any], match: str) -> None:
+def test_match_is_exact_copy_or_similar(
+    similarity: float, given: dict[str, Any], match: str
+) -> None:
     assert match_of(image(1, **given), similarity, sha256="x", dhash=0) == match
     assert match_of(image(1, **given), similarity, sha256=None, dhash=None) is None
 
 
-def test_a_threshold_is_for_what_has_a_similarity() -> None:
+def test_the_threshold_applies_only_to_hits_with_a_similarity() -> None:
     assert Hit(image(1), None, None).passes(0.9)
     assert Hit(image(1), 0.0, None).passes(0)
     assert not Hit(image(1), 0.89, None).passes(0.9)
 
 
-def test_marginal_relevance_is_the_definition_of_its_paper() -> None:
+def test_marginal_relevance_follows_the_definition_in_the_paper() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(30, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -25,7 +25,7 @@ ID = UUID("7f2c9a51-5d0e-4b8e-9a53-0d8e3c1f6b11")
         ),
         ("- 0.5:night", [Term(text="night", weight=-0.5)]),
         (f".5:{ID} + day", [Term(image=ID, weight=0.5), Term(text="day")]),
-        # Only between spaces is it an operator, and only before a term is it a weight.
+        # Only a sign between spaces is an operator, only a number before a term is a weight.
         ("black-and-white C++ 16x9", [Term(text="black-and-white C++ 16x9")]),
         ('"2:1 + 3" - "a - b"', [Term(text="2:1 + 3"), Term(text="a - b", weight=-1)]),
         ('a "red bicycle" + rain', [Term(text='a "red bicycle"'), Term(text="rain")]),
@@ -34,17 +34,17 @@ ID = UUID("7f2c9a51-5d0e-4b8e-9a53-0d8e3c1f6b11")
         ("雪の中の犬 - 猫", [Term(text="雪の中の犬"), Term(text="猫", weight=-1)]),
     ],
 )
-def test_terms_of_an_expression(expression: str, terms: list[Term]) -> None:
+def test_an_expression_is_parsed_into_terms(expression: str, terms: list[Term]) -> None:
     assert read_terms(expression) == terms
 
 
 @pytest.mark.parametrize("expression", ["a + + b", "a - - b", " + ".join("ab" * 40)])
-def test_wrong_expressions(expression: str) -> None:
+def test_malformed_expressions_are_refused(expression: str) -> None:
     with pytest.raises(InvalidRequest):
         read_terms(expression)
 
 
-def test_words_are_those_that_are_added_without_those_that_are_subtracted() -> None:
+def test_words_include_added_texts_and_exclude_subtracted_ones() -> None:
     query = Query([Term(text="red boat"), Term(text='"old" sails', weight=-1), Term(image=ID)])
     assert query.words == 'red boat -"old  sails"'
     assert Query([Term(text="boat", weight=-1)]).words == ""
@@ -55,18 +55,18 @@ def unit(*values: float) -> Any:
     return vector / np.linalg.norm(vector)
 
 
-def test_a_sum_is_weighted_and_has_unit_length() -> None:
+def test_combine_is_a_weighted_sum_of_unit_length() -> None:
     a, b = unit(1, 0, 0), unit(0, 1, 0)
     assert combine([a, b], [2, -1]) == pytest.approx(unit(2, -1, 0))
     with pytest.raises(QueryCancels):
         combine([a, a], [1, -1])
 
 
-def test_rocchio_moves_by_the_weights_of_the_book() -> None:
+def test_rocchio_uses_the_weights_of_the_textbook() -> None:
     query, wanted, unwanted = unit(1, 0, 0), [unit(0, 1, 0), unit(0, 1, 1)], [unit(0, 0, 1)]
     mean = np.mean(wanted, axis=0)
     expected = 1.0 * query + 0.75 * mean - 0.15 * unwanted[0]
     moved = rocchio(query, Marked(wanted, unwanted))
     assert moved == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
-    # Marked pictures alone are a query too.
+    # Marked images alone are a query too.
     assert rocchio(None, Marked(wanted)) == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)

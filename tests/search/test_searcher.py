@@ -22,7 +22,9 @@ def indexed(lookalike: Lookalike, loop: Loop, host: ImageHost) -> Lookalike:
     return lookalike
 
 
-def test_hits_and_the_nearest_below_them(indexed: Lookalike, loop: Loop) -> None:
+def test_a_search_returns_hits_and_the_nearest_below_the_threshold(
+    indexed: Lookalike, loop: Loop
+) -> None:
     search = indexed.searcher.search(Query([Term(png(2))], limit=4, min_similarity=0.9))
     results = loop.run(search)
     assert [hit.match for hit in results.hits] == ["exact"]
@@ -31,7 +33,7 @@ def test_hits_and_the_nearest_below_them(indexed: Lookalike, loop: Loop) -> None
     assert results.picture is not None
 
 
-def test_the_neighbours_of_an_image_leave_it_out(
+def test_a_search_by_an_indexed_image_excludes_the_image_itself(
     indexed: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
     copy = Entry(host.add("copy.jpg", altered(png(2))))
@@ -43,28 +45,30 @@ def test_the_neighbours_of_an_image_leave_it_out(
     assert len(results.below) == 2
 
 
-def test_an_image_without_a_vector_is_not_found(indexed: Lookalike, loop: Loop) -> None:
+def test_a_search_by_an_image_without_a_vector_raises_not_found(
+    indexed: Lookalike, loop: Loop
+) -> None:
     [image] = loop.run(indexed.catalog.newest(limit=1))
 
-    async def forget() -> None:
+    async def remove_vector() -> None:
         async with indexed.database.begin() as connection:
             await indexed.vectors.remove(connection, [image.id])
 
-    loop.run(forget())
+    loop.run(remove_vector())
     with pytest.raises(NotFound, match="not embedded"):
         loop.run(indexed.searcher.search(Query([Term(image=image.id)], limit=3)))
 
 
-def test_pictures_of_the_same_kind_are_no_copies(
+def test_a_mirrored_image_is_similar_but_not_a_copy(
     indexed: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
-    # Mirrored: near for the encoder, but nothing that was only recompressed or resized.
+    # Near for the encoder, but not merely recompressed or resized.
     mirrored = photo(3).transpose(0)
     search = indexed.searcher.search(Query([Term(encode(mirrored))], limit=1, min_similarity=-1))
     assert loop.run(search).hits[0].match == "similar"
 
 
-def test_too_many_searches_at_once_are_turned_away_and_the_others_answered(
+def test_too_many_concurrent_searches_are_refused_and_the_others_answered(
     indexed: Lookalike, loop: Loop
 ) -> None:
     async def run() -> list[object]:
@@ -76,17 +80,17 @@ def test_too_many_searches_at_once_are_turned_away_and_the_others_answered(
 
     outcomes = loop.run(run())
     assert sum(isinstance(outcome, TooBusy) for outcome in outcomes) == 5
-    # And afterwards there is room again.
+    # Afterwards there is room again.
     loop.run(indexed.searcher.search(Query([Term(png(1))], limit=1, min_similarity=0.9)))
 
 
-def test_a_failed_search_gives_its_place_back(indexed: Lookalike, loop: Loop) -> None:
+def test_a_failed_search_frees_its_slot(indexed: Lookalike, loop: Loop) -> None:
     for _ in range(MOST_SEARCHES + 1):
         with pytest.raises(NotAPicture):
             loop.run(indexed.searcher.search(Query([Term(b"no picture")], limit=1)))
 
 
-def test_text_finds_pictures_with_an_encoder_that_reads(
+def test_text_finds_images_if_the_encoder_embeds_text(
     settings: Settings, loop: Loop, host: ImageHost, tmp_path: Path
 ) -> None:
     folder = write_clip(tmp_path / "tiny")

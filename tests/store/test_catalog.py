@@ -23,14 +23,14 @@ def picture(seed: int):
     return decode(png(seed), max_pixels=10**6)
 
 
-def test_an_id_is_decided_by_the_url_alone() -> None:
-    # As `uuidgen --sha1 --namespace @url --name https://example.com/a` gives it.
+def test_the_id_depends_on_the_url_alone() -> None:
+    # The output of `uuidgen --sha1 --namespace @url --name https://example.com/a`.
     assert Entry("https://example.com/a").id == UUID("6639460f-3425-5329-8097-a58f06127860")
     assert Entry("https://example.com/a", title="x").id == Entry("https://example.com/a").id
     assert Entry("https://example.com/b").id != Entry("https://example.com/a").id
 
 
-def test_an_upsert_inserts_once_and_then_replaces(settings: Settings) -> None:
+def test_upsert_inserts_once_and_then_replaces(settings: Settings) -> None:
     async def run() -> ImageRow:
         async with catalog_of(settings) as (database, catalog):
             entry = Entry("https://example.com/a", "A", "first", ["x"])
@@ -49,22 +49,22 @@ def test_an_upsert_inserts_once_and_then_replaces(settings: Settings) -> None:
     assert image.updated_at > image.indexed_at
 
 
-def test_every_part_of_a_picture_is_kept(settings: Settings) -> None:
+def test_upsert_stores_every_part_of_a_picture(settings: Settings) -> None:
     async def run() -> None:
         async with catalog_of(settings) as (database, catalog):
-            entry, kept = Entry("https://example.com/a").over(None), picture(3)
+            entry, given = Entry("https://example.com/a").over(None), picture(3)
             async with database.begin() as connection:
-                await catalog.upsert(connection, [NewImage(entry, kept)])
+                await catalog.upsert(connection, [NewImage(entry, given)])
             image = await catalog.find(entry.id)
             assert image is not None
             assert (image.width, image.height, image.format) == (256, 256, "PNG")
-            assert (image.dhash, image.bytes, image.exif) == (kept.dhash, kept.file_bytes, {})
-            assert await catalog.thumbnail(entry.id) == (kept.sha256, kept.thumbnail)
+            assert (image.dhash, image.bytes, image.exif) == (given.dhash, given.file_bytes, {})
+            assert await catalog.thumbnail(entry.id) == (given.sha256, given.thumbnail)
 
     asyncio.run(run())
 
 
-def test_two_at_once_are_one_row(settings: Settings) -> None:
+def test_concurrent_upserts_of_one_url_make_one_row(settings: Settings) -> None:
     async def run() -> None:
         async with catalog_of(settings) as (database, catalog):
             entry = Entry("https://example.com/a").over(None)
@@ -88,14 +88,14 @@ def test_two_at_once_are_one_row(settings: Settings) -> None:
         (Entry("u", tags=[]), ("title", "description", [])),
     ],
 )
-def test_what_an_entry_leaves_out_stays(
+def test_metadata_that_an_entry_omits_is_kept(
     settings: Settings, entry: Entry, expected: tuple[str, str, list[str]]
 ) -> None:
     async def run() -> Entry:
         async with catalog_of(settings) as (database, catalog):
             async with database.begin() as connection:
-                said = Entry("u", "title", "description", ["tag"])
-                await catalog.upsert(connection, [NewImage(said, picture(1))])
+                stored = Entry("u", "title", "description", ["tag"])
+                await catalog.upsert(connection, [NewImage(stored, picture(1))])
             return entry.over(await catalog.find(entry.id))
 
     merged = asyncio.run(run())

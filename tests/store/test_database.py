@@ -36,13 +36,13 @@ def tables(database: Database) -> set[str]:
         return set(connection.scalars(query))
 
 
-def test_an_empty_database_gets_its_tables(new_database: Callable[..., str]) -> None:
+def test_an_empty_database_is_migrated(new_database: Callable[..., str]) -> None:
     database = opened(new_database("template1"))
     assert {"images", "encoders", "alembic_version"} <= tables(database)
     asyncio.run(database.close())
 
 
-def test_several_servers_can_start_at_once(new_database: Callable[..., str]) -> None:
+def test_several_servers_can_start_concurrently(new_database: Callable[..., str]) -> None:
     url = new_database("template1")
     with ThreadPoolExecutor(6) as threads:
         databases = list(threads.map(opened, [url] * 6))
@@ -52,39 +52,41 @@ def test_several_servers_can_start_at_once(new_database: Callable[..., str]) -> 
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_addresses_as_hosts_hand_them_out(database_url: str, scheme: str) -> None:
-    # Over a Unix socket there is no TLS to require, and sslmode=require is ignored, as libpq does.
+def test_urls_are_accepted_as_database_hosts_give_them(database_url: str, scheme: str) -> None:
+    # Over a Unix socket there is no TLS, and libpq ignores sslmode=require.
     url = database_url.replace("postgresql", scheme, 1) + "&sslmode=require"
     database = opened(url)
     assert "images" in tables(database)
     asyncio.run(database.close())
 
 
-@pytest.mark.parametrize("url", ["mysql://host/db", "not an address", "postgres//x"])
-def test_an_address_of_something_else_is_a_wrong_setting(url: str) -> None:
+@pytest.mark.parametrize("url", ["mysql://host/db", "not a URL", "postgres//x"])
+def test_a_url_that_is_not_for_postgres_is_a_wrong_setting(url: str) -> None:
     with pytest.raises(WrongSetting, match="DATABASE_URL"):
         opened(url)
 
 
-def test_a_database_that_is_down_is_one_line() -> None:
+def test_an_unreachable_database_is_reported_in_one_line_without_the_password() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     assert "does not answer" in problem_of(f"postgres://user:secret@127.0.0.1:{port}/db")
     assert "secret" not in problem_of(f"postgres://user:secret@127.0.0.1:{port}/db")
 
 
-def test_a_database_that_does_not_exist_is_named(postgres: str) -> None:
+def test_a_missing_database_is_named(postgres: str) -> None:
     assert '"nowhere" does not exist' in problem_of(named(postgres, "nowhere"))
 
 
-def test_a_database_without_the_extension(new_database: Callable[..., str]) -> None:
+def test_a_server_without_pgvector_is_reported(new_database: Callable[..., str]) -> None:
     url = new_database("template1")
     name = url.partition("?")[0].rpartition("/")[2]
     execute(url, f"ALTER DATABASE {name} SET extension_control_path = '/nonexistent'")
     assert "no vector extension" in problem_of(url)
 
 
-def test_a_user_who_may_not_create_the_extension(new_database: Callable[..., str]) -> None:
+def test_a_user_without_the_right_to_create_the_extension_is_told_how(
+    new_database: Callable[..., str],
+) -> None:
     url = new_database("template1")
     execute(
         url,
@@ -98,13 +100,13 @@ def test_a_user_who_may_not_create_the_extension(new_database: Callable[..., str
         execute(url, "DROP OWNED BY limited", "DROP ROLE limited")
 
 
-def test_an_old_pgvector_is_named(new_database: Callable[..., str]) -> None:
+def test_too_old_a_pgvector_is_named(new_database: Callable[..., str]) -> None:
     url = new_database()
     execute(url, "UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
     assert "pgvector 0.7.4" in problem_of(url)
 
 
-def test_an_old_postgres_is_named(database_url: str) -> None:
+def test_too_old_a_postgres_is_named(database_url: str) -> None:
     database = opened(database_url)
     with (
         database.sync_engine.begin() as connection,
@@ -120,7 +122,7 @@ END_OTHERS = """
 """
 
 
-def test_a_broken_connection_is_the_database_being_away(database_url: str) -> None:
+def test_a_broken_connection_raises_database_unavailable(database_url: str) -> None:
     async def ask(database: Database, *, interrupted: bool) -> int | None:
         async with database.begin() as connection:
             await connection.execute(text("SELECT 1"))
@@ -132,7 +134,7 @@ def test_a_broken_connection_is_the_database_being_away(database_url: str) -> No
         database = opened(database_url)
         with pytest.raises(DatabaseUnavailable):
             await ask(database, interrupted=True)
-        # The next one gets a new connection.
+        # The next transaction gets a new connection.
         assert await ask(database, interrupted=False) == 1
         await database.close()
 

@@ -1,4 +1,4 @@
-"""Filters inside the vector search, against an exact scan of 20,000 rows."""
+"""Filtered vector searches, compared with an exact scan of 20,000 rows."""
 
 import asyncio
 from collections.abc import Generator
@@ -32,7 +32,7 @@ DATABASE = "filters"
 
 
 def vectors(seed: int, number: int) -> Any:
-    """Points of a few dimensions among many, as encoders make them."""
+    """Unit vectors in a 16-dimensional subspace, like those of encoders."""
     directions = np.random.default_rng(7).normal(size=(16, 512))
     made = np.random.default_rng(seed).normal(size=(number, 16)) @ directions
     return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
@@ -78,7 +78,7 @@ PLACES = {image_id: place for place, image_id in enumerate(IDS)}
 
 
 class Indexed:
-    """A store of 20,000 vectors, and an event loop to ask it in."""
+    """A table of 20,000 vectors, with synchronous searches."""
 
     def __init__(self, database: Database, store: VectorTable) -> None:
         self.database = database
@@ -130,14 +130,16 @@ def indexed(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Generato
 
 
 def exact(vector: Any, passing: Any) -> list[int]:
-    """The places of the ten nearest rows that pass, by numpy."""
+    """The row numbers of the ten nearest vectors that pass, by numpy."""
     similarities = np.where(passing, VECTORS @ vector, -2)
     best = np.argsort(-similarities)[:LIMIT]
     return [int(place) for place in best if passing[place]]
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_a_filtered_search_has_its_full_k_at_every_share(indexed: Indexed, share: float) -> None:
+def test_a_filtered_search_returns_the_limit_at_every_selectivity(
+    indexed: Indexed, share: float
+) -> None:
     recalls: list[float] = []
     for query in vectors(1, 20):
         found = indexed.nearest(query, Filters(tags=[f"p{share}"]))
@@ -182,7 +184,7 @@ PLACE = np.arange(ROWS)
         (Filters(tags=["p50", "p10"], hosts=["host1.example.com", "host2.example.com"]), None),
     ],
 )
-def test_each_filter_keeps_what_passes_and_nothing_else(
+def test_each_filter_returns_exactly_the_rows_that_pass(
     indexed: Indexed, filters: Filters, passing: Any
 ) -> None:
     if passing is None:
@@ -211,7 +213,7 @@ EVIL = (
 @pytest.mark.parametrize(
     "field", ["formats", "orientations", "colours", "hosts", "cameras", "tags"]
 )
-def test_values_reach_the_database_as_values(indexed: Indexed, field: str, evil: str) -> None:
+def test_filter_values_are_bound_parameters(indexed: Indexed, field: str, evil: str) -> None:
     [query] = vectors(3, 1)
     given: dict[str, Any] = {field: [evil]}
     assert indexed.nearest(query, Filters(**given)) == []
@@ -220,7 +222,7 @@ def test_values_reach_the_database_as_values(indexed: Indexed, field: str, evil:
     assert len(indexed.nearest(query, Filters())) == LIMIT
 
 
-def test_pages_by_distance_meet_without_gap_or_overlap(indexed: Indexed) -> None:
+def test_pages_by_distance_neither_skip_nor_repeat(indexed: Indexed) -> None:
     [query] = vectors(4, 1)
     for filters, passing in ((Filters(), PLACE >= 0), (Filters(tags=["p20"]), TAGGED[20])):
         pages: list[UUID] = []
@@ -236,7 +238,7 @@ def test_pages_by_distance_meet_without_gap_or_overlap(indexed: Indexed) -> None
         assert len({PLACES[image_id] for image_id in pages} & set(order.tolist())) >= 47
 
 
-def test_facets_count_what_passes(indexed: Indexed) -> None:
+def test_facets_count_the_rows_that_pass(indexed: Indexed) -> None:
     async def run(filters: Filters) -> Any:
         counts = await indexed.store.facets(filters)
         await indexed.database.engine.dispose()
@@ -254,7 +256,7 @@ def test_facets_count_what_passes(indexed: Indexed) -> None:
     some = asyncio.run(run(Filters(hosts=["host1.example.com"], colours=["red"])))
     assert some.total == ((PLACE % 11 == 1) & (PLACE % 4 == 0)).sum()
     assert some.values["format"]["png"] + some.values["format"]["jpeg"] == some.total
-    # Another host could be chosen as well.
+    # Hosts are counted without the filter on hosts: another could be added.
     assert len(some.values["host"]) == 11
     assert some.values["host"]["host1.example.com"] == some.total
 
@@ -275,7 +277,7 @@ def test_facets_of_many_images_are_estimated(
     assert counts.values["format"]["png"] == pytest.approx(13_333, rel=0.3)
 
 
-def test_labels() -> None:
+def test_labels_are_normalised_and_unique() -> None:
     picture = facts(exif={"Make": "Canon", "Model": "EOS  5D"}, width=100, height=98)
     facets = facets_of(
         picture, url="file:///photos/a.jpg", tags=["Red  Boat", "red boat"], metadata={"n": 3}
@@ -292,7 +294,9 @@ def test_labels() -> None:
     assert Filters(located=False)
 
 
-def test_an_index_of_an_older_version_is_completed(settings: Settings, database_url: str) -> None:
+def test_a_table_of_an_older_version_gets_the_missing_columns(
+    settings: Settings, database_url: str
+) -> None:
     database = open_database(settings)
     encoder = Encoder(OnnxModel(BUILTIN_DIRECTORY, name="builtin"), source="builtin")
     store = open_vectors(database, encoder)

@@ -1,4 +1,4 @@
-"""The vector table, as Lookalike and as LlamaIndex use it."""
+"""The vector table, as used by Lookalike and by LlamaIndex."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator
@@ -58,7 +58,7 @@ def store(vectors: VectorTable) -> ImageVectorStore:
 
 @asynccontextmanager
 async def ended(database: Database) -> AsyncGenerator[None]:
-    """The engine's connections belong to one event loop, and end with it."""
+    """The engine's connections belong to one event loop and end with it."""
     yield
     await database.engine.dispose()
 
@@ -97,7 +97,7 @@ def test_adding_a_node_twice_replaces_it(database: Database, store: ImageVectorS
     assert count(database, store) == 3
 
 
-def test_nearest_gives_cosines_best_first(
+def test_nearest_returns_cosines_best_first(
     database: Database, store: ImageVectorStore, vectors: VectorTable
 ) -> None:
     store.add([node(number) for number in range(20)])
@@ -114,7 +114,7 @@ def test_nearest_gives_cosines_best_first(
     assert similarities == pytest.approx(expected, abs=2e-3)
 
 
-def test_as_many_results_as_asked_for_come_from_the_index(
+def test_the_vector_index_returns_as_many_results_as_requested(
     database: Database, store: ImageVectorStore, vectors: VectorTable
 ) -> None:
     store.add([node(number) for number in range(600)])
@@ -128,7 +128,7 @@ def test_as_many_results_as_asked_for_come_from_the_index(
     assert len(store.query(query).ids or []) == 300
 
 
-def test_the_search_uses_the_vector_index(database: Database, store: ImageVectorStore) -> None:
+def test_a_search_uses_the_vector_index(database: Database, store: ImageVectorStore) -> None:
     store.add([node(number) for number in range(300)])
     with database.sync_engine.begin() as connection:
         connection.execute(text("SET LOCAL enable_seqscan = off"))
@@ -154,9 +154,7 @@ def index_names(database: Database) -> list[str]:
         return list(connection.scalars(query))
 
 
-def test_other_index_parameters_make_another_index(
-    database: Database, vectors: VectorTable
-) -> None:
+def test_other_index_parameters_replace_the_index(database: Database, vectors: VectorTable) -> None:
     name = vectors.table.name
     assert index_names(database) == [f"{name}_halfvec_m16_ef64"]
     changed = VectorTable(database, vectors.name, dimensions=DIMENSIONS, m=8)
@@ -165,7 +163,7 @@ def test_other_index_parameters_make_another_index(
     assert index_names(database) == [f"{name}_halfvec_m8_ef64"]
 
 
-def test_settings_of_a_query_do_not_outlive_it(
+def test_query_settings_end_with_the_transaction(
     database: Database, store: ImageVectorStore, vectors: VectorTable
 ) -> None:
     store.add([node(1)])
@@ -183,8 +181,8 @@ def test_settings_of_a_query_do_not_outlive_it(
     assert asyncio.run(run()) == ("40", "off")
 
 
-def test_a_filtered_query_returns_its_full_k(database: Database, store: ImageVectorStore) -> None:
-    # The wanted ones are the farthest from the query.
+def test_a_filtered_query_returns_the_limit(database: Database, store: ImageVectorStore) -> None:
+    # The rows that pass are the farthest from the query.
     far = sorted(range(1000), key=lambda number: cosine(vector(0), vector(number)))[:30]
     store.add([node(number, wanted="yes" if number in far else "no") for number in range(1000)])
     with database.sync_engine.begin() as connection:
@@ -196,7 +194,7 @@ def test_a_filtered_query_returns_its_full_k(database: Database, store: ImageVec
     assert len(store.query(query).ids or []) == 30
 
 
-SAID = [
+METADATA = [
     {"name": "red cat", "size": 3, "tags": ["a", "b"]},
     {"name": "blue dog", "size": 12, "tags": ["b", "c"]},
     {"name": "50%_off", "size": 7.5},
@@ -226,7 +224,7 @@ SAID = [
         ("tags", FilterOperator.IS_EMPTY, None, [2]),
     ],
 )
-def test_filters(
+def test_llama_index_filters(
     database: Database,
     store: ImageVectorStore,
     key: str,
@@ -234,7 +232,7 @@ def test_filters(
     value: Any,
     expected: list[int],
 ) -> None:
-    store.add([node(number, **said) for number, said in enumerate(SAID)])
+    store.add([node(number, **metadata) for number, metadata in enumerate(METADATA)])
     filters = MetadataFilters(filters=[MetadataFilter(key=key, operator=operator, value=value)])
     query = VectorStoreQuery(
         query_embedding=vector(0).tolist(), similarity_top_k=10, filters=filters
@@ -249,8 +247,8 @@ def test_filters(
     assert asyncio.run(run()) == ids
 
 
-def test_filters_can_be_combined(store: ImageVectorStore) -> None:
-    store.add([node(number, **said) for number, said in enumerate(SAID)])
+def test_llama_index_filters_can_be_combined(store: ImageVectorStore) -> None:
+    store.add([node(number, **metadata) for number, metadata in enumerate(METADATA)])
     either = MetadataFilters(
         filters=[MetadataFilter(key="size", value=3), MetadataFilter(key="size", value=12)],
         condition=FilterCondition.OR,
@@ -275,7 +273,7 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize("injected", INJECTIONS)
-def test_neither_a_key_nor_a_value_reaches_sql_as_text(
+def test_filter_keys_and_values_are_bound_parameters(
     database: Database, store: ImageVectorStore, injected: str
 ) -> None:
     store.add([node(1, name="plain"), node(2, **{injected: injected})])
@@ -296,7 +294,7 @@ def test_neither_a_key_nor_a_value_reaches_sql_as_text(
     assert count(database, store) == 2
 
 
-def test_one_table_for_each_encoder(database: Database, store: ImageVectorStore) -> None:
+def test_each_encoder_has_its_own_table(database: Database, store: ImageVectorStore) -> None:
     other = Encoder(OnnxModel(BUILTIN_DIRECTORY, name="other/model"), source="other")
     second = ImageVectorStore.of(open_vectors(database, other))
     assert second.table.name != store.table.name
@@ -305,7 +303,9 @@ def test_one_table_for_each_encoder(database: Database, store: ImageVectorStore)
     other.close()
 
 
-def test_llama_index_retrieves_from_the_table(store: ImageVectorStore, encoder: Encoder) -> None:
+def test_llama_index_retrieves_images_from_the_table(
+    store: ImageVectorStore, encoder: Encoder
+) -> None:
     embedding = EncoderEmbedding(encoder, max_pixels=10**8)
     for seed in range(3):
         image = encoder.submit_image(photo(seed)).result()
@@ -359,17 +359,15 @@ SAID_OF_IMAGES = [
 
 
 @pytest.mark.parametrize("entry", SAID_OF_IMAGES)
-def test_what_is_stored_is_what_llama_index_would_store(entry: Entry) -> None:
+def test_stored_metadata_equals_that_of_llama_index(entry: Entry) -> None:
     theirs = node_to_metadata_dict(
         image_node(entry, sha256="ab", vector=vector(1)), remove_text=True, flat_metadata=False
     )
     assert node_metadata(entry, sha256="ab") == theirs
 
 
-def test_the_table_is_the_one_that_llama_index_describes(
-    database: Database, vectors: VectorTable
-) -> None:
-    """Stock LlamaIndex, without a class of ours, makes the same table and reads what we stored."""
+def test_the_table_equals_that_of_llama_index(database: Database, vectors: VectorTable) -> None:
+    """Stock LlamaIndex, without our classes, creates the same table and reads our rows."""
     stock = PGVectorStore(
         table_name="stock",
         embed_dim=DIMENSIONS,
@@ -412,8 +410,10 @@ def test_the_table_is_the_one_that_llama_index_describes(
     assert (best.node_id, best.metadata["title"]) == (str(SAID_OF_IMAGES[1].id), 'A "cat" ü')
 
 
-def test_a_table_that_llama_index_made_is_completed(database: Database, encoder: Encoder) -> None:
-    """An index that PGVectorStore set up, as every version before this one did."""
+def test_a_table_created_by_llama_index_gets_the_missing_columns(
+    database: Database, encoder: Encoder
+) -> None:
+    """The table was created by PGVectorStore, as by all earlier versions."""
     name = "older"
     stock = PGVectorStore(
         table_name=name,
@@ -429,7 +429,7 @@ def test_a_table_that_llama_index_made_is_completed(database: Database, encoder:
     with database.set_up() as connection:
         vectors.set_up(connection)
     with database.set_up() as connection:
-        vectors.set_up(connection)  # again changes nothing
+        vectors.set_up(connection)  # changes nothing the second time
 
     async def run() -> list[tuple[UUID, float]]:
         async with ended(database):

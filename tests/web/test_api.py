@@ -139,7 +139,7 @@ def test_search_obeys_limit_and_threshold(server: Server, host: ImageHost) -> No
         ({"url": "http://example.com", "limit": 0}, "limit"),
         ({"url": "http://example.com", "limit": 101}, "limit"),
         ({"url": "http://example.com", "min_similarity": 2}, "min_similarity"),
-        ({"text": "- flurble"}, "leave out"),
+        ({"text": "- flurble"}, "something to exclude"),
         ({"text": "cat", "crop": "0,0,1,1"}, "crop"),
         ({"url": "http://example.com", "crop": "0,0,1"}, "crop: Value error, must be x,y"),
         ({"url": "http://example.com", "crop": {"x": 0, "y": 0, "width": 0, "height": 1}}, "crop"),

@@ -244,7 +244,7 @@ def test_words_are_searched_for_as_they_are_typed(
     expect(page.locator("#hits li")).to_have_count(2)
     expect(page.locator("#hits .badge").first).to_have_text("words")
     expect(page.locator("#text")).to_be_focused()
-    expect(page.locator(".note")).to_contain_text("reads pictures only")
+    expect(page.locator(".note")).to_contain_text("embeds images only")
     page.locator("#text").press_sequentially("s - red")
     expect(page.locator("#hits li")).to_have_count(1)
     assert titles(page) == ["Blue boat"]
@@ -271,7 +271,7 @@ def test_a_phrase_ranks_all_and_says_which_words_are_unknown(
     assert page.locator("#hits .strength").all_inner_texts() == list("123456")
     expect(page.locator("#hits").get_by_text("%")).to_have_count(0)
     page.locator("#text").fill("flurble")
-    expect(page.locator(".note")).to_contain_text("knows no word of “flurble”")
+    expect(page.locator(".note")).to_contain_text("knows none of the words in “flurble”")
     expect(page.get_by_text("No picture has these words")).to_be_visible()
 
 

@@ -204,7 +204,7 @@ def test_without_a_text_tower_words_are_looked_for_in_what_is_said(
     assert sorted(ids.index(r["id"]) for r in answer["results"]) == found
     assert all(r["matched"] == ["text"] for r in answer["results"])
     assert all(r["similarity"] is None for r in answer["results"])
-    assert "reads pictures only" in answer["notes"][0]
+    assert "embeds images only" in answer["notes"][0]
     assert silent.client.get("/api/stats").json()["images"] == 3
 
 
@@ -278,7 +278,7 @@ def test_words_that_the_encoder_has_never_seen_are_named(reader: Server, host: I
     # Nothing is left of it for the encoder; the words are still words.
     answer = ask(reader, text="harbour")
     assert answer["unknown_words"] == ["harbour"]
-    assert "knows no word of “harbour”" in answer["notes"][0]
+    assert "knows none of the words in “harbour”" in answer["notes"][0]
     assert [(r["id"], r["matched"], r["similarity"]) for r in answer["results"]] == [
         (ids[0], ["text"], None)
     ]
@@ -287,7 +287,7 @@ def test_words_that_the_encoder_has_never_seen_are_named(reader: Server, host: I
     assert "no text was subtracted" in answer["notes"][0]
     assert len(answer["results"]) == 2
     refused = reader.client.post("/api/search", json={"query": [{"text": "wug", "weight": -1}]})
-    assert (refused.status_code, "nothing to leave out" in refused.text) == (422, True)
+    assert (refused.status_code, "something to exclude" in refused.text) == (422, True)
 
 
 def test_too_long_a_text_is_cut_and_that_is_said(reader: Server, host: ImageHost) -> None:

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs in the transaction that `database.py` hands over."""
+"""Alembic's entry point: runs in the transaction of `database.py`."""
 
 from alembic import context
 

@@ -1,0 +1,226 @@
+"""A worker: takes chunks off the queue and indexes their items.
+
+The items of a chunk are indexed together, and each is ended by the transaction that stores its
+image. If a worker dies, another takes over its tasks and skips the items that have ended. Items
+that failed for a reason that may pass are retried.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from procrastinate import JobContext
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job
+from procrastinate.worker import Worker as QueueWorker
+from psycopg_pool import PoolTimeout
+
+from app.indexing.indexer import Indexer, gather
+from app.jobs.captions import Captioner
+from app.jobs.queue import QUEUE, ChunkQueue
+from app.problems import DatabaseUnavailable, Problem
+from app.store.database import Database
+from app.store.items import Item
+from app.store.job_items import JobItems
+
+logger = logging.getLogger(__name__)
+
+# Enough to keep the encoder busy while some chunks wait for slow hosts.
+CHUNKS_AT_ONCE = 8
+MAX_TRIES = 5
+MAX_RETRY_WAIT_S = 3600
+# A chunk waits this long itself for its next retry; before a longer wait it returns to the queue.
+SHORT_WAIT_S = 2
+POLL_S = 1.0
+# How long running chunks may continue after the signal to stop.
+GRACE_S = 5
+
+
+class Worker:
+    """Works on the chunks of the queue until told to stop.
+
+    `retry_s` is the wait before an item's first retry and doubles with each one. A worker whose
+    last heartbeat is `worker_timeout_s` old counts as dead. `chunk_ended` is awaited with the job's
+    id whenever the last item of a chunk has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        job_items: JobItems,
+        indexer: Indexer,
+        captioner: Captioner,
+        retry_s: float,
+        worker_timeout_s: float,
+        chunk_ended: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._database = database
+        self._job_items = job_items
+        self._indexer = indexer
+        self._captioner = captioner
+        self._retry_s = retry_s
+        self._worker_timeout_s = worker_timeout_s
+        self._chunk_ended = chunk_ended
+        self._running_tasks: set[int] = set()
+        self._worker_id: int | None = None
+        self.queue = ChunkQueue(database.url, job_items=job_items, index_chunk=self._index_chunk)
+        self.stopping = asyncio.Event()
+
+    async def work(self) -> None:
+        """Work until `stopping` is set; survives outages of the database."""
+        while not self.stopping.is_set():
+            try:
+                await _run_until_first(self._run_session(), self.stopping.wait())
+            except (ConnectorException, psycopg.Error, PoolTimeout) as exc:
+                logger.info("The queue does not answer: %s", exc)
+            await self.stops_within(POLL_S)
+
+    async def stops_within(self, seconds: float) -> bool:
+        """Wait up to `seconds` for `stopping`; return whether it is set."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+        return self.stopping.is_set()
+
+    async def _run_session(self) -> None:
+        """Run one Procrastinate worker until it fails or is cancelled."""
+        app = self.queue.app
+        try:
+            await app.open_async()
+            worker = QueueWorker(
+                app=app,
+                queues=[QUEUE],
+                concurrency=CHUNKS_AT_ONCE,
+                fetch_job_polling_interval=POLL_S,
+                shutdown_graceful_timeout=GRACE_S,
+                delete_jobs="successful",
+                install_signal_handlers=False,
+                update_heartbeat_interval=self._worker_timeout_s / 3,
+                stalled_worker_timeout=self._worker_timeout_s,
+            )
+            await _run_until_first(
+                worker.run(), self._requeue_lost_tasks(), self._stop_in_time(worker)
+            )
+        finally:
+            await app.close_async()
+
+    async def _stop_in_time(self, worker: QueueWorker) -> None:
+        """Tell the queue's worker to stop when this one does.
+
+        Cancelling it is not enough: before Python 3.12, `asyncio.wait_for`, on which connections
+        wait as it starts, loses a cancellation that arrives together with its result.
+        """
+        await self.stopping.wait()
+        worker.stop()
+
+    async def _requeue_lost_tasks(self) -> None:
+        """Return abandoned tasks to the queue, at regular intervals.
+
+        Abandoned are the tasks of dead workers, and those that this worker lost because the
+        database went away while they were handed over or finished. A task that runs here is never
+        one of them, although a computer that slept finds its own worker dead.
+        """
+        manager = self.queue.app.job_manager
+        suspected: set[int | None] = set()
+        while True:
+            await asyncio.sleep(self._worker_timeout_s / 3)
+            stalled = await manager.get_stalled_jobs(
+                queue=QUEUE, seconds_since_heartbeat=self._worker_timeout_s
+            )
+            idle = [job for job in await self._own_tasks() if job.id not in self._running_tasks]
+            # Idle in two checks in a row: in one, it may be on its way from the queue to us.
+            lost = [job for job in idle if job.id in suspected]
+            suspected = {job.id for job in idle}
+            for job in (*stalled, *lost):
+                if job.id not in self._running_tasks:
+                    await manager.retry_job(job)
+
+    async def _own_tasks(self) -> Sequence[Job]:
+        """Return the tasks that the queue believes this worker to run."""
+        if self._worker_id is None:
+            return []
+        tasks = await self.queue.app.job_manager.list_jobs_async(
+            queue=QUEUE, status="doing", worker_id=self._worker_id
+        )
+        return list(tasks)
+
+    async def _index_chunk(self, context: JobContext, job_id: int, chunk: int) -> None:
+        task_id = context.job.id
+        assert task_id is not None  # noqa: S101 - a task that runs was queued, and so has an id
+        self._running_tasks.add(task_id)
+        self._worker_id = context.job.worker_id
+        try:
+            await self._index_due_items(job_id, chunk)
+        finally:
+            self._running_tasks.discard(task_id)
+
+    async def _index_due_items(self, job_id: int, chunk: int) -> None:
+        """Index a chunk's items; requeue the chunk if its next retry is not due soon."""
+        while True:
+            items = await self._job_items.due(job_id, chunk)
+            if not await self._index_unless_cancelled(job_id, items):
+                return
+            next_due = await self._job_items.next_due(job_id, chunk)
+            if next_due is None:
+                await self._chunk_ended(job_id)
+                return
+            wait_s = (next_due - datetime.now(UTC)).total_seconds()
+            if wait_s > SHORT_WAIT_S:
+                async with self._database.begin() as connection:
+                    await self.queue.defer(connection, job_id, [chunk], at=next_due)
+                return
+            await asyncio.sleep(max(0, wait_s))
+
+    async def _index_unless_cancelled(self, job_id: int, items: Sequence[Item]) -> bool:
+        """Index items; return False, with the rest left undone, if the job is cancelled."""
+        indexing = asyncio.create_task(gather([self._index(item) for item in items]))
+        try:
+            while not indexing.done():
+                await asyncio.wait([indexing], timeout=POLL_S)
+                if not indexing.done() and await self._job_items.is_cancelled(job_id):
+                    return False
+            await indexing
+        finally:
+            indexing.cancel()
+            await asyncio.wait([indexing])
+        return True
+
+    async def _index(self, item: Item) -> None:
+        """Index or caption one item; record a failure, or a retry if the problem may pass."""
+        try:
+            if item.source == "caption":
+                outcome = await self._captioner.caption(item)
+            else:
+                outcome = await self._indexer.upsert(item.source, item.entry, item=item)
+            problem = outcome.problem
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            logger.exception("indexing %s", item.entry.url)
+            problem = Problem()
+        if problem is None:
+            return
+        if problem.may_pass and item.tries + 1 < MAX_TRIES:
+            wait_s = max(self._retry_s * 2**item.tries, problem.retry_after_s or 0)
+            wait_s = min(wait_s, MAX_RETRY_WAIT_S)
+            await self._job_items.postpone(item, problem.detail, wait_s=wait_s)
+        else:
+            await self._job_items.fail(item, problem.detail)
+
+
+async def _run_until_first(*work: Coroutine[Any, Any, Any]) -> None:
+    """Run coroutines together until one ends, then cancel the others; raises what any raised."""
+    tasks = [asyncio.create_task(item) for item in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result

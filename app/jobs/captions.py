@@ -43,7 +43,7 @@ class Captioner:
         self._indexer = indexer
         self._job_items = job_items
         self._slots = asyncio.Semaphore(CAPTIONS_AT_ONCE)
-        self._http = httpx.AsyncClient(timeout=TIMEOUT_S)
+        self._http: httpx.AsyncClient | None = None
         self._llm: Any = None
 
     @property
@@ -53,7 +53,8 @@ class Captioner:
 
     async def close(self) -> None:
         """Close the connections to the model's server."""
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.aclose()
 
     async def caption(self, item: Item) -> Outcome:
         """Caption an item's image unless it has a description; an existing title is kept.
@@ -89,7 +90,10 @@ class Captioner:
         import openai
         from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 
-        self._llm = self._llm or _client(self._settings, self._http)
+        if self._http is None:
+            # Made here because it reads the certificates, and few starts have a use for it.
+            self._http = httpx.AsyncClient(timeout=TIMEOUT_S)
+            self._llm = _client(self._settings, self._http)
         blocks = [TextBlock(text=PROMPT), ImageBlock(image=jpeg, image_mimetype="image/jpeg")]
         try:
             answer = await self._llm.achat([ChatMessage(role="user", blocks=blocks)])

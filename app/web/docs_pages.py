@@ -3,13 +3,14 @@
 from starlette.responses import Response
 
 from app.problems import Problem, StartProblem
+from app.web.openapi import openapi_document
 from app.web.requests import Request
 from app.web.templating import page
 
 
 async def docs_page(request: Request) -> Response:
     """Show the API's operations and problems for reading."""
-    return page(request, "docs.html", document=request.app.state.openapi, problems=_all_problems())
+    return page(request, "docs.html", document=openapi_document(), problems=_all_problems())
 
 
 def problem_page(request: Request, problem: Problem) -> Response:

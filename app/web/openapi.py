@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -257,8 +258,9 @@ OPERATIONS = [
 ]
 
 
+@cache
 def openapi_document() -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of the HTTP interface."""
+    """Return the OpenAPI 3.1 document of the HTTP interface, made when it is first asked for."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)

@@ -49,7 +49,7 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
                 await stack.enter_async_context(lookalike.jobs.working())
             yield {"lookalike": lookalike}
 
-    app = Starlette(
+    return Starlette(
         routes=[*routes, *_routes(lookalike.settings)],
         middleware=[Middleware(SecurityHeaders)],
         exception_handlers={
@@ -59,8 +59,6 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
         },
         lifespan=lifespan,
     )
-    app.state.openapi = openapi_document()
-    return app
 
 
 def _routes(settings: Settings) -> list[BaseRoute]:
@@ -124,8 +122,8 @@ def _routes(settings: Settings) -> list[BaseRoute]:
     ]
 
 
-async def _openapi(request: HttpRequest) -> Response:
-    return JSONResponse(request.app.state.openapi)
+async def _openapi(_: HttpRequest) -> Response:
+    return JSONResponse(openapi_document())
 
 
 async def _problem(request: HttpRequest, problem: Exception) -> Response:

@@ -1,19 +1,26 @@
-"""The API's documentation and problems as pages."""
+"""The API documentation and problems, as HTML pages."""
 
 from starlette.responses import Response
 
+from app.indexing.sources import LIST_MEDIA_TYPES
 from app.problems import Problem, StartProblem
 from app.web.requests import Request
 from app.web.templating import page
 
 
 async def docs_page(request: Request) -> Response:
-    """Show the API's operations and problems for reading."""
-    return page(request, "docs.html", document=request.app.state.openapi, problems=_all_problems())
+    """Show the operations and problems of the API."""
+    return page(
+        request,
+        "docs.html",
+        document=request.app.state.openapi,
+        lists=list(LIST_MEDIA_TYPES),
+        problems=_all_problems(),
+    )
 
 
 def problem_page(request: Request, problem: Problem) -> Response:
-    """Show a problem to someone with a browser."""
+    """Show a problem as a page, for browsers."""
     return page(request, "problem.html", status_code=problem.status, problem=problem)
 
 

@@ -84,7 +84,7 @@ def test_an_upload_that_is_too_large_fails_alone(
     items = server.client.get(f"/api/jobs/{ended['id']}/items").json()["items"]
     assert [item["state"] for item in items] == ["failed", "failed"]
     assert "larger than" in items[0]["reason"]
-    assert "not a picture" in items[1]["reason"]
+    assert "not an image" in items[1]["reason"]
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_a_flaky_origin_costs_only_what_it_breaks(
     ends = {
         host.url("never"): ("failed", 5, "No complete answer"),
         host.url("drip"): ("failed", 5, "No complete answer"),
-        host.url("declared/500"): ("failed", 5, "could not be reached, or is in trouble"),
+        host.url("declared/500"): ("failed", 5, "could not be reached or returned an error"),
         host.url("cut"): ("failed", 1, "damaged"),
-        host.url("html"): ("failed", 1, "not a picture"),
+        host.url("html"): ("failed", 1, "not an image"),
         host.add("changing.png", png(1)): ("indexed", 1, ""),
     }
     # Long enough that what answers at once does so on a busy machine too.

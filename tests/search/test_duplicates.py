@@ -34,7 +34,7 @@ def test_copies_are_found_in_groups(server: Server, host: ImageHost) -> None:
 
 
 def test_the_page_of_copies(server: Server, host: ImageHost) -> None:
-    assert "No two images" in server.client.get("/duplicates").text
+    assert "No duplicates found" in server.client.get("/duplicates").text
     server.upsert([host.add("a.png", png(1)), host.add("b.jpg", altered(png(1)))])
     assert "2 images" in server.client.get("/duplicates").text
     answer = server.client.get("/duplicates?min_similarity=7")
@@ -53,4 +53,4 @@ def test_the_same_file_at_several_places_is_one_result(server: Server, host: Ima
     # The guide's query lists URLs, so it lists them all.
     assert set(server.query(png(1))) == set(places)
     image = server.client.get(f"/images/{first['id']}")
-    assert "The same file at" in image.text
+    assert "Same file:" in image.text

@@ -28,5 +28,4 @@ def _all_problems() -> list[type[Problem]]:
     def below(problem: type[Problem]) -> list[type[Problem]]:
         return [problem, *(leaf for child in problem.__subclasses__() for leaf in below(child))]
 
-    never_sent = {StartProblem, *StartProblem.__subclasses__()}
-    return [problem for problem in below(Problem) if problem not in never_sent]
+    return [problem for problem in below(Problem) if not issubclass(problem, StartProblem)]

@@ -208,6 +208,13 @@ def test_the_docs_page_lists_every_operation(server: Server) -> None:
         assert path in page.words
 
 
+def test_the_docs_page_lists_the_problems_of_requests_only(server: Server) -> None:
+    page = get(server, "/docs")
+    assert "not-a-picture" in page.words
+    for slug in ("start-problem", "wrong-setting", "port-taken"):
+        assert slug not in page.words
+
+
 def test_the_text_field_depends_on_the_encoder(
     silent: Server, reading: Lookalike, loop: Loop, host: ImageHost
 ) -> None:

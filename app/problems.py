@@ -1,8 +1,9 @@
-"""Everything that can go wrong, as one tree; each docstring is the sentence a user reads.
+"""Everything that can go wrong, as one tree; each docstring is the sentence that users read.
 
     Problem
     ├── StartProblem            the server or command cannot start (exit code 1)
     │   ├── WrongSetting
+    │   │   └── PortTaken
     │   ├── UnusableDatabase
     │   ├── UnusableEncoder
     │   └── MissingPackage
@@ -16,13 +17,13 @@
     ├── AccessProblem
     │   ├── KeyRequired
     │   └── NotAllowed
-    ├── PictureProblem          these bytes cannot be used as a picture
+    ├── PictureProblem          these bytes cannot be used as an image
     │   ├── EmptyPicture
     │   ├── NotAPicture
     │   ├── DamagedPicture
     │   ├── TooManyPixels
     │   └── PictureTooLarge
-    ├── FetchProblem            this URL gave no bytes
+    ├── FetchProblem            the URL could not be downloaded
     │   ├── BadUrl
     │   ├── AddressRefused
     │   ├── UrlNotFound
@@ -30,7 +31,7 @@
     │   ├── TooManyRedirects
     │   ├── FetchTimedOut
     │   └── FetchFailed
-    ├── CaptionProblem          no title and description for this picture
+    ├── CaptionProblem          no title and description for the image
     │   ├── CaptionFailed
     │   ├── CaptionRefused
     │   └── CaptionBudgetSpent
@@ -38,8 +39,8 @@
         ├── DatabaseUnavailable
         └── TooBusy
 
-A problem is rendered three ways: as an HTTP document (`document()`, RFC 9457), as the reason of one
-picture's outcome, and as a line of the command.
+A problem is shown in three ways: as an HTTP problem document (`document()`, RFC 9457), as the
+reason why one image failed, and as the last line of a command.
 """
 
 import re
@@ -55,13 +56,13 @@ class ProblemDocument(TypedDict):
     detail: str
 
 
-class Problem(Exception):  # noqa: N818 - the field's word (RFC 9457)
-    """Something went wrong inside the server."""
+class Problem(Exception):  # noqa: N818 - RFC 9457's word
+    """Something went wrong on the server."""
 
     status = 500
     retry_after_s: int | None = None
     may_pass: ClassVar[bool] = False
-    """Whether the same may well work a little later."""
+    """Whether a retry may succeed."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail or self.title())
@@ -74,11 +75,11 @@ class Problem(Exception):  # noqa: N818 - the field's word (RFC 9457)
 
     @classmethod
     def slug(cls) -> str:
-        """Return the class's name as the last part of its `type` address."""
+        """Return the class name in kebab case, the fragment of `type`."""
         return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
 
     def document(self) -> ProblemDocument:
-        """Return the problem as RFC 9457 describes it."""
+        """Return the problem as an RFC 9457 document."""
         return {
             "type": f"/docs#{self.slug()}",
             "title": self.title(),
@@ -92,7 +93,11 @@ class StartProblem(Problem):
 
 
 class WrongSetting(StartProblem):
-    """A setting has a value that cannot be used."""
+    """A setting has an invalid value."""
+
+
+class PortTaken(WrongSetting):
+    """The port is already in use."""
 
 
 class UnusableDatabase(StartProblem):
@@ -108,33 +113,33 @@ class MissingPackage(StartProblem):
 
 
 class InvalidRequest(Problem):
-    """The request is not one that this address understands."""
+    """The request is invalid."""
 
     status = 422
 
 
 class NoPicture(InvalidRequest):
-    """The request has no picture: send one as the form field `file`."""
+    """The request has no image: send one as the form field `file`."""
 
     status = 400
 
 
 class NoTextTower(InvalidRequest):
-    """This server's encoder reads pictures only; searching by text needs a CLIP encoder."""
+    """This server's encoder does not embed text; text search needs one with a text tower."""
 
 
 class QueryCancels(InvalidRequest):
-    """What is added and what is subtracted cancel each other: nothing is left to look for."""
+    """The terms of the query cancel each other out: nothing is left to search for."""
 
 
 class NotFound(InvalidRequest):
-    """There is nothing at this address."""
+    """There is nothing at this URL."""
 
     status = 404
 
 
 class MethodNotAllowed(InvalidRequest):
-    """This address does not answer that method."""
+    """This URL does not support that method."""
 
     status = 405
 
@@ -146,13 +151,13 @@ class BodyTooLarge(InvalidRequest):
 
 
 class AccessProblem(Problem):
-    """Access is refused."""
+    """Access denied."""
 
     status = 403
 
 
 class KeyRequired(AccessProblem):
-    """Changing the index needs an API key."""
+    """Changing the index requires an API key."""
 
     status = 401
 
@@ -162,7 +167,7 @@ class NotAllowed(AccessProblem):
 
 
 class PictureProblem(Problem):
-    """The picture cannot be used."""
+    """The image cannot be used."""
 
     status = 422
 
@@ -172,17 +177,17 @@ class EmptyPicture(PictureProblem):
 
 
 class NotAPicture(PictureProblem):
-    """The file is not a picture in a format that this server reads."""
+    """The file is not an image in a supported format."""
 
     status = 415
 
 
 class DamagedPicture(PictureProblem):
-    """The picture is damaged or cut short."""
+    """The image is damaged or truncated."""
 
 
 class TooManyPixels(PictureProblem):
-    """The picture has more pixels than this server accepts."""
+    """The image has more pixels than this server accepts."""
 
     status = 413
 
@@ -194,7 +199,7 @@ class PictureTooLarge(PictureProblem):
 
     @classmethod
     def over(cls, max_bytes: int) -> "PictureTooLarge":
-        """Return the problem of a file of more than `max_bytes`."""
+        """Return the problem for a file larger than `max_bytes`."""
         return cls(f"The file is larger than {max_bytes / 1e6:g} MB.")
 
 
@@ -205,39 +210,39 @@ class FetchProblem(Problem):
 
 
 class BadUrl(FetchProblem):
-    """The URL is not a complete http or https address."""
+    """This is not a complete http or https URL."""
 
 
 class AddressRefused(FetchProblem):
-    """The address may not be fetched."""
+    """This URL may not be fetched: only public hosts and those in FETCH_ALLOW are allowed."""
 
 
 class UrlNotFound(FetchProblem):
-    """There is no picture at the URL."""
+    """There is no image at the URL."""
 
 
 class UrlRefused(FetchProblem):
-    """The URL's server does not give the picture out."""
+    """The URL's server refuses access to the image."""
 
 
 class TooManyRedirects(FetchProblem):
-    """The URL redirects too often."""
+    """The URL redirects too many times."""
 
 
 class FetchTimedOut(FetchProblem):
-    """The URL took too long to answer."""
+    """The URL took too long to respond."""
 
     may_pass = True
 
 
 class FetchFailed(FetchProblem):
-    """The URL's server could not be reached, or is in trouble."""
+    """The URL's server could not be reached or returned an error."""
 
     may_pass = True
 
 
 class CaptionProblem(Problem):
-    """The caption model gave no title and description."""
+    """The caption model returned no title and description."""
 
     status = 502
 
@@ -249,22 +254,22 @@ class CaptionFailed(CaptionProblem):
 
 
 class CaptionRefused(CaptionProblem):
-    """The caption model's server refuses the request."""
+    """The caption model's server rejected the request."""
 
 
 class CaptionBudgetSpent(CaptionProblem):
-    """The job has used up CAPTION_TOKENS; to try again gives it as many once more."""
+    """The job has used up CAPTION_TOKENS; a retry grants it the same budget again."""
 
 
 class Unavailable(Problem):
-    """The server cannot answer now; try again soon."""
+    """The server is temporarily unavailable; try again soon."""
 
     status = 503
     retry_after_s = 5
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database does not answer; try again soon."""
+    """The database is not responding; try again soon."""
 
 
 class TooBusy(Unavailable):

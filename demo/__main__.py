@@ -1,6 +1,6 @@
-"""`make demo`: index the sample photos of scikit-image and scikit-learn, and serve the page.
+"""`make demo`: index the sample photos of scikit-image and scikit-learn, and serve the pages.
 
-The photos go the real way: this server serves them on loopback, and their URLs are posted to it.
+The photos are indexed like any others: this server serves them, and their URLs are posted to it.
 """
 
 import asyncio
@@ -14,45 +14,45 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from app.problems import NotFound, StartProblem
+from app.problems import NotFound, PortTaken, StartProblem
 from app.settings import Settings, read_settings
-from app.web.serving import serve
+from app.web.serving import another_port, serve
 
-# Photos and scans of a fair size; the rest of what the wheels carry are test patterns and second
-# views of the same thing (gravel is so like grass that the built-in encoder takes it for a copy).
+# Photos and scans of a fair size; the other files in these wheels are test patterns and second
+# views of the same scene (the built-in encoder takes gravel for a copy of grass).
 SAMPLES = {
     "skimage/data": {
         "astronaut.png": (
             "An astronaut",
-            "A woman in an orange suit before a flag",
+            "A woman in an orange space suit in front of a flag",
             "person space",
         ),
         "brick.png": ("A brick wall", "", "texture"),
         "camera.png": ("A man with a camera", "A photographer on a lawn", "person"),
-        "chelsea.png": ("Chelsea the cat", "A ginger cat from near by", "animal"),
-        "coffee.png": ("A cup of coffee", "With a spoon on a wooden table", "food"),
+        "chelsea.png": ("Chelsea the cat", "Close-up of a ginger cat", "animal"),
+        "coffee.png": ("A cup of coffee", "A cup and a spoon on a wooden table", "food"),
         "coins.png": ("Old coins", "Greek coins in rows", "things"),
         "color.png": ("Colours", "", "drawing"),
         "grass.png": ("Grass", "", "texture"),
-        "horse.png": ("A horse", "The outline of a horse", "animal drawing"),
-        "hubble_deep_field.jpg": ("The deep field", "Galaxies seen from orbit", "space"),
-        "ihc.png": ("Stained tissue", "Under a microscope", "medicine"),
-        "moon.png": ("The moon", "Craters on its surface", "space"),
-        "motorcycle_left.png": ("A motorcycle", "In a garage", "things"),
+        "horse.png": ("A horse", "The silhouette of a horse", "animal drawing"),
+        "hubble_deep_field.jpg": ("Hubble Deep Field", "Galaxies seen from orbit", "space"),
+        "ihc.png": ("Tissue sample", "Stained tissue under a microscope", "medicine"),
+        "moon.png": ("The moon", "Craters on the surface of the moon", "space"),
+        "motorcycle_left.png": ("A motorcycle", "A motorcycle in a garage", "things"),
         "page.png": ("A page of a book", "", "text"),
         "retina.jpg": ("A retina", "The back of an eye", "medicine"),
-        "rocket.jpg": ("A rocket", "On its launch pad by night", "space"),
+        "rocket.jpg": ("A rocket", "A rocket on its launch pad at night", "space"),
         "text.png": ("Handwriting", "", "text"),
     },
     "sklearn/datasets/images": {
         "china.jpg": ("A temple", "A palace with a red roof", "building"),
-        "flower.jpg": ("A flower", "A dahlia in pink and yellow", "plant"),
+        "flower.jpg": ("A flower", "A pink and yellow dahlia", "plant"),
     },
 }
 
 
 def sample_photos() -> dict[str, Path]:
-    """Return the sample photos that are installed, by file name."""
+    """Return the paths of the installed sample photos, by file name."""
     photos: dict[str, Path] = {}
     for folder, names in SAMPLES.items():
         package, _, below = folder.partition("/")
@@ -74,30 +74,30 @@ def sample_route(photos: dict[str, Path]) -> Route:
     return Route("/samples/{name}", sample)
 
 
-def described(address: str, name: str) -> dict[str, object]:
-    """Return a sample photo as the API takes it."""
-    title, description, tags = next(said[name] for said in SAMPLES.values() if name in said)
-    url = f"{address}/samples/{name}"
+def described(base_url: str, name: str) -> dict[str, object]:
+    """Return a sample photo as an object of `/api/upsert`."""
+    title, description, tags = next(texts[name] for texts in SAMPLES.values() if name in texts)
+    url = f"{base_url}/samples/{name}"
     return {"url": url, "title": title, "description": description, "tags": tags.split()}
 
 
-async def index(address: str, *, photos: dict[str, Path]) -> None:
-    """Post the photos, and tell what can be tried now."""
-    images = [described(address, name) for name in photos]
+async def index(base_url: str, *, photos: dict[str, Path]) -> None:
+    """Index the photos, and print what to try next."""
+    images = [described(base_url, name) for name in photos]
     async with httpx.AsyncClient(timeout=120) as client:
-        answer = await client.post(f"{address}/api/upsert", json={"images": images})
+        answer = await client.post(f"{base_url}/api/upsert", json={"images": images})
         answer.raise_for_status()
     statuses = [result["status"] for result in answer.json()["results"]]
     for result in answer.json()["results"]:
         if result["status"] == "failed":
             print(f"failed: {result['url']}: {result['reason']}")
-    print(f"{len(statuses) - statuses.count('failed')} sample photos are indexed. Open {address}")
+    print(f"Indexed {len(statuses) - statuses.count('failed')} sample photos. Open {base_url}")
     query = next(iter(photos.values()))
-    print(f"or try: curl -F file=@{query} {address}/api/query", flush=True)
+    print(f"or try: curl -F file=@{query} {base_url}/api/query", flush=True)
 
 
 def demo_settings() -> Settings:
-    """Return the settings: a folder of its own, and leave to fetch from this machine."""
+    """Return the settings: a separate data folder, and permission to fetch from this machine."""
     given = read_settings()
     return read_settings(
         data_dir=given.data_dir / "demo", fetch_allow=[*given.fetch_allow, "localhost"]
@@ -108,13 +108,20 @@ def main() -> None:
     """Run the demo until Ctrl-C."""
     photos = sample_photos()
     try:
+        settings = demo_settings()
         asyncio.run(
             serve(
-                demo_settings(),
+                settings,
                 announce=partial(print, flush=True),
                 routes=[sample_route(photos)],
                 on_ready=partial(index, photos=photos),
             )
+        )
+    except PortTaken:
+        other = another_port(settings.port)
+        sys.exit(
+            f"lookalike: Port {settings.port} is already in use. Choose another with PORT, "
+            f"for example: PORT={other} make demo"
         )
     except StartProblem as problem:
         sys.exit(f"lookalike: {problem.detail}")

@@ -1,5 +1,5 @@
-// A rectangle on a picture, drawn with mouse or finger or set with the keyboard: the region to
-// search by. It goes into the form's field `crop` as fractions: x,y,width,height.
+// The region of an image to search by: a rectangle drawn with mouse or finger, or set with the
+// keyboard. It is written to the form's field `crop` as fractions: x,y,width,height.
 
 const SMALLEST = 0.03;
 const STEP = 0.05;
@@ -16,8 +16,8 @@ function croppable(box) {
   box.setAttribute("role", "group");
   box.setAttribute(
     "aria-label",
-    "Region to search by: draw it, or move it with the arrow keys, size it with Shift and the arrow " +
-      "keys, and search with Enter. Escape takes it away.",
+    "Search region. Draw it, or move it with the arrow keys and resize it with Shift and the arrow " +
+      "keys. Enter searches, Escape removes it.",
   );
   let region = read(field.value);
 

@@ -1,19 +1,19 @@
-// Send what the form names, a few files at a time, as one job; and follow the jobs that run.
+// Upload the form's files in small batches, as one job, and follow running jobs.
 
 const form = document.querySelector("#add");
-const said = document.querySelector("#said");
+const message = document.querySelector("#message");
 const sending = document.querySelector("#sending");
 const endings = form.dataset.accept.split(",").filter((kind) => kind.startsWith("."));
 const lists = form.dataset.lists.split(",");
 
-// Small enough that the bar moves and that one failed request costs little.
+// Small enough for the bar to move, and for a failed request to cost little.
 const FILES_AT_ONCE = 8;
 const LIST_EVERY_MS = 5000;
 
-const endsLike = (file, known) => known.some((ending) => file.name.toLowerCase().endsWith(ending));
+const hasEnding = (file, endings) => endings.some((ending) => file.name.toLowerCase().endsWith(ending));
 const isHidden = (file) => file.webkitRelativePath.split("/").some((part) => part.startsWith("."));
 
-// Bring one element's content to that of another, touching only what has changed.
+// Update a job's element to its new HTML, touching only what has changed.
 function update(article, html) {
   const fresh = document.createElement("template");
   fresh.innerHTML = html;
@@ -43,7 +43,7 @@ function follow(article) {
   });
 }
 
-// The list of what is indexed, as the server has it now.
+// Replace the list of indexed images with the server's current one.
 async function showIndexed() {
   const page = await fetch(location.pathname + location.search);
   const html = new DOMParser().parseFromString(await page.text(), "text/html");
@@ -59,7 +59,7 @@ async function post(path, body, headers = {}) {
   return answer.id;
 }
 
-async function sendFiles(files, told) {
+async function sendFiles(files, onProgress) {
   let job = null;
   for (let first = 0; first < files.length; first += FILES_AT_ONCE) {
     const body = new FormData();
@@ -67,24 +67,24 @@ async function sendFiles(files, told) {
       body.append("file", file, file.webkitRelativePath || file.name);
     }
     job = await post(job ? `/api/images?job=${job}` : "/api/images", body);
-    told(Math.min(first + FILES_AT_ONCE, files.length), files.length);
+    onProgress(Math.min(first + FILES_AT_ONCE, files.length), files.length);
   }
   return job;
 }
 
-function complain(text) {
+function showProblem(text) {
   const box = document.querySelector("#problem").content.cloneNode(true);
   box.firstElementChild.textContent = text;
-  said.replaceChildren(box);
+  message.replaceChildren(box);
 }
 
-function tell(done, total) {
+function showProgress(done, total) {
   sending.hidden = false;
   [sending.firstElementChild.max, sending.firstElementChild.value] = [total, done];
-  sending.querySelector("output").textContent = `Sent ${done} of ${total} files`;
+  sending.querySelector("output").textContent = `Uploaded ${done} of ${total} files`;
 }
 
-// What cannot be sent in parts goes as the form itself would.
+// URLs and lists cannot be sent in batches: submit them as the plain form would.
 async function sendForm(urls, others) {
   const body = new FormData();
   body.append("urls", urls);
@@ -97,23 +97,23 @@ async function sendForm(urls, others) {
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  said.replaceChildren();
+  message.replaceChildren();
   const chosen = [...form.querySelector("#files").files];
   const folder = [...form.querySelector("#folder").files];
-  const others = chosen.filter((file) => endsLike(file, lists));
+  const others = chosen.filter((file) => hasEnding(file, lists));
   const files = [
-    ...chosen.filter((file) => !endsLike(file, lists)),
-    ...folder.filter((file) => endsLike(file, endings) && !isHidden(file)),
+    ...chosen.filter((file) => !hasEnding(file, lists)),
+    ...folder.filter((file) => hasEnding(file, endings) && !isHidden(file)),
   ];
   const urls = form.elements.urls.value;
   const button = form.querySelector("button");
   button.disabled = true;
   try {
-    if (files.length) await sendFiles(files, tell);
+    if (files.length) await sendFiles(files, showProgress);
     if (urls.trim() || others.length || !files.length) await sendForm(urls, others);
     location.reload();
   } catch (error) {
-    complain(error instanceof TypeError ? "The server does not answer." : error.message);
+    showProblem(error instanceof TypeError ? "The server is not responding." : error.message);
     button.disabled = false;
   }
   sending.hidden = true;

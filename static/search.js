@@ -1,5 +1,5 @@
-// Search without leaving the page. Each search has an address; the server's page at that address is
-// fetched, and takes the place of what is shown.
+// Search without leaving the page. Every search has a URL; the server's page at that URL is fetched
+// and replaces what is shown.
 
 const WAIT_WHILE_TYPING_MS = 300;
 let running = null;
@@ -8,7 +8,7 @@ let typing = null;
 const form = () => document.querySelector("#search");
 const answer = () => document.querySelector("#answer");
 
-// `push` is for a new entry in the history; `only` leaves the form as it is, for those who type.
+// `push` adds an entry to the history; `only` replaces the results but not the form, while typing.
 async function visit(url, { body, push = true, only = false } = {}) {
   clearTimeout(typing);
   running?.abort();
@@ -22,12 +22,12 @@ async function visit(url, { body, push = true, only = false } = {}) {
       signal: running.signal,
     });
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    const address = new URL(response.url);
-    if (push) history.pushState(null, "", address.pathname + address.search);
-    else history.replaceState(null, "", address.pathname + address.search);
+    const final = new URL(response.url);
+    if (push) history.pushState(null, "", final.pathname + final.search);
+    else history.replaceState(null, "", final.pathname + final.search);
     show(page, only);
   } catch (error) {
-    if (error.name !== "AbortError") fail("The server does not answer. Is it still running?");
+    if (error.name !== "AbortError") fail("The server is not responding. Is it still running?");
   }
 }
 
@@ -46,15 +46,15 @@ function show(page, only) {
   apply();
 }
 
-// The address of what the form says, without a file that was chosen.
-function address(more = {}) {
+// The URL of the search that the form describes, without a chosen file.
+function searchUrl(more = {}) {
   const fields = new FormData(form());
   fields.delete("file");
   const given = [...fields, ...Object.entries(more)].filter(([, value]) => value);
   return `/?${new URLSearchParams(given)}`;
 }
 
-// A selector of what has the focus, so that it has it again when its like is in its place.
+// A selector of the focused element, to restore the focus when the page is replaced.
 function focused() {
   const element = document.activeElement;
   if (!element || element === document.body) return null;
@@ -68,16 +68,16 @@ function ready() {
   document.dispatchEvent(new Event("page"));
 }
 
-function fail(sentence) {
+function fail(message) {
   const box = document.createElement("div");
   box.className = "problem";
   box.role = "alert";
-  box.textContent = sentence;
+  box.textContent = message;
   answer().replaceChildren(box);
   answer().removeAttribute("aria-busy");
 }
 
-// Puts every result on its side of the threshold; both lists stay in their order.
+// Move every result to its side of the threshold; both lists keep their order.
 function apply() {
   const slider = document.querySelector("#min_similarity");
   if (!slider || slider.closest(".field").hidden) return;
@@ -90,7 +90,7 @@ function apply() {
   below.replaceChildren(...results.filter((li) => Number(li.dataset.similarity) < lowest));
   const more = document.querySelector("#more");
   document.querySelector("#count").textContent = `${hits.children.length}${more ? "+" : ""}`;
-  document.querySelector("#noun").textContent = hits.children.length === 1 ? "picture" : "pictures";
+  document.querySelector("#noun").textContent = hits.children.length === 1 ? "image" : "images";
   document.querySelector("#nothing").hidden = hits.children.length > 0;
   document.querySelector("#closest").hidden = below.children.length === 0;
 }
@@ -106,10 +106,10 @@ function submitFile() {
   const { file } = form().elements;
   if (!file.files.length) return;
   const image = new Image();
-  image.alt = "The picture searched for";
+  image.alt = "Query image";
   image.src = URL.createObjectURL(file.files[0]);
   image.onload = () => URL.revokeObjectURL(image.src);
-  // A format that the browser cannot show gets its preview with the answer.
+  // If the browser cannot show the format, the preview comes with the response.
   image.onerror = () => image.remove();
   const preview = document.querySelector("#preview");
   preview.hidden = false;
@@ -117,7 +117,7 @@ function submitFile() {
   visit("/", { body: new FormData(form()) });
 }
 
-function searchUrl(url) {
+function searchByUrl(url) {
   form().elements.url.value = url;
   form().requestSubmit();
 }
@@ -131,7 +131,7 @@ async function showMore(link) {
   const first = found.firstElementChild;
   const list = document.querySelector("#hits");
   list.append(...found.children);
-  // The ranks of the second page go on where the first ended.
+  // Ranks continue from the previous page.
   [...list.querySelectorAll(".strength")].forEach((strength, place, all) => {
     strength.querySelector("span").textContent = place + 1;
     const meter = strength.querySelector("meter");
@@ -160,12 +160,12 @@ document.addEventListener("submit", (event) => {
 document.addEventListener("input", (event) => {
   if (event.target.id === "min_similarity") return apply();
   if (event.target.id === "url") {
-    // Another picture takes the place of the one before.
+    // The URL replaces the previous query image.
     for (const name of ["upload", "crop"]) form().elements[name].value = "";
   }
   if (event.target.id !== "text") return;
   clearTimeout(typing);
-  typing = setTimeout(() => visit(address(), { push: false, only: true }), WAIT_WHILE_TYPING_MS);
+  typing = setTimeout(() => visit(searchUrl(), { push: false, only: true }), WAIT_WHILE_TYPING_MS);
 });
 
 document.addEventListener("change", (event) => {
@@ -173,9 +173,9 @@ document.addEventListener("change", (event) => {
   else if (event.target.closest("#filters") || event.target.name === "diversity") {
     form().requestSubmit();
   } else if (event.target.id === "min_similarity") {
-    const address = new URL(location);
-    address.searchParams.set("min_similarity", event.target.value);
-    if (location.search) history.replaceState(null, "", address);
+    const url = new URL(location);
+    url.searchParams.set("min_similarity", event.target.value);
+    if (location.search) history.replaceState(null, "", url);
   }
 });
 
@@ -191,13 +191,13 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// The panel asks the server what there is to filter by when it is opened for the first time.
+// The filters are loaded when the panel is opened for the first time.
 document.addEventListener(
   "toggle",
   (event) => {
     const link = document.querySelector("#open-filters");
     if (event.target.id === "filters" && event.target.open && link) {
-      visit(address({ panel: "filters" }), { push: false });
+      visit(searchUrl({ panel: "filters" }), { push: false });
     }
   },
   true,
@@ -211,7 +211,7 @@ document.addEventListener("paste", (event) => {
     return searchFile(event.clipboardData.files);
   }
   const text = event.clipboardData.getData("text").trim();
-  if (!event.target.matches?.("input, textarea") && /^https?:\/\/\S+$/.test(text)) searchUrl(text);
+  if (!event.target.matches?.("input, textarea") && /^https?:\/\/\S+$/.test(text)) searchByUrl(text);
 });
 
 let inside = 0;
@@ -224,7 +224,7 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("dropping");
   if (event.dataTransfer.files.length) return searchFile(event.dataTransfer.files);
   const url = event.dataTransfer.getData("text/uri-list").split("\n")[0];
-  if (url) searchUrl(url);
+  if (url) searchByUrl(url);
 });
 
 ready();

@@ -59,10 +59,10 @@ def test_a_server_from_the_wheel_serves_pages_and_searches(
     assert process.stderr is not None
     try:
         said = [process.stderr.readline()]
-        while said[-1] and "answers on http://" not in said[-1]:
+        while said[-1] and "is running at http://" not in said[-1]:
             said.append(process.stderr.readline())
         assert said[-1], "".join(said)
-        address = said[-1].split("answers on ")[1].split()[0]
+        address = said[-1].split("is running at ")[1].split()[0]
         with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
             page = client.get("/")
             assert (page.status_code, "<title>" in page.text) == (200, True)

@@ -1,4 +1,4 @@
-"""HTTP: the server, the JSON endpoints and their schemas, the pages.
+"""HTTP: the server, security, the JSON endpoints and their schemas, the pages.
 
 It may import `lookalike` and below.
 """

@@ -1,7 +1,8 @@
-"""The API's documentation and problems as pages."""
+"""The API documentation and problems, as HTML pages."""
 
 from starlette.responses import Response
 
+from app.indexing.sources import LIST_MEDIA_TYPES
 from app.problems import Problem, StartProblem
 from app.web.openapi import openapi_document
 from app.web.requests import Request
@@ -9,12 +10,18 @@ from app.web.templating import page
 
 
 async def docs_page(request: Request) -> Response:
-    """Show the API's operations and problems for reading."""
-    return page(request, "docs.html", document=openapi_document(), problems=_all_problems())
+    """Show the operations and problems of the API."""
+    return page(
+        request,
+        "docs.html",
+        document=openapi_document(),
+        lists=list(LIST_MEDIA_TYPES),
+        problems=_all_problems(),
+    )
 
 
 def problem_page(request: Request, problem: Problem) -> Response:
-    """Show a problem to someone with a browser."""
+    """Show a problem as a page, for browsers."""
     return page(request, "problem.html", status_code=problem.status, problem=problem)
 
 
@@ -22,5 +29,4 @@ def _all_problems() -> list[type[Problem]]:
     def below(problem: type[Problem]) -> list[type[Problem]]:
         return [problem, *(leaf for child in problem.__subclasses__() for leaf in below(child))]
 
-    never_sent = {StartProblem, *StartProblem.__subclasses__()}
-    return [problem for problem in below(Problem) if problem not in never_sent]
+    return [problem for problem in below(Problem) if not issubclass(problem, StartProblem)]

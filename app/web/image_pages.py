@@ -1,4 +1,4 @@
-"""The HTML endpoints of one image, and of the duplicates in the index."""
+"""The HTML pages of an image and of duplicates."""
 
 from starlette.responses import RedirectResponse, Response
 
@@ -16,8 +16,8 @@ from app.web.templating import page
 NEIGHBOURS = 24
 
 
-async def picture_page(request: Request) -> Response:
-    """Show one picture, what is known of it, and the pictures most like it."""
+async def image_page(request: Request) -> Response:
+    """Show an image, its details and the images most similar to it."""
     image = await find_image(request)
     results: Results | None = None
     problem: Problem | None = None
@@ -29,7 +29,7 @@ async def picture_page(request: Request) -> Response:
         problem = exc
     return page(
         request,
-        "picture.html",
+        "image.html",
         image=image,
         results=results,
         problem=problem,
@@ -39,8 +39,8 @@ async def picture_page(request: Request) -> Response:
     )
 
 
-async def change_picture(request: Request) -> Response:
-    """Change what is said of a picture, or take it out of the index."""
+async def edit_image(request: Request) -> Response:
+    """Save an image's new details, or delete it."""
     image = await find_image(request)
     indexer = parts(request).indexer
     async with request.form() as form:
@@ -49,13 +49,13 @@ async def change_picture(request: Request) -> Response:
         await indexer.delete([image])
         return RedirectResponse("/index", 303)
     tags = [tag.strip() for tag in fields.pop("tags", "").split(",")]
-    said = parse(schemas.DescribeRequest, {**fields, "tags": [tag for tag in tags if tag]})
-    await indexer.describe(image, Entry(image.url, said.title, said.description, said.tags))
+    wanted = parse(schemas.DescribeRequest, {**fields, "tags": [tag for tag in tags if tag]})
+    await indexer.describe(image, Entry(image.url, wanted.title, wanted.description, wanted.tags))
     return RedirectResponse(f"/images/{image.id}", 303)
 
 
 async def duplicates_page(request: Request) -> Response:
-    """Show groups of copies."""
+    """Show groups of duplicates."""
     fields = {name: value for name, value in request.query_params.items() if value}
     wanted, found, problem = schemas.DuplicatesRequest.model_validate({}), None, None
     try:

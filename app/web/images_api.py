@@ -1,4 +1,4 @@
-"""The JSON endpoints of the images in the index, their thumbnails and their originals."""
+"""The JSON endpoints of indexed images, their thumbnails and their originals."""
 
 import base64
 import binascii
@@ -28,7 +28,7 @@ from app.web.requests import (
 
 
 async def list_images(request: Request) -> Response:
-    """List what is indexed, the newest first."""
+    """List indexed images, newest first."""
     wanted = parse(schemas.ListRequest, dict(request.query_params))
     selection = selection_of(wanted)
     images, following = await page_of_images(
@@ -47,7 +47,7 @@ async def list_images(request: Request) -> Response:
 
 
 async def show_image(request: Request) -> Response:
-    """Tell all that is known of one picture."""
+    """Return all details of an image."""
     image = await find_image(request)
     place = location(image.exif)
     return respond(
@@ -71,35 +71,35 @@ async def show_image(request: Request) -> Response:
 
 
 async def delete_image(request: Request) -> Response:
-    """Take a picture out of the index."""
+    """Delete an image from the index."""
     await parts(request).indexer.delete([await find_image(request)])
     return Response(status_code=204)
 
 
 async def delete_images(request: Request) -> Response:
-    """Take every picture of a selection out of the index."""
+    """Delete a selection of images from the index."""
     wanted = parse(schemas.DeleteRequest, dict(request.query_params))
     selection = replace(selection_of(wanted), ids=wanted.ids)
     if not selection:
-        raise InvalidRequest("Say which: `ids`, `q`, `gone` or `checked_before`.")
+        raise InvalidRequest("Select images with `ids`, `q`, `gone` or `checked_before`.")
     deleted = await parts(request).indexer.delete_all(selection)
     return respond(schemas.DeleteResponse(deleted=deleted))
 
 
 async def describe_image(request: Request) -> Response:
-    """Change the title, the description, the tags or the metadata of a picture."""
+    """Update the title, description, tags or metadata of an image."""
     image = await find_image(request)
-    said = await json_body(request, schemas.DescribeRequest)
-    entry = Entry(image.url, said.title, said.description, said.tags, said.metadata)
+    wanted = await json_body(request, schemas.DescribeRequest)
+    entry = Entry(image.url, wanted.title, wanted.description, wanted.tags, wanted.metadata)
     await parts(request).indexer.describe(image, entry)
     return await show_image(request)
 
 
 async def thumbnail(request: Request) -> Response:
-    """Show a picture's thumbnail."""
+    """Return an image's thumbnail."""
     found = await parts(request).catalog.thumbnail(request.path_params["id"])
     if found is None:
-        raise NotFound("There is no such picture in the index.")
+        raise NotFound("There is no such image in the index.")
     etag, data = f'"{found[0]}"', found[1]
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if request.headers.get("if-none-match") == etag:
@@ -108,7 +108,7 @@ async def thumbnail(request: Request) -> Response:
 
 
 async def original(request: Request) -> Response:
-    """Show an uploaded picture itself, or go to where the original is."""
+    """Return the original of an uploaded image, or redirect to the URL of any other."""
     image = await find_image(request)
     data = await parts(request).indexer.original(image)
     if data is None:
@@ -123,7 +123,7 @@ async def original(request: Request) -> Response:
 async def page_of_images(
     request: Request, selection: Selection, *, limit: int, cursor: str | None
 ) -> tuple[list[ImageRow], str | None]:
-    """Return a page of images and the cursor of the next one."""
+    """Return a page of images and the cursor of the next page."""
     before = _read_cursor(cursor) if cursor else None
     images = await parts(request).catalog.newest(selection, limit=limit + 1, before=before)
     page = images[:limit]
@@ -139,4 +139,4 @@ def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
         time, _, image_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
         return datetime.fromisoformat(time), UUID(image_id)
     except (ValueError, binascii.Error) as exc:
-        raise InvalidRequest("cursor: not one that this server gave out.") from exc
+        raise InvalidRequest("cursor: it is not from this server.") from exc

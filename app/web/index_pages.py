@@ -1,4 +1,4 @@
-"""The HTML endpoints of the index; each works as a plain form or link, without JavaScript."""
+"""The HTML pages of the index; all forms and links work without JavaScript."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -25,7 +25,7 @@ FAILURES = 20
 
 
 async def index_page(request: Request, *, problem: Problem | None = None) -> Response:
-    """Show the form that adds pictures, the jobs, and what is indexed or a selection of it."""
+    """Show the form to add images, recent jobs, and the indexed images or a selection of them."""
     lookalike = parts(request)
     wanted, selection = _selection(request.query_params)
     images, following = await page_of_images(
@@ -49,17 +49,17 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
 
 
 async def delete_selection(request: Request) -> Response:
-    """Take out of the index what the list shows."""
+    """Delete the images that the list's search selects."""
     async with request.form() as form:
         _, selection = _selection(text_fields(form))
     if not selection:
-        raise InvalidRequest("Say which pictures first.")
+        raise InvalidRequest("Select images first: search the list, then delete what it shows.")
     await parts(request).indexer.delete_all(selection)
     return RedirectResponse("/index", 303)
 
 
 async def index_form(request: Request) -> Response:
-    """Make a job of what the form names, and show it."""
+    """Create a job from the form, and show it."""
     try:
         async with request.form(max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
             job_id = await _job_of(request, form)
@@ -69,7 +69,7 @@ async def index_form(request: Request) -> Response:
 
 
 async def job_events(request: Request) -> Response:
-    """Show a job again each time it has moved on: the same HTML that the page has of it."""
+    """Stream a job's HTML, as the page has it, at every change."""
     job = await find_job(request)
     template = templates.get_template("_job.html")
 
@@ -80,7 +80,7 @@ async def job_events(request: Request) -> Response:
 
 
 async def change_job(request: Request) -> Response:
-    """Do what a job's button says."""
+    """Retry, cancel or delete a job: what its buttons do."""
     job = await find_job(request)
     lookalike = parts(request)
     match request.path_params["action"]:
@@ -111,11 +111,11 @@ async def _job_of(request: Request, form: FormData) -> int:
     lists: list[tuple[UploadFile, ListKind]] = [
         (f, kind) for f in files if (kind := list_kind(f.filename or "")) is not None
     ]
-    pictures = [file for file in files if list_kind(file.filename or "") is None]
+    images = [file for file in files if list_kind(file.filename or "") is None]
     if not items and not files:
-        raise NoPicture("Give addresses, one per line, or choose pictures or a list.")
-    if pictures:
-        items += await keep_uploads(request, pictures)
+        raise NoPicture("Enter image URLs, one per line, or choose files to upload.")
+    if images:
+        items += await keep_uploads(request, images)
     names = [file.filename or "" for file in files]
     title = title or (names[0] if len(names) == 1 else f"{len(names)} files")
     listed = (NewItem("web", entry) for file, kind in lists for entry in read_list(file.file, kind))

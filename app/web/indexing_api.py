@@ -1,4 +1,4 @@
-"""The JSON endpoints that index images, at once or as jobs."""
+"""The JSON endpoints that index images, immediately or as jobs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ from app.web.requests import (
     selection_of,
 )
 
-# What of a list is kept in memory before it goes to a temporary file.
+# How much of a list is kept in memory before it is moved to a temporary file.
 SPOOLED_BYTES = 1_000_000
-# Uploaded files of one request that are in memory at once.
+# How many uploaded files of one request are in memory at once.
 UPLOADS_AT_ONCE = 8
 
 
 async def upsert(request: Request) -> Response:
-    """Index pictures by URL: now, or as a job if the client prefers that or sends a list."""
+    """Index images by URL: immediately, or as a job if the client asks for one or sends a list."""
     kind = LIST_MEDIA_TYPES.get(request.headers.get("content-type", "").partition(";")[0].strip())
     if kind is not None:
         return await _upsert_list(request, kind)
@@ -50,9 +50,9 @@ async def upsert(request: Request) -> Response:
 
 
 async def upload_images(request: Request) -> Response:
-    """Index uploaded pictures: now, or as a job if the client prefers that."""
+    """Index uploaded images: immediately, or as a job if the client asks for one."""
     async with request.form(max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
-        files = picture_files(form)
+        files = image_files(form)
         if _prefers_async(request) or "job" in request.query_params:
             return await _upload_to_job(request, files)
         outcomes = await _index_uploads(request, files)
@@ -61,42 +61,42 @@ async def upload_images(request: Request) -> Response:
 
 
 async def refresh(request: Request) -> Response:
-    """Make a job that asks the web whether pictures have changed or gone."""
+    """Create a job that checks which images of a selection have changed or are gone."""
     wanted = parse(schemas.SelectionRequest, dict(request.query_params))
     job_id = await parts(request).jobs.refresh(selection_of(wanted))
     return await accepted(request, job_id)
 
 
 async def caption(request: Request) -> Response:
-    """Make a job that describes the pictures of a selection that no one has described."""
+    """Create a job that describes the images of a selection that have no description."""
     wanted = parse(schemas.SelectionRequest, dict(request.query_params))
     if not parts(request).settings.caption_model:
-        raise InvalidRequest("There is no caption model: set CAPTION_MODEL.")
+        raise InvalidRequest("This server has no caption model; set CAPTION_MODEL.")
     selection = replace(selection_of(wanted), undescribed=True)
     job_id = await parts(request).jobs.caption(selection)
     if job_id is None:
-        raise InvalidRequest("Every picture of the selection has a description, or waits for one.")
+        raise InvalidRequest("Every selected image has a description or is waiting for one.")
     return await accepted(request, job_id)
 
 
 async def describe_indexed(request: Request, outcomes: Sequence[Outcome]) -> None:
-    """Let what was indexed just now be described, if a model is named for it."""
+    """Create a caption job for images that were just indexed, if CAPTION_MODEL is set."""
     ids = [o.id for o in outcomes if o.id and o.status in ("indexed", "updated")]
     if ids:
         await parts(request).jobs.caption(Selection(ids=ids, undescribed=True))
 
 
-def picture_files(form: FormData) -> list[UploadFile]:
+def image_files(form: FormData) -> list[UploadFile]:
     """Return the form's `file`s; raises `NoPicture` if there are none."""
     refuse_unknown_files(form)
     files = chosen_files(form)
     if not files:
-        raise NoPicture("Send pictures as form fields named `file`.")
+        raise NoPicture("Send images as form fields named `file`.")
     return files
 
 
 async def keep_uploads(request: Request, files: Sequence[UploadFile]) -> list[NewItem]:
-    """Keep uploaded files until a job has indexed them."""
+    """Store uploaded files until a job has indexed them."""
     indexer = parts(request).indexer
     return [
         await indexer.keep_upload(await file.read(), title=file.filename or "") for file in files
@@ -104,14 +104,14 @@ async def keep_uploads(request: Request, files: Sequence[UploadFile]) -> list[Ne
 
 
 def urls_title(items: Sequence[NewItem]) -> str:
-    """Return what a job of URLs is called."""
+    """Return the title of a job that indexes URLs."""
     if len(items) == 1:
         return items[0].entry.url
     return f"{len(items)} URLs"
 
 
 async def _upsert_list(request: Request, kind: ListKind) -> Response:
-    """Make a job of a list of URLs, which is read as it comes and never held whole."""
+    """Create a job from a list of URLs, which is read as a stream and never held whole."""
     with SpooledTemporaryFile(SPOOLED_BYTES) as file:
         async for chunk in request.stream():
             await asyncio.to_thread(file.write, chunk)
@@ -123,7 +123,7 @@ async def _upsert_list(request: Request, kind: ListKind) -> Response:
 
 
 async def _upload_to_job(request: Request, files: Sequence[UploadFile]) -> Response:
-    """Keep uploaded pictures and index them as a job, a new one or the one named by `job`."""
+    """Store uploaded images and index them in a job, new or named by `job`."""
     wanted = parse(schemas.UploadRequest, dict(request.query_params))
     if wanted.job is None:
         items = await keep_uploads(request, files)
@@ -145,7 +145,7 @@ async def _index_uploads(request: Request, files: Sequence[UploadFile]) -> list[
 
 
 def _prefers_async(request: Request) -> bool:
-    """Return whether the client would rather follow a job than wait (RFC 7240, 4.1)."""
+    """Return whether the client prefers a job to waiting (RFC 7240, 4.1)."""
     preferences = request.headers.get("prefer", "").lower().split(",")
     return "respond-async" in [preference.strip() for preference in preferences]
 

@@ -1,4 +1,4 @@
-"""The JSON endpoints of jobs, and what follows them as they go."""
+"""The JSON endpoints of jobs and their event streams."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 
@@ -14,18 +14,18 @@ MOST_JOBS = 100
 
 
 async def list_jobs(request: Request) -> Response:
-    """List the jobs, the last made first."""
+    """List jobs, newest first."""
     jobs = await parts(request).job_items.newest(limit=MOST_JOBS)
     return respond(schemas.JobsResponse(jobs=[job_document(job) for job in jobs]))
 
 
 async def show_job(request: Request) -> Response:
-    """Tell how far a job is."""
+    """Return job progress."""
     return respond(job_document(await find_job(request)))
 
 
 async def list_items(request: Request) -> Response:
-    """List what a job is made of."""
+    """List the items of a job."""
     job = await find_job(request)
     wanted = parse(schemas.JobItemsRequest, dict(request.query_params))
     items = await parts(request).job_items.items(
@@ -40,7 +40,7 @@ async def list_items(request: Request) -> Response:
 
 
 async def job_events(request: Request) -> Response:
-    """Tell how far a job is, again and again, until it ends."""
+    """Stream job progress until the job ends."""
     job = await find_job(request)
 
     async def render(progress: JobProgress) -> str:
@@ -50,21 +50,21 @@ async def job_events(request: Request) -> Response:
 
 
 async def retry_job(request: Request) -> Response:
-    """Try again what failed or was cancelled."""
+    """Retry failed and cancelled items."""
     job = await find_job(request)
     await parts(request).jobs.retry(job.id)
     return respond(job_document(await find_job(request)))
 
 
 async def cancel_job(request: Request) -> Response:
-    """Leave out what has not ended yet."""
+    """Cancel pending items."""
     job = await find_job(request)
     await parts(request).job_items.cancel(job.id)
     return respond(job_document(await find_job(request)))
 
 
 async def delete_job(request: Request) -> Response:
-    """Cancel and forget a job; what it indexed stays."""
+    """Cancel and delete a job; images that it indexed stay."""
     job = await find_job(request)
     await parts(request).job_items.delete(job.id)
     return Response(status_code=204)
@@ -76,7 +76,7 @@ async def find_job(request: Request) -> JobProgress:
 
 
 async def accepted(request: Request, job_id: int) -> Response:
-    """Answer a request whose work goes on as a job (RFC 7240, 4.1)."""
+    """Return the 202 response of a request that became a job (RFC 7240, 4.1)."""
     response = respond(job_document(await parts(request).job_items.find(job_id)), status_code=202)
     response.headers["Location"] = f"/api/jobs/{job_id}"
     response.headers["Preference-Applied"] = "respond-async"
@@ -86,7 +86,7 @@ async def accepted(request: Request, job_id: int) -> Response:
 def event_stream(
     changes: AsyncIterable[JobProgress], render: Callable[[JobProgress], Awaitable[str]]
 ) -> StreamingResponse:
-    """Return progress as server-sent events; each tells all, so that nothing is lost between."""
+    """Return progress as server-sent events; each is the whole job, so clients may miss some."""
 
     async def events() -> AsyncGenerator[str]:
         yield "retry: 1000\n\n"

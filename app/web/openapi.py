@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the routes' endpoints and the schemas."""
+"""The OpenAPI document, made from a list of operations and the schemas."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ JOB_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "inte
 PREFER = {
     "name": "Prefer",
     "in": "header",
-    "description": "`respond-async` (RFC 7240): answer at once, and index as a job.",
+    "description": "`respond-async` (RFC 7240): return at once and index as a job.",
     "schema": {"type": "string"},
 }
 QUERY_SCHEMA = {"type": "array", "items": {"type": "string", "format": "uri"}}
@@ -29,7 +29,7 @@ QUERY_SCHEMA = {"type": "array", "items": {"type": "string", "format": "uri"}}
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path: what goes in, what comes out, and how it may fail."""
+    """One method of one path: its input, its output and the statuses with which it may fail."""
 
     method: str
     path: str
@@ -50,8 +50,8 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/upsert",
-        "Index pictures by URL. Idempotent; one bad URL does not fail the others. With `Prefer: "
-        "respond-async`, or a list as the body, the answer is a job.",
+        "Index images by URL. Idempotent; a URL that fails does not affect the others. With "
+        "`Prefer: respond-async`, or with a list as the body, return a job instead.",
         answer=schemas.UpsertResponse,
         body=schemas.UpsertRequest,
         lists=tuple(LIST_MEDIA_TYPES),
@@ -62,8 +62,8 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/query",
-        "Find the URLs of the pictures whose similarity to `file` is above 0.90, best first, "
-        "at most 100.",
+        "Return the URLs of the images whose similarity to `file` is above 0.90 (strictly), best "
+        "match first, 100 at most.",
         answer=QUERY_SCHEMA,
         form={"file": FILE},
         failures=(400, 413, 415, 422, 503),
@@ -71,8 +71,8 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/search",
-        "Find the pictures that look like a file, a URL or pictures of the index, that a text "
-        "describes, or any sum of these, within filters.",
+        "Search by images (a file, a URL, indexed images), by text, or by any weighted sum of "
+        "these, with filters.",
         answer=SearchResponse,
         body=SearchRequest,
         form={"file": FILE},
@@ -81,7 +81,7 @@ OPERATIONS = [
     Operation(
         "get",
         "/api/facets",
-        "Tell what there is to filter by, with counts, among the pictures that pass the filters.",
+        "Return the values to filter by, with counts, among the images that match the filters.",
         answer=FacetsResponse,
         query=FilterRequest,
         failures=(422, 503),
@@ -89,8 +89,8 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/images",
-        "Index uploaded pictures; the same bytes are the same picture. With `Prefer: "
-        "respond-async`, or the number of a `job` to add them to, the answer is a job.",
+        "Index uploaded images; the same bytes are the same image. With `Prefer: "
+        "respond-async`, or with the id of a `job` to add them to, return a job instead.",
         answer=schemas.UpsertResponse,
         form={"file": {"type": "array", "items": FILE}},
         query=schemas.UploadRequest,
@@ -101,7 +101,7 @@ OPERATIONS = [
     Operation(
         "get",
         "/api/images",
-        "List what is indexed, or a selection of it, the newest first.",
+        "List indexed images, all or a selection, newest first.",
         answer=schemas.ListResponse,
         query=schemas.ListRequest,
         failures=(422, 503),
@@ -109,7 +109,7 @@ OPERATIONS = [
     Operation(
         "delete",
         "/api/images",
-        "Take every picture of a selection out of the index.",
+        "Delete a selection of images from the index.",
         answer=schemas.DeleteResponse,
         query=schemas.DeleteRequest,
         failures=(422, 503),
@@ -118,7 +118,7 @@ OPERATIONS = [
     Operation(
         "patch",
         "/api/images/{id}",
-        "Change the title, the description, the tags or the metadata of a picture.",
+        "Update the title, description, tags or metadata of an image.",
         answer=schemas.ImageDetails,
         body=schemas.DescribeRequest,
         failures=(404, 413, 422, 503),
@@ -127,14 +127,14 @@ OPERATIONS = [
     Operation(
         "get",
         "/api/images/{id}",
-        "Tell all that is known of one picture.",
+        "Return all details of an image.",
         answer=schemas.ImageDetails,
         failures=(404, 503),
     ),
     Operation(
         "delete",
         "/api/images/{id}",
-        "Take a picture out of the index.",
+        "Delete an image from the index.",
         status=204,
         failures=(404, 503),
         writes=True,
@@ -142,7 +142,7 @@ OPERATIONS = [
     Operation(
         "get",
         "/images/{id}/thumbnail",
-        "Show a picture's thumbnail: a JPEG, 256 px on the short side.",
+        "Return an image's thumbnail: a JPEG, 256 px on the short side.",
         answer=FILE,
         answer_type="image/jpeg",
         failures=(404, 503),
@@ -150,7 +150,7 @@ OPERATIONS = [
     Operation(
         "get",
         "/images/{id}/original",
-        "Show an uploaded picture, or redirect to where the original is.",
+        "Return the original of an uploaded image, or redirect to the URL of any other.",
         answer=FILE,
         answer_type="image/*",
         failures=(404, 503),
@@ -158,7 +158,7 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/refresh",
-        "Make a job that asks the web which pictures of a selection have changed or gone.",
+        "Create a job that checks which images of a selection have changed or are gone.",
         answer=schemas.JobDocument,
         query=schemas.SelectionRequest,
         status=202,
@@ -168,8 +168,8 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/captions",
-        "Make a job in which CAPTION_MODEL describes the pictures of a selection that no one has "
-        "described.",
+        "Create a job in which CAPTION_MODEL writes titles and descriptions for the images of a "
+        "selection that have no description.",
         answer=schemas.JobDocument,
         query=schemas.SelectionRequest,
         status=202,
@@ -179,8 +179,8 @@ OPERATIONS = [
     Operation(
         "get",
         "/api/duplicates",
-        "List groups of images that show the same picture: the same bytes, or altered copies. An "
-        "answer with a `next` may hold fewer groups than asked for.",
+        "List groups of duplicates: identical files and altered copies. A response with a "
+        "`next` may hold fewer groups than `limit`.",
         answer=schemas.DuplicatesResponse,
         query=schemas.DuplicatesRequest,
         failures=(422, 503),
@@ -188,21 +188,21 @@ OPERATIONS = [
     Operation(
         "get",
         "/api/jobs",
-        "List the jobs, the last made first.",
+        "List jobs, newest first.",
         answer=schemas.JobsResponse,
         failures=(503,),
     ),
     Operation(
         "get",
         "/api/jobs/{id}",
-        "Tell how far a job is.",
+        "Return job progress.",
         answer=schemas.JobDocument,
         failures=(404, 503),
     ),
     Operation(
         "delete",
         "/api/jobs/{id}",
-        "Cancel and forget a job; what it indexed stays.",
+        "Cancel and delete a job; images that it indexed stay.",
         status=204,
         failures=(404, 503),
         writes=True,
@@ -210,7 +210,7 @@ OPERATIONS = [
     Operation(
         "get",
         "/api/jobs/{id}/items",
-        "List the pictures of a job, or those in one state.",
+        "List the items of a job, all or those in one state.",
         answer=schemas.JobItemsResponse,
         query=schemas.JobItemsRequest,
         failures=(404, 422, 503),
@@ -218,8 +218,8 @@ OPERATIONS = [
     Operation(
         "get",
         "/api/jobs/{id}/events",
-        "Follow a job: a server-sent event `progress` with the whole job whenever it moves on, and "
-        "`end`.",
+        "Stream job progress as server-sent events: `progress` with the whole job at every change, "
+        "then `end`.",
         answer={"type": "string"},
         answer_type="text/event-stream",
         failures=(404, 503),
@@ -227,7 +227,7 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/jobs/{id}/retry",
-        "Try again what failed or was cancelled.",
+        "Retry failed and cancelled items.",
         answer=schemas.JobDocument,
         failures=(404, 503),
         writes=True,
@@ -235,7 +235,7 @@ OPERATIONS = [
     Operation(
         "post",
         "/api/jobs/{id}/cancel",
-        "Leave out what has not ended yet.",
+        "Cancel pending items.",
         answer=schemas.JobDocument,
         failures=(404, 503),
         writes=True,
@@ -243,15 +243,17 @@ OPERATIONS = [
     Operation(
         "get",
         "/api/stats",
-        "Tell how much is indexed, and with what.",
+        "Return the size of the index and the encoder in use.",
         answer=StatsResponse,
         failures=(503,),
     ),
-    Operation("get", "/healthz", "Say that the process runs.", answer=schemas.HealthResponse),
+    Operation(
+        "get", "/healthz", "Check that the process is running.", answer=schemas.HealthResponse
+    ),
     Operation(
         "get",
         "/readyz",
-        "Say that the database answers.",
+        "Check that the database responds.",
         answer=schemas.HealthResponse,
         failures=(503,),
     ),
@@ -260,7 +262,7 @@ OPERATIONS = [
 
 @cache
 def openapi_document() -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of the HTTP interface, made when it is first asked for."""
+    """Return the OpenAPI 3.1 document of the HTTP API, made when it is first needed."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
@@ -269,7 +271,7 @@ def openapi_document() -> dict[str, Any]:
         "info": {
             "title": "Lookalike",
             "version": VERSION,
-            "description": "Reverse image search: show a picture, get those that look alike.",
+            "description": "Reverse image search: find copies of an image and similar images.",
         },
         "paths": paths,
         "components": {
@@ -294,7 +296,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         }
     if operation.prefer:
         document["responses"]["202"] = {
-            "description": "The job that does it, also at `Location`.",
+            "description": "The job, which is also at `Location`.",
             "content": {"application/json": {"schema": _reference(schemas.JobDocument)}},
         }
     place = JOB_ID if operation.path.startswith("/api/jobs") else ID
@@ -306,14 +308,14 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if content:
         document["requestBody"] = {"required": True, "content": content}
     if operation.writes:
-        # Without API_KEYS, a client on the server's own machine needs no key.
+        # Without API_KEYS, clients on the server's own machine need no key.
         document["security"] = [{"key": []}, {}]
     return document
 
 
 def _answer(operation: Operation) -> dict[str, Any]:
     if operation.answer is None:
-        return {"description": "Done."}
+        return {"description": "Deleted."}
     schema = (
         operation.answer if isinstance(operation.answer, dict) else _reference(operation.answer)
     )

@@ -1,4 +1,4 @@
-"""The JSON endpoints for operations: how much there is, and whether all is well."""
+"""The JSON endpoints for operators: statistics and health checks."""
 
 from starlette.requests import Request as AnyRequest
 from starlette.responses import Response
@@ -8,16 +8,16 @@ from app.web.requests import Request, parts, respond
 
 
 async def stats(request: Request) -> Response:
-    """Tell how much is indexed, and with what."""
+    """Return the size of the index and the encoder in use."""
     return respond(await parts(request).index.stats())
 
 
 async def healthz(_: AnyRequest) -> Response:
-    """Say that the process runs, whatever else does."""
+    """Check that the process is running, even without its database."""
     return respond(schemas.HealthResponse())
 
 
 async def readyz(request: Request) -> Response:
-    """Say that the database answers."""
+    """Check that the database responds."""
     await parts(request).catalog.count()
     return respond(schemas.HealthResponse())

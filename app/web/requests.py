@@ -1,4 +1,4 @@
-"""What the endpoints share: the request and its parts, bodies and forms, and answers."""
+"""What the endpoints share: requests, their bodies and forms, and responses."""
 
 import json
 from typing import TypedDict, TypeVar
@@ -23,14 +23,14 @@ from app.web import schemas
 
 JSON_BYTES = 4_000_000
 
-# For files of other people's: whatever a browser takes them for, nothing in them runs.
+# For files from users: whatever type a browser takes them for, nothing in them runs.
 SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
 MODEL = TypeVar("MODEL", bound=BaseModel)
 
 
 class AppState(TypedDict):
-    """What the lifespan hands to every request."""
+    """The state that the lifespan passes to every request."""
 
     lookalike: Lookalike
 
@@ -39,7 +39,7 @@ Request = AnyRequest[AppState]
 
 
 def parts(request: Request) -> Lookalike:
-    """Return the program's parts."""
+    """Return the opened parts of the program."""
     return request.state["lookalike"]
 
 
@@ -47,12 +47,12 @@ async def find_image(request: Request) -> ImageRow:
     """Return the image that the path names; raises `NotFound`."""
     image = await parts(request).catalog.find(request.path_params["id"])
     if image is None:
-        raise NotFound("There is no such picture in the index.")
+        raise NotFound("There is no such image in the index.")
     return image
 
 
 def original_url(request: Request, image: ImageRow) -> str:
-    """Return where anyone can see the original: its own URL, or ours for uploads and files."""
+    """Return a URL of the original: its own, or one of this server for uploads and files."""
     if image.url.startswith(("http:", "https:")):
         return image.url
     return str(request.url_for("original", id=str(image.id)))
@@ -64,11 +64,11 @@ async def json_body(request: Request, model: type[MODEL]) -> MODEL:
     async for chunk in request.stream():
         body += chunk
         if len(body) > JSON_BYTES:
-            raise BodyTooLarge(f"The JSON is larger than {JSON_BYTES / 1e6:g} MB.")
+            raise BodyTooLarge(f"The JSON body is larger than {JSON_BYTES / 1e6:g} MB.")
     try:
         values = json.loads(bytes(body))
     except ValueError as exc:
-        raise InvalidRequest("The body is not JSON.") from exc
+        raise InvalidRequest("The body is not valid JSON.") from exc
     return parse(model, values)
 
 
@@ -89,27 +89,27 @@ async def uploaded(request: Request, form: FormData) -> bytes:
 
 
 def text_fields(form: FormData) -> dict[str, str]:
-    """Return a form's fields that are not files."""
+    """Return the fields of a form that are not files."""
     return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def chosen_files(form: FormData) -> list[UploadFile]:
-    """Return the files chosen in the form's `file`s, of which browsers also send empty ones."""
+    """Return the files of the form's `file` fields, without the empty ones that browsers send."""
     return [f for f in form.getlist("file") if isinstance(f, UploadFile) and f.filename]
 
 
 def refuse_unknown_files(form: FormData) -> None:
-    """Raise `InvalidRequest` for a file in a field that no one looks at."""
+    """Raise `InvalidRequest` for a file in any field but `file`."""
     for name, value in form.multi_items():
         if isinstance(value, UploadFile) and name != "file":
-            raise InvalidRequest(f"{name}: unknown field; pictures go in `file`.")
+            raise InvalidRequest(f"{name}: unknown field; send images as `file`.")
 
 
 def selection_of(wanted: schemas.SelectionRequest) -> Selection:
-    """Return which images a request means."""
+    """Return the selection of images that a request describes."""
     return Selection(text=wanted.q.strip(), gone=wanted.gone, checked_before=wanted.checked_before)
 
 
 def respond(model: BaseModel, *, status_code: int = 200) -> Response:
-    """Answer with a model as JSON."""
+    """Return a response with a model as JSON."""
     return Response(model.model_dump_json(), status_code, media_type="application/json")

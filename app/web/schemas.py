@@ -1,4 +1,4 @@
-"""The JSON that goes in and out; the OpenAPI document is made from these models."""
+"""The JSON of requests and responses; the OpenAPI document is made from these models."""
 
 from datetime import datetime
 from typing import Literal
@@ -17,17 +17,17 @@ MOST_IMAGES_PER_REQUEST = 1000
 
 
 class ImageEntry(RequestModel):
-    """A picture to index; what is left out stays as the index has it."""
+    """An image to index; fields that are left out keep their values."""
 
     url: str
     title: str | None = Field(None, max_length=1000)
     description: str | None = Field(None, max_length=10_000)
     tags: list[Tag] | None = Field(None, max_length=100)
-    metadata: Metadata | None = Field(None, description="Keys and values of your own.")
+    metadata: Metadata | None = Field(None, description="Your own keys and values.")
 
 
 class UpsertRequest(RequestModel):
-    """Pictures to index."""
+    """Images to index."""
 
     images: list[str | ImageEntry] = Field(
         max_length=MOST_IMAGES_PER_REQUEST,
@@ -37,16 +37,12 @@ class UpsertRequest(RequestModel):
 
 
 class SelectionRequest(RequestModel):
-    """Which images are meant: those that fulfil every condition given."""
+    """A selection of images: those that meet every condition given."""
 
-    q: str = Field(
-        "", max_length=1000, description="Part of the URL, the title, the description or a tag."
-    )
-    gone: bool | None = Field(
-        None, description="Whether the URL's server said that there is nothing any more."
-    )
+    q: str = Field("", max_length=1000, description="Part of the URL, title, description or a tag.")
+    gone: bool | None = Field(None, description="Whether the original is gone from its URL.")
     checked_before: datetime | None = Field(
-        None, description="Whose server was last asked before this moment."
+        None, description="Only images whose URL was last checked before this time."
     )
 
 
@@ -58,9 +54,9 @@ class ListRequest(SelectionRequest):
 
 
 class DeleteRequest(SelectionRequest):
-    """Images to take out of the index; at least one condition must be given."""
+    """A selection of images to delete; at least one condition is required."""
 
-    ids: list[UUID] = Field([], max_length=1000, description="Their ids, separated by commas.")
+    ids: list[UUID] = Field([], max_length=1000, description="Image ids, separated by commas.")
 
     @field_validator("ids", mode="before")
     @classmethod
@@ -69,13 +65,13 @@ class DeleteRequest(SelectionRequest):
 
 
 class DeleteResponse(BaseModel):
-    """What was done."""
+    """How many images were deleted."""
 
     deleted: int
 
 
 class DescribeRequest(RequestModel):
-    """What to say of an image from now on; what is left out stays."""
+    """New details of an image; fields that are left out keep their values."""
 
     title: str | None = Field(None, max_length=1000)
     description: str | None = Field(None, max_length=10_000)
@@ -84,41 +80,41 @@ class DescribeRequest(RequestModel):
 
 
 class DuplicatesRequest(RequestModel):
-    """Which images count as copies of each other."""
+    """Which images count as duplicates of each other."""
 
     min_similarity: float = Field(
-        0.95, ge=0, le=1, description="The lowest cosine similarity of altered copies."
+        0.95, ge=0, le=1, description="Minimum cosine similarity of altered copies."
     )
     max_bits: int = Field(
-        10, ge=0, le=64, description="The most bits in which their difference hashes differ."
+        10, ge=0, le=64, description="Maximum distance between difference hashes, in bits."
     )
     limit: int = Field(20, ge=1, le=100)
-    cursor: UUID | None = Field(None, description="`next` of the answer before.")
+    cursor: UUID | None = Field(None, description="`next` from the previous response.")
 
 
 class UpsertResponse(BaseModel):
-    """One outcome per picture, in the order of the request."""
+    """One outcome per image, in the order of the request."""
 
     results: list[OutcomeDocument]
 
 
 class JobsResponse(BaseModel):
-    """Jobs, the last made first."""
+    """Jobs, newest first."""
 
     jobs: list[JobDocument]
 
 
 class UploadRequest(RequestModel):
-    """Where uploads go."""
+    """Where to index uploads."""
 
-    job: int | None = Field(None, ge=1, description="The job to add them to.")
+    job: int | None = Field(None, ge=1, description="Id of the job to add them to.")
 
 
 class JobItemsRequest(RequestModel):
     """A page of a job's items."""
 
     state: ItemState | None = None
-    after: int = Field(-1, ge=-1, description="The position after which the page begins.")
+    after: int = Field(-1, ge=-1, description="Position after which the page starts.")
     limit: int = Field(100, ge=1, le=1000)
 
 
@@ -126,7 +122,7 @@ class JobItemsResponse(BaseModel):
     """A page of a job's items, by position."""
 
     items: list[JobItemDocument]
-    next: int | None = Field(description="The `after` of the next page.")
+    next: int | None = Field(description="The `after` of the next page; null on the last.")
 
 
 class ColourDocument(BaseModel):
@@ -134,18 +130,18 @@ class ColourDocument(BaseModel):
 
     name: str
     rgb: str = Field(description="#rrggbb")
-    share: float = Field(description="How much of the picture it covers, 0 to 1.")
+    share: float = Field(description="Share of the image that it covers, 0 to 1.")
 
 
 class LocationDocument(BaseModel):
-    """Where a picture was taken, in degrees."""
+    """Where a photo was taken, in degrees."""
 
     latitude: float
     longitude: float
 
 
 class ImageDetails(ImageDocument):
-    """A picture of the index with all that is known of it."""
+    """An indexed image with all its details."""
 
     colours: list[ColourDocument]
     taken_at: datetime | None
@@ -157,27 +153,27 @@ class ImageDetails(ImageDocument):
     exif: dict[str, str | int | float]
     indexed_at: datetime
     updated_at: datetime
-    checked_at: datetime = Field(description="When its URL was last looked at.")
-    gone_at: datetime | None = Field(description="Since when there is nothing at its URL.")
+    checked_at: datetime = Field(description="When its URL was last checked.")
+    gone_at: datetime | None = Field(description="When its URL was found to be gone.")
 
 
 class ListResponse(BaseModel):
-    """A page of images, the last indexed first."""
+    """A page of images, last indexed first."""
 
     images: list[ImageDocument]
     total: int
-    next: str | None = Field(description="The cursor of the next page.")
+    next: str | None = Field(description="The cursor of the next page; null on the last.")
 
 
 class DuplicatesResponse(BaseModel):
-    """Groups of images of the same picture; similarities are to the first of each."""
+    """Groups of duplicates; similarities are to the first image of each group."""
 
     groups: list[list[HitDocument]]
-    next: UUID | None = Field(description="The cursor to go on with; null at the end.")
+    next: UUID | None = Field(description="The cursor of the next page; null on the last.")
 
 
 class HealthResponse(BaseModel):
-    """That the server runs."""
+    """The server is healthy."""
 
     status: Literal["ok"] = "ok"
 
@@ -192,33 +188,33 @@ class ProblemDocument(BaseModel):
 
 
 class SearchResponse(BaseModel):
-    """Results, best first."""
+    """Search results, best match first."""
 
     results: list[HitDocument]
-    next: str | None = Field(description="The cursor of the next page.")
+    next: str | None = Field(description="The cursor of the next page; null on the last.")
     min_similarity: float | None = Field(
-        description="The lowest similarity that was asked for; null if results are only ranked."
+        description="The threshold that was applied; null if results are only ranked."
     )
-    notes: list[str] = Field(description="What the reader of the results should know.")
+    notes: list[str] = Field(description="Remarks on how the query was interpreted.")
     unknown_words: list[str] = Field(
-        description="Words that the encoder has never seen; they count as words only."
+        description="Words that the encoder does not know; they match as words only."
     )
     encoder: str
     took_ms: Timings
 
 
 class FacetValue(BaseModel):
-    """A value to filter by."""
+    """A value to filter by and how many images have it."""
 
     value: str
     count: int
 
 
 class FacetsResponse(BaseModel):
-    """What there is to filter by among the images that pass the filters given."""
+    """The values to filter by among the images that match the given filters."""
 
     total: int
-    approximate: bool = Field(description="Whether counts were estimated from a sample.")
+    approximate: bool = Field(description="Whether counts are estimated from a sample.")
     formats: list[FacetValue]
     orientations: list[FacetValue]
     colours: list[FacetValue]
@@ -226,5 +222,5 @@ class FacetsResponse(BaseModel):
     cameras: list[FacetValue]
     tags: list[FacetValue]
     metadata: list[FacetValue] = Field(description="As `key=value`.")
-    taken: tuple[datetime, datetime] | None = Field(description="The first and the last date.")
+    taken: tuple[datetime, datetime] | None = Field(description="The earliest and the latest date.")
     located: int

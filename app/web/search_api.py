@@ -1,4 +1,4 @@
-"""The JSON endpoints of searching; the page asks through the same functions."""
+"""The JSON endpoints of search; the search page uses the same functions."""
 
 from collections.abc import Sequence
 from typing import Any, get_origin
@@ -26,24 +26,26 @@ from app.web.requests import (
 )
 from app.web.schemas import FacetsResponse, FacetValue, SearchResponse
 
-# The guide's threshold and size (design.md: "The HTTP contract"), which settings do not move.
+# The contract of /api/query, which no setting changes. Similarities must be above this one, whereas
+# they only have to reach MIN_SIMILARITY.
 QUERY_SIMILARITY = 0.90
 QUERY_LIMIT = 100
 
 
 async def query(request: Request) -> Response:
-    """Find the URLs of pictures whose similarity to `file` is above 0.90."""
+    """Return the URLs of the images whose similarity to `file` is above 0.90, best match first."""
     async with request.form() as form:
         data = await uploaded(request, form)
     results = await parts(request).searcher.search(
         Query([Term(data)], min_similarity=QUERY_SIMILARITY, limit=QUERY_LIMIT)
     )
-    images = [image for hit in results.hits for image in (hit.image, *hit.places)]
+    hits = [hit for hit in results.hits if (hit.similarity or 0.0) > QUERY_SIMILARITY]
+    images = [image for hit in hits for image in (hit.image, *hit.places)]
     return JSONResponse([original_url(request, image) for image in images[:QUERY_LIMIT]])
 
 
 async def search(request: Request) -> Response:
-    """Find the pictures that a query asks for."""
+    """Return the images that match a query."""
     data = None
     if _is_form(request):
         async with request.form() as form:
@@ -67,13 +69,13 @@ async def search(request: Request) -> Response:
 
 
 async def facets(request: Request) -> Response:
-    """Tell what there is to filter by."""
+    """Return the values to filter by, with counts."""
     wanted = parse(FilterRequest, search_fields(request.query_params.multi_items()))
     return respond(facets_document(await parts(request).vectors.facets(wanted.filters)))
 
 
 async def duplicates(request: Request) -> Response:
-    """List groups of images that show the same picture."""
+    """List groups of duplicates."""
     wanted = parse(schemas.DuplicatesRequest, dict(request.query_params))
     found = await find_duplicates(request, wanted)
     return respond(
@@ -88,7 +90,7 @@ async def duplicates(request: Request) -> Response:
 
 
 async def find_duplicates(request: Request, wanted: schemas.DuplicatesRequest) -> Groups:
-    """Return the groups of copies that a request asks for."""
+    """Return the groups of duplicates that a request asks for."""
     return await parts(request).duplicates.find(
         after=wanted.cursor,
         limit=wanted.limit,
@@ -98,12 +100,12 @@ async def find_duplicates(request: Request, wanted: schemas.DuplicatesRequest) -
 
 
 async def run_search(request: Request, wanted: SearchRequest, data: bytes | None) -> Results:
-    """Run the search that a form, an address or a JSON body asks for; raises `InvalidRequest`."""
+    """Run the search of a form, a query string or a JSON body; raises `InvalidRequest`."""
     lookalike = parts(request)
     limit = wanted.limit or lookalike.settings.top_k
     if limit > lookalike.settings.top_k:
         raise InvalidRequest(
-            f"limit: this server answers with at most {lookalike.settings.top_k} results."
+            f"limit: this server returns at most {lookalike.settings.top_k} results (TOP_K)."
         )
     if wanted.cursor:
         return await lookalike.searcher.next_page(wanted.cursor, limit=limit)
@@ -113,9 +115,9 @@ async def run_search(request: Request, wanted: SearchRequest, data: bytes | None
 def search_fields(
     items: Sequence[tuple[str, Any]], model: type[FilterRequest] = SearchRequest
 ) -> dict[str, Any]:
-    """Return the fields of a form or an address without those that were left empty.
+    """Return the fields of a form or a query string, without empty ones.
 
-    What may be given several times becomes a list.
+    Fields that may be given several times become lists.
     """
     known = model.model_fields
     fields: dict[str, Any] = {}
@@ -130,7 +132,7 @@ def search_fields(
 
 
 def facets_document(counts: FacetCounts) -> FacetsResponse:
-    """Return counts as JSON shows them."""
+    """Return facet counts as a JSON document."""
 
     def values(kind: str) -> list[FacetValue]:
         return [

@@ -1,6 +1,7 @@
-"""The HTML endpoints of searching; the state of a search is its address, and nothing on the server.
+"""The HTML pages of search. The state of a search is its URL.
 
-A form is answered with a redirect to that address, so that reload, back and bookmarks work.
+Forms redirect to that URL, so that reload, back and bookmarks work. The server keeps only an
+uploaded query image, for a day.
 """
 
 import base64
@@ -28,21 +29,21 @@ NEIGHBOURS = 24
 NEWEST = 12
 RESULTS = 60
 
-# What a search is by; without any of these there is nothing to show.
+# The fields that make a query; without any of them there are no results to show.
 ASKED = ("url", "text", "upload", "like", "unlike", "cursor")
 MARKS = ("like", "unlike")
-# What needs no place in the address of a page of results.
+# Fields that do not belong in the URL of a search.
 _PASSING = ("cursor", "panel", "file")
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A search as its form shows it again: the fields of its address."""
+    """A search as its form shows it: the fields of its URL."""
 
     fields: Sequence[tuple[str, str]]
 
     def value(self, name: str) -> str:
-        """Return a field's last value."""
+        """Return the last value of a field, or an empty string."""
         return self.values(name)[-1] if self.values(name) else ""
 
     def values(self, name: str) -> list[str]:
@@ -50,22 +51,22 @@ class Shown:
         return [value for key, value in self.fields if key == name and value.strip()]
 
     def url(self, **changed: str) -> str:
-        """Return the address of the same search with some fields set; empty ones are left out."""
+        """Return the URL of the same search with some fields changed; an empty one is removed."""
         kept = [pair for pair in self.fields if pair[0] not in (*changed, *_PASSING)]
-        return _address([*kept, *changed.items()])
+        return _url([*kept, *changed.items()])
 
     def url_without(self, name: str, value: str) -> str:
-        """Return the address of the same search without one value of a field."""
-        return _address([p for p in self.fields if p != (name, value) and p[0] not in _PASSING])
+        """Return the URL of the same search without one value of a field."""
+        return _url([p for p in self.fields if p != (name, value) and p[0] not in _PASSING])
 
     def url_without_filters(self) -> str:
-        """Return the address of the same search, not narrowed."""
+        """Return the URL of the same search without filters."""
         filters = (*FilterRequest.model_fields, *_PASSING)
-        return _address([pair for pair in self.fields if pair[0] not in filters])
+        return _url([pair for pair in self.fields if pair[0] not in filters])
 
     @property
     def asked(self) -> list[tuple[str, str]]:
-        """The fields that say what to look for; the page's slider is for single whole pictures."""
+        """The fields of the query; the threshold counts only for a query by one whole image."""
         left_out = ("panel", "min_similarity") if self.is_ranked else ("panel",)
         return [pair for pair in self.fields if pair[0] not in left_out]
 
@@ -76,22 +77,22 @@ class Shown:
 
     @property
     def is_asked(self) -> bool:
-        """Whether there is anything to search by."""
+        """Whether there is a query."""
         return any(self.values(name) for name in ASKED)
 
     @property
     def has_filters(self) -> bool:
-        """Whether the search is narrowed."""
+        """Whether any filter is set."""
         return any(value.strip() for _, value in self.narrowed)
 
     @property
     def is_ranked(self) -> bool:
-        """Whether results are ranked only, because the query is not one whole picture."""
+        """Whether results are only ranked, because the query is not one whole image."""
         return any(self.values(name) for name in ("text", "like", "unlike", "crop"))
 
 
 async def search_form(request: Request) -> Response:
-    """Keep the picture of a search form, and go to the address of the search."""
+    """Store the uploaded query image, and redirect to the URL of the search."""
     async with request.form() as form:
         fields = [(key, value) for key, value in form.multi_items() if isinstance(value, str)]
         file = form.get("file")
@@ -101,16 +102,16 @@ async def search_form(request: Request) -> Response:
                 upload_id = await parts(request).uploads.keep(await uploaded(request, form))
             except Problem as problem:
                 return await _search_page(request, shown, problem=problem)
-            # A chosen file takes the place of the picture that was searched by before.
+            # An uploaded file replaces the previous query image.
             return RedirectResponse(shown.url(upload=str(upload_id), url="", crop=""), 303)
     if not shown.is_asked and not shown.has_filters:
-        problem = NoPicture("Choose a picture, give an address or say what you are looking for.")
+        problem = NoPicture("Upload an image, or enter an image URL or words to search by.")
         return await _search_page(request, shown, problem=problem)
     return RedirectResponse(shown.url(), 303)
 
 
 async def search_page(request: Request) -> Response:
-    """Show the search form and, when something is asked, its results."""
+    """Show the search form and, for a query, its results."""
     shown = Shown(request.query_params.multi_items())
     results: Results | None = None
     try:
@@ -127,7 +128,7 @@ async def search_page(request: Request) -> Response:
 
 
 async def show_upload(request: Request) -> Response:
-    """Show a picture that was searched by."""
+    """Return an uploaded query image."""
     upload = await parts(request).uploads.find(request.path_params["id"])
     return Response(upload.data, media_type=upload.media_type, headers=SANDBOX)
 
@@ -160,21 +161,21 @@ async def _search_page(
 
 
 async def _marked(request: Request, shown: Shown) -> dict[str, list[ImageRow]]:
-    """Return the images that were marked as wanted and as not."""
+    """Return the images marked as `like` and as `unlike`."""
     ids = {name: [i for value in shown.values(name) if (i := _uuid(value))] for name in MARKS}
     images = await parts(request).catalog.find_all([i for found in ids.values() for i in found])
     return {name: [images[i] for i in found if i in images] for name, found in ids.items()}
 
 
 async def _facets(request: Request, shown: Shown, filters: Filters) -> FacetsResponse | None:
-    """Return what the panel of filters offers, if it is open."""
+    """Return the values that the filter panel offers, if it is open."""
     if not (shown.has_filters or shown.value("panel")):
         return None
     return facets_document(await parts(request).vectors.facets(filters))
 
 
 async def _newest(request: Request, filters: Filters) -> list[ImageRow]:
-    """Return what to look at as long as nothing is asked: the newest that pass the filters."""
+    """Return the images to show without a query: the newest that match the filters."""
     lookalike = parts(request)
     if not filters:
         return await lookalike.catalog.newest(limit=NEWEST)
@@ -192,7 +193,7 @@ def _lowest(request: Request, shown: Shown) -> float:
 
 
 def _preview(shown: Shown, results: Results | None) -> str | None:
-    """Return the query picture as an address that the page can show."""
+    """Return a URL of the query image that the page can show."""
     if upload_id := _uuid(shown.value("upload")):
         return f"/uploads/{upload_id}"
     if results is None or results.picture is None:
@@ -200,7 +201,7 @@ def _preview(shown: Shown, results: Results | None) -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(results.picture.thumbnail).decode()}"
 
 
-def _address(fields: Sequence[tuple[str, Any]]) -> str:
+def _url(fields: Sequence[tuple[str, Any]]) -> str:
     given = [(name, value) for name, value in fields if str(value).strip()]
     return f"/?{urlencode(given)}" if given else "/"
 

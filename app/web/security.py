@@ -1,4 +1,4 @@
-"""Who may change the index, how large a request may be, and the headers of every answer."""
+"""Write access, request size limits and security headers."""
 
 import base64
 import binascii
@@ -18,22 +18,22 @@ HEADERS = {
     "img-src 'self' data: blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    # Not no-referrer, with which browsers send forms with `Origin: null`.
+    # Not no-referrer, which makes browsers send forms with `Origin: null`.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""Sent with every answer that does not set its own."""
+"""Sent with every response that does not set its own."""
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
-# A client that is told "too large" only hears it when its bytes are taken; with more than this many
-# times the limit, it is cut off.
+# A client reads "too large" only once its body has been received; one that sends more than this
+# many times the limit is cut off.
 DRAIN_FACTOR = 5
 
 
 class SecurityHeaders:
-    """Adds the security headers to every answer."""
+    """Adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -52,11 +52,11 @@ class SecurityHeaders:
 
 
 class WriteAccess:
-    """Lets through who may change the index.
+    """Admits only clients that may change the index.
 
-    With keys: whoever sends one as a bearer token (or, from a browser, as a Basic password).
-    Without: clients on this machine that came here directly. Never a page of another site. Raises
-    `KeyRequired` or `NotAllowed`.
+    With keys: those that send one as a bearer token (or, from a browser, as a Basic password).
+    Without keys: those on this machine that connect directly. Pages of other sites never may.
+    Raises `KeyRequired` or `NotAllowed`.
     """
 
     def __init__(self, app: ASGIApp, *, keys: Sequence[SecretStr]) -> None:
@@ -75,7 +75,7 @@ class WriteAccess:
 
     def _check_key(self, authorization: str) -> None:
         given = _credential(authorization)
-        # Every key is compared, so that the time tells nothing.
+        # Every key is compared, so that the time reveals nothing.
         matches = [hmac.compare_digest(given, key) for key in self._keys]
         if not any(matches):
             raise KeyRequired
@@ -113,7 +113,7 @@ class BodyLimit:
             more = message.get("more_body", False)
         raise BodyTooLarge(
             f"The request is larger than {self._max_bytes / 1e6:.3g} MB. "
-            "MAX_UPLOAD_MB sets the largest picture."
+            "MAX_UPLOAD_MB sets the limit for an image."
         )
 
 
@@ -133,14 +133,14 @@ def _refuse_other_sites(headers: Headers) -> None:
     origin = headers.get("origin")
     foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
     if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        raise NotAllowed("A page of another site may not change the index.")
+        raise NotAllowed("Pages of other sites may not change the index.")
 
 
 def _is_local(scope: Scope, headers: Headers) -> bool:
     client = scope.get("client")
     if client is None or any(name in headers for name in FORWARDED):
         return False
-    # The name, too: a page may have pointed a name of its own at this machine.
+    # The host name, too: another site may have pointed its own name at this machine.
     host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
     return _is_loopback(client[0]) and (host == "localhost" or _is_loopback(host))
 

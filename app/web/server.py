@@ -1,4 +1,4 @@
-"""The application: routes, middleware, handlers and the lifespan, as lists."""
+"""The application: its routes, middleware, exception handlers and lifespan."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,14 +33,14 @@ from app.web.security import BodyLimit, SecurityHeaders, WriteAccess
 from app.web.templating import assets
 
 FORM_OVERHEAD_BYTES = 64_000
-# A list of URLs; JSON of at most 1,000 pictures stays far below.
+# For a list of URLs; JSON of at most 1,000 images stays far below.
 LIST_BYTES = 1_000_000_000
-# A form without JavaScript sends a whole selection at once.
-PICTURES_PER_FORM = 50
+# Without JavaScript, a form sends all chosen files at once.
+IMAGES_PER_FORM = 50
 
 
 def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """Return the application around parts that are open; `routes` come before its own."""
+    """Return the application for opened parts; `routes` come before its own."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
@@ -62,12 +62,12 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
 
 
 def _routes(settings: Settings) -> list[BaseRoute]:
-    picture = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
-    one = [Middleware(BodyLimit, max_bytes=picture)]
+    image = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
+    one = [Middleware(BodyLimit, max_bytes=image)]
     writes = [Middleware(WriteAccess, keys=settings.api_keys)]
     urls = [*writes, Middleware(BodyLimit, max_bytes=LIST_BYTES)]
     words = [*writes, Middleware(BodyLimit, max_bytes=FORM_OVERHEAD_BYTES)]
-    many = [*writes, Middleware(BodyLimit, max_bytes=picture * PICTURES_PER_FORM)]
+    many = [*writes, Middleware(BodyLimit, max_bytes=image * IMAGES_PER_FORM)]
     return [
         Route("/", search_pages.search_page),
         Route("/", search_pages.search_form, methods=["POST"], middleware=one),
@@ -84,8 +84,8 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         ),
         Route("/duplicates", image_pages.duplicates_page),
         Route("/docs", docs_pages.docs_page),
-        Route("/images/{id:uuid}", image_pages.picture_page),
-        Route("/images/{id:uuid}", image_pages.change_picture, methods=["POST"], middleware=words),
+        Route("/images/{id:uuid}", image_pages.image_page),
+        Route("/images/{id:uuid}", image_pages.edit_image, methods=["POST"], middleware=words),
         Route("/images/{id:uuid}/thumbnail", images_api.thumbnail),
         Route("/images/{id:uuid}/original", images_api.original, name="original"),
         Route("/api/upsert", indexing_api.upsert, methods=["POST"], middleware=urls),
@@ -132,7 +132,7 @@ async def _problem(request: HttpRequest, problem: Exception) -> Response:
     if problem.retry_after_s is not None:
         response.headers["Retry-After"] = str(problem.retry_after_s)
     if isinstance(problem, KeyRequired):
-        # A browser asks for the key as a password.
+        # A browser then asks for the key as a password.
         response.headers.append("WWW-Authenticate", 'Bearer realm="Lookalike"')
         response.headers.append("WWW-Authenticate", 'Basic realm="Lookalike", charset="UTF-8"')
     return response

@@ -1,6 +1,7 @@
-"""The processes that run until they are stopped: the server, and the worker."""
+"""The server as a process: its port, its signals, its start and its end."""
 
 import asyncio
+import errno
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -11,11 +12,11 @@ import uvicorn
 from starlette.routing import BaseRoute
 
 from app.lookalike import open_lookalike
-from app.problems import WrongSetting
+from app.problems import PortTaken, WrongSetting
 from app.settings import Settings
 from app.web.server import create_app
 
-# How long open requests may take to end after the signal to stop.
+# How long open requests have to finish after the signal to stop.
 GRACE_S = 10
 
 
@@ -26,24 +27,24 @@ async def serve(
     routes: Sequence[BaseRoute] = (),
     on_ready: Callable[[str], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then end open requests and close every part.
+    """Serve until SIGINT or SIGTERM, then finish open requests and close every part.
 
-    `on_ready` runs, with the server's address, once requests are answered. Raises a `StartProblem`.
+    `on_ready` runs with the server's URL once requests are answered. Raises a `StartProblem`.
     """
     listener = _listen(settings)
-    address = f"http://{_host_to_call(settings.bind)}:{listener.getsockname()[1]}"
+    url = f"http://{_host_to_open(settings.bind)}:{listener.getsockname()[1]}"
     with listener:
         async with open_lookalike(settings, announce=announce) as lookalike:
 
             async def ready() -> None:
-                announce(f"Lookalike answers on {address} (Ctrl-C stops it)")
+                announce(f"Lookalike is running at {url} (press Ctrl-C to stop)")
                 if on_ready is not None:
-                    await on_ready(address)
+                    await on_ready(url)
 
-            server = _Server(create_app(lookalike, routes=routes), ready)
+            server = _Server(create_app(lookalike, routes=routes), settings, ready)
 
             def stop(number: int) -> None:
-                # Clients that follow jobs would otherwise keep their connections open.
+                # Clients that follow jobs would otherwise keep the server open.
                 lookalike.jobs.stop()
                 server.handle_exit(number, None)
 
@@ -54,12 +55,14 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but it tells when it answers, and leaves the signals to `serve`.
+    """uvicorn, except that it reports when it is ready and leaves the signals to `serve`.
 
-    Its own handlers would end the process before the database is closed.
+    uvicorn's own handlers would end the process before the database is closed.
     """
 
-    def __init__(self, app: Any, ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self, app: Any, settings: Settings, ready: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -69,22 +72,28 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
+        self._settings = settings
         self._ready = ready
-        self._told: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._told = asyncio.create_task(self._ready())
+        try:
+            await super().startup(sockets)
+        except OSError as exc:
+            # Another server, started at the same time, has taken the port meanwhile.
+            await self.lifespan.shutdown()
+            raise _unusable_port(self._settings, exc) from exc
+        self._reporting = asyncio.create_task(self._ready())
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Take the port before anything slow begins; connections are accepted when all is ready."""
+    """Bind the port before anything slow starts; connections are accepted once all is ready."""
     family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
-    # With the protocol named, asyncio sets TCP_NODELAY; without it, the body of an answer waits
+    # With the protocol named, asyncio sets TCP_NODELAY; without it, the body of a response waits
     # 40 ms for the client to acknowledge the head.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -92,13 +101,26 @@ def _listen(settings: Settings) -> socket.socket:
         listener.bind((settings.bind, settings.port))
     except OSError as exc:
         listener.close()
-        raise WrongSetting(
-            f"PORT: cannot listen on {settings.bind}, port {settings.port}: {exc.strerror}"
-        ) from exc
+        raise _unusable_port(settings, exc) from exc
     return listener
 
 
-def _host_to_call(bind: str) -> str:
+def _unusable_port(settings: Settings, exc: OSError) -> WrongSetting:
+    bind, port = settings.bind, settings.port
+    if exc.errno == errno.EADDRINUSE:
+        return PortTaken(
+            f"Port {port} on {bind} is already in use. Choose another with --port or PORT, "
+            f"for example --port {another_port(port)}."
+        )
+    return WrongSetting(f"PORT: cannot listen on {bind}, port {port}: {exc.strerror}")
+
+
+def another_port(port: int) -> int:
+    """Return a port to suggest in place of one that is taken."""
+    return port + 1 if port < 65535 else port - 1
+
+
+def _host_to_open(bind: str) -> str:
     if bind in {"127.0.0.1", "0.0.0.0", "::", "::1"}:  # noqa: S104 - compared, not bound
         return "localhost"
     return f"[{bind}]" if ":" in bind else bind

@@ -1,4 +1,4 @@
-"""Jinja's templates and what all of them are given."""
+"""The Jinja templates and the context that all of them share."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ from app.web.requests import Request, original_url, parts
 
 
 def duration(seconds: float) -> str:
-    """Return a time to wait as people say it."""
+    """Return a duration for people: seconds, minutes or hours."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     if seconds < 90 * 60:
@@ -23,7 +23,7 @@ def duration(seconds: float) -> str:
 
 
 def assets(name: str) -> Path:
-    """Return the folder of this name: inside the package, as a wheel has it, or else beside it."""
+    """Return a folder of assets: inside the package, as in a wheel, or else beside it."""
     packaged = Path(app.__file__).parent / name
     return packaged if packaged.is_dir() else packaged.parent.parent / name
 
@@ -33,7 +33,7 @@ templates.env.filters["duration"] = duration
 
 
 def page(request: Request, name: str, *, status_code: int = 200, **context: Any) -> Response:
-    """Answer with a template."""
+    """Render a template as a response."""
 
     def original(image: ImageRow) -> str:
         return original_url(request, image)
@@ -48,5 +48,5 @@ def page(request: Request, name: str, *, status_code: int = 200, **context: Any)
 
 
 def accept() -> str:
-    """Return the picture formats as a file input's `accept`."""
+    """Return the supported image formats for a file input's `accept`."""
     return ",".join(sorted({*MEDIA_TYPES.values(), *SUFFIXES}))

@@ -43,7 +43,7 @@ def test_changed_bytes_replace_row_and_vector(
     ("data", "reason"),
     [
         (b"", "empty"),
-        (b"<html>", "not a picture"),
+        (b"<html>", "not an image"),
         (png(1)[:500], "damaged"),
         (png(1) + bytes(30_000_000), "larger than 20 MB"),
     ],

@@ -82,7 +82,7 @@ def test_too_large_an_upload_fails_alone(server: Server, monkeypatch: pytest.Mon
     items = server.client.get(f"/api/jobs/{ended['id']}/items").json()["items"]
     assert [item["state"] for item in items] == ["failed", "failed"]
     assert "larger than" in items[0]["reason"]
-    assert "not a picture" in items[1]["reason"]
+    assert "not an image" in items[1]["reason"]
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ def test_a_flaky_host_fails_only_its_own_items(
     expected = {
         host.url("never"): ("failed", 5, "No complete answer"),
         host.url("drip"): ("failed", 5, "No complete answer"),
-        host.url("declared/500"): ("failed", 5, "could not be reached, or is in trouble"),
+        host.url("declared/500"): ("failed", 5, "could not be reached or returned an error"),
         host.url("cut"): ("failed", 1, "damaged"),
-        host.url("html"): ("failed", 1, "not a picture"),
+        host.url("html"): ("failed", 1, "not an image"),
         host.add("changing.png", png(1)): ("indexed", 1, ""),
     }
     # Long enough for the hosts that do answer, on a busy machine too.

@@ -1,4 +1,4 @@
-"""The contract of the HTTP interface, over real HTTP."""
+"""The contract of the HTTP API, over real HTTP."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from tests.image_host import ImageHost
 from tests.samples import altered, encode, photo, png
 
 
-def test_the_guides_client_works_unchanged(server: Server, host: ImageHost) -> None:
+def test_upsert_then_query_as_the_contract_says(server: Server, host: ImageHost) -> None:
     urls = [host.url(f"seed/{seed}.png") for seed in range(4)]
     answer = server.client.post("/api/upsert", json={"images": urls})
     assert answer.status_code == 200
@@ -21,7 +21,7 @@ def test_the_guides_client_works_unchanged(server: Server, host: ImageHost) -> N
     assert found.json() == [urls[2]]
 
 
-def test_upsert_tells_what_became_of_each_url_in_order(server: Server, host: ImageHost) -> None:
+def test_upsert_returns_one_outcome_per_url_in_order(server: Server, host: ImageHost) -> None:
     good, bad = host.url("seed/1.png"), host.url("status/404")
     first, second, third = server.upsert([good, bad, host.url("seed/2.png")])
     assert (first["url"], first["status"]) == (good, "indexed")
@@ -31,20 +31,20 @@ def test_upsert_tells_what_became_of_each_url_in_order(server: Server, host: Ima
     assert server.upsert([good])[0]["status"] == "unchanged"
 
 
-def test_upsert_takes_what_is_said_of_a_picture(server: Server, host: ImageHost) -> None:
+def test_upsert_stores_title_description_and_tags(server: Server, host: ImageHost) -> None:
     url = host.url("seed/1.png")
-    said = {"title": "Discs", "description": "Many discs", "tags": ["round", "test"]}
-    [outcome] = server.upsert([{"url": url, **said}])
+    details = {"title": "Discs", "description": "Many discs", "tags": ["round", "test"]}
+    [outcome] = server.upsert([{"url": url, **details}])
     shown = server.client.get(f"/api/images/{outcome['id']}").json()
-    assert {key: shown[key] for key in said} == said
-    # A plain URL says nothing, so it changes nothing.
+    assert {key: shown[key] for key in details} == details
+    # A plain URL leaves the details as they are.
     assert server.upsert([url])[0]["status"] == "unchanged"
     assert server.upsert([{"url": url, "title": "Circles"}])[0]["status"] == "updated"
     shown = server.client.get(f"/api/images/{outcome['id']}").json()
     assert (shown["title"], shown["tags"]) == ("Circles", ["round", "test"])
 
 
-def test_upsert_of_nothing_is_an_empty_list(server: Server) -> None:
+def test_an_empty_upsert_returns_an_empty_list(server: Server) -> None:
     assert server.upsert([]) == []
 
 
@@ -60,15 +60,15 @@ def test_upsert_of_nothing_is_an_empty_list(server: Server) -> None:
         ([], "body"),
     ],
 )
-def test_a_wrong_upsert_names_the_field(server: Server, body: Any, names: str) -> None:
+def test_an_invalid_upsert_names_the_field(server: Server, body: Any, names: str) -> None:
     answer = server.client.post("/api/upsert", json=body)
     assert answer.status_code == 422
     assert names in answer.json()["detail"]
 
 
-def test_a_body_that_is_not_json_says_so(server: Server) -> None:
+def test_a_body_that_is_not_json(server: Server) -> None:
     answer = server.client.post("/api/upsert", content=b"{")
-    assert (answer.status_code, answer.json()["detail"]) == (422, "The body is not JSON.")
+    assert (answer.status_code, answer.json()["detail"]) == (422, "The body is not valid JSON.")
 
 
 def test_query_without_a_file_is_a_400(server: Server) -> None:
@@ -78,12 +78,14 @@ def test_query_without_a_file_is_a_400(server: Server) -> None:
         assert "file" in answer.json()["detail"]
 
 
-def test_an_unrelated_picture_gets_an_empty_list(server: Server, host: ImageHost) -> None:
+def test_a_query_by_an_unrelated_image_returns_an_empty_list(
+    server: Server, host: ImageHost
+) -> None:
     server.upsert([host.url(f"seed/{seed}.png") for seed in range(4)])
     assert server.query(png(99)) == []
 
 
-def test_query_answers_best_first(server: Server, host: ImageHost) -> None:
+def test_results_are_sorted_by_similarity(server: Server, host: ImageHost) -> None:
     original = photo(1)
     blurred = encode(original.resize((24, 24)).resize((256, 256)), "JPEG", quality=40)
     urls = [host.add("blurred.jpg", blurred), host.add("same.png", encode(original))]
@@ -94,7 +96,7 @@ def test_query_answers_best_first(server: Server, host: ImageHost) -> None:
     assert similarities == sorted(similarities, reverse=True)
 
 
-def test_search_tells_exact_copy_and_similar_apart(server: Server, host: ImageHost) -> None:
+def test_search_distinguishes_exact_copy_and_similar(server: Server, host: ImageHost) -> None:
     server.upsert([host.url("seed/1.png"), host.url("seed/2.png")])
     results = server.search(png(1), min_similarity=-1)
     assert [result["match"] for result in results] == ["exact", "similar"]
@@ -102,7 +104,7 @@ def test_search_tells_exact_copy_and_similar_apart(server: Server, host: ImageHo
     assert server.search(altered(png(1)))[0]["match"] == "copy"
 
 
-def test_search_answers_with_all_that_a_page_needs(server: Server, host: ImageHost) -> None:
+def test_search_returns_all_that_a_page_needs(server: Server, host: ImageHost) -> None:
     [outcome] = server.upsert([{"url": host.url("seed/1.png"), "title": "Discs"}])
     answer = server.client.post("/api/search", files={"file": png(1)}).json()
     [result] = answer["results"]
@@ -125,7 +127,7 @@ def test_search_by_url_as_json_and_as_a_form(server: Server, host: ImageHost) ->
         assert [result["url"] for result in answer.json()["results"]] == [url]
 
 
-def test_search_obeys_limit_and_threshold(server: Server, host: ImageHost) -> None:
+def test_search_respects_limit_and_threshold(server: Server, host: ImageHost) -> None:
     server.upsert([host.url(f"seed/{seed}.png") for seed in range(5)])
     assert len(server.search(png(1), min_similarity=-1, limit=3)) == 3
     assert len(server.search(png(1), min_similarity=-1)) == 5
@@ -155,7 +157,9 @@ def test_search_obeys_limit_and_threshold(server: Server, host: ImageHost) -> No
         ({"cursor": "made up"}, "cursor"),
     ],
 )
-def test_a_wrong_search_names_the_field(server: Server, fields: dict[str, Any], names: str) -> None:
+def test_an_invalid_search_names_the_field(
+    server: Server, fields: dict[str, Any], names: str
+) -> None:
     answer = server.client.post("/api/search", content=json.dumps(fields))
     assert answer.status_code == 422, answer.text
     assert names in answer.json()["detail"]
@@ -168,16 +172,14 @@ def test_an_unknown_form_field_is_named(server: Server) -> None:
     assert (answer.status_code, "picture" in answer.json()["detail"]) == (422, True)
 
 
-def test_a_search_url_that_cannot_be_fetched_is_the_clients_problem(
-    server: Server, host: ImageHost
-) -> None:
+def test_a_query_url_that_cannot_be_fetched_is_a_422(server: Server, host: ImageHost) -> None:
     answer = server.client.post("/api/search", json={"url": host.url("status/404")})
     assert (answer.status_code, "404" in answer.json()["detail"]) == (422, True)
 
 
-def test_uploads_are_indexed_shown_and_deleted(server: Server) -> None:
+def test_uploads_are_indexed_served_and_deleted(server: Server) -> None:
     data = png(1)
-    files = [("file", ("discs.png", data)), ("file", ("notes.txt", b"no picture"))]
+    files = [("file", ("discs.png", data)), ("file", ("notes.txt", b"not an image"))]
     good, bad = server.client.post("/api/images", files=files).json()["results"]
     assert (good["status"], bad["status"], bad["url"]) == ("indexed", "failed", "notes.txt")
     [found] = server.search(altered(data))
@@ -190,7 +192,7 @@ def test_uploads_are_indexed_shown_and_deleted(server: Server) -> None:
     assert server.client.delete(f"/api/images/{good['id']}").status_code == 404
 
 
-def test_an_upload_is_known_by_its_bytes(server: Server) -> None:
+def test_an_upload_is_identified_by_its_bytes(server: Server) -> None:
     for name, status in (("a.png", "indexed"), ("b.png", "unchanged")):
         answer = server.client.post("/api/images", files={"file": (name, png(1))})
         assert answer.json()["results"][0]["status"] == status
@@ -214,7 +216,7 @@ def test_the_list_is_paged_newest_first(server: Server, host: ImageHost) -> None
 
 
 @pytest.mark.parametrize("params", [{"cursor": "x"}, {"limit": 0}, {"limit": "x"}, {"page": 2}])
-def test_a_wrong_list_request_is_a_422(server: Server, params: dict[str, Any]) -> None:
+def test_an_invalid_list_request_is_a_422(server: Server, params: dict[str, Any]) -> None:
     assert server.client.get("/api/images", params=params).status_code == 422
 
 
@@ -225,14 +227,14 @@ def test_an_unknown_image_is_a_404(server: Server) -> None:
     assert server.client.get("/api/images/nonsense").status_code == 404
 
 
-def test_original_leads_to_the_url(server: Server, host: ImageHost) -> None:
+def test_original_redirects_to_the_url(server: Server, host: ImageHost) -> None:
     url = host.url("seed/1.png")
     [outcome] = server.upsert([url])
     answer = server.client.get(f"/images/{outcome['id']}/original")
     assert (answer.status_code, answer.headers["location"]) == (307, url)
 
 
-def test_a_thumbnail_is_cached_until_the_picture_changes(server: Server, host: ImageHost) -> None:
+def test_a_thumbnail_is_cached_until_the_image_changes(server: Server, host: ImageHost) -> None:
     url = host.add("changing.png", png(1))
     [outcome] = server.upsert([url])
     path = f"/images/{outcome['id']}/thumbnail"
@@ -243,7 +245,7 @@ def test_a_thumbnail_is_cached_until_the_picture_changes(server: Server, host: I
     assert server.client.get(path, headers={"if-none-match": tag}).status_code == 200
 
 
-def test_two_clients_posting_the_same_urls_make_one_row_each(
+def test_two_clients_posting_the_same_urls_create_each_image_once(
     server: Server, host: ImageHost
 ) -> None:
     urls = [host.url(f"seed/{seed}.png") for seed in range(50)]
@@ -261,9 +263,7 @@ def test_two_clients_posting_the_same_urls_make_one_row_each(
     assert stats["encoder"]["images_embedded"] == 50
 
 
-def test_a_request_asks_the_database_a_fixed_number_of_times(
-    server: Server, host: ImageHost
-) -> None:
+def test_a_request_runs_a_fixed_number_of_statements(server: Server, host: ImageHost) -> None:
     statements: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -271,15 +271,15 @@ def test_a_request_asks_the_database_a_fixed_number_of_times(
 
     event.listen(server.lookalike.database.engine.sync_engine, "before_cursor_execute", note)
     server.upsert([host.url("seed/1.png")])
-    # What is at the URL, who has the same bytes, the image, its vector.
+    # The image at the URL, images of the same bytes, the new image, its vector.
     assert len(statements) == 4
     statements.clear()
     server.query(png(1))
-    # The scan's settings, the nearest, their images.
+    # The settings of the scan, the nearest vectors, their images.
     assert len(statements) == 3
     statements.clear()
     server.upsert([host.url("seed/1.png")])
-    # What is at the URL, who has the same bytes, and what their vectors were made from.
+    # The image at the URL, images of the same bytes, and the bytes their vectors were made from.
     assert len(statements) == 3
 
 

@@ -16,16 +16,16 @@ from tests.live import Loop
 from tests.samples import altered, png
 
 
-def test_a_server_that_is_gone_is_said(lookalike: Lookalike, loop: Loop, browser: Browser) -> None:
+def test_a_stopped_server_is_reported(lookalike: Lookalike, loop: Loop, browser: Browser) -> None:
     page = browser.new_page()
     with loop.serving(create_app(lookalike)) as address:
         page.goto(address)
     page.set_input_files("#file", file(png(1)))
-    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    expect(page.get_by_role("alert")).to_contain_text("is not responding")
     page.close()
 
 
-def test_without_javascript_forms_do_the_same(
+def test_the_pages_work_without_javascript(
     indexed: Server, new_page: Callable[..., Page], tmp_path: Path
 ) -> None:
     page = new_page(java_script_enabled=False)
@@ -36,16 +36,16 @@ def test_without_javascript_forms_do_the_same(
     expect(page.locator("#preview img")).to_be_visible()
     page.get_by_role("link", name="Index", exact=True).click()
     page.set_input_files("#files", [file(png(70), "new.png"), file(b"words", "words.png")])
-    page.get_by_role("button", name="Add to the index").click()
-    # The page asks again by itself while a job runs.
+    page.get_by_role("button", name="Add to index").click()
+    # The page reloads itself while a job runs.
     expect(page.locator(".job .badge.indexed")).to_have_text("1 indexed")
-    expect(page.locator(".job .failures .reason")).to_contain_text("not a picture")
-    expect(page.get_by_role("heading", name="8 pictures in the index")).to_be_visible()
-    page.get_by_role("button", name="Remove from this list").click()
+    expect(page.locator(".job .failures .reason")).to_contain_text("not an image")
+    expect(page.get_by_role("heading", name="8 images in the index")).to_be_visible()
+    page.get_by_role("button", name="Remove from list").click()
     expect(page.locator(".job")).to_have_count(0)
 
 
-def test_indexing_shows_what_becomes_of_each_picture(
+def test_indexing_shows_the_outcome_of_each_image(
     server: Server, new_page: Callable[..., Page], host: ImageHost, tmp_path: Path
 ) -> None:
     folder = tmp_path / "holidays"
@@ -59,19 +59,19 @@ def test_indexing_shows_what_becomes_of_each_picture(
     listed = file(f"url,title\n{host.url('seed/3.png')},Third\n".encode(), "list.csv")
     page.set_input_files("#files", [file(png(2), "c.png"), listed])
     page.set_input_files("#folder", folder)
-    page.get_by_role("button", name="Add to the index").click()
+    page.get_by_role("button", name="Add to index").click()
     files, urls = page.locator(".job").nth(1), page.locator(".job").nth(0)
     expect(files.locator(".badge.indexed")).to_have_text("3 indexed")
     expect(urls.locator(".badge.indexed")).to_have_text("2 indexed")
     expect(urls.locator(".badge.failed")).to_have_text("1 failed")
     expect(urls.locator(".failures")).to_contain_text("answers 404")
     expect(files.locator(".strip li")).to_have_count(3)
-    expect(page.get_by_role("heading", name="5 pictures in the index")).to_be_visible()
+    expect(page.get_by_role("heading", name="5 images in the index")).to_be_visible()
     expect(page.locator("#indexed")).to_contain_text("Third")
     expect(page.locator("#indexed")).to_contain_text("b.jpg")
 
 
-def test_a_running_job_is_seen_moving_through_a_restart_of_the_server(
+def test_a_running_job_is_followed_through_a_restart_of_the_server(
     settings: Settings, loop: Loop, browser: Browser, host: ImageHost
 ) -> None:
     urls = [host.add(f"{i}.png", png(i)) + ("?gate=1" if i > 2 else "") for i in range(6)]
@@ -83,7 +83,7 @@ def test_a_running_job_is_seen_moving_through_a_restart_of_the_server(
     ):
         page.goto(f"{address}/index")
         page.locator("#urls").fill("\n".join(urls))
-        page.get_by_role("button", name="Add to the index").click()
+        page.get_by_role("button", name="Add to index").click()
         job = page.locator(".job")
         expect(job.locator(".badge.indexed")).to_have_text("3 indexed")
         expect(job.locator(".strip img")).to_have_count(3)
@@ -95,14 +95,14 @@ def test_a_running_job_is_seen_moving_through_a_restart_of_the_server(
         loop.serving(create_app(lookalike), port=port),
     ):
         host.open.set()
-        # The same page, never reloaded.
+        # The same page, not reloaded.
         expect(job.locator(".badge.indexed")).to_have_text("6 indexed", timeout=20_000)
-        expect(job).to_contain_text("done, 6 pictures")
-        expect(page.get_by_role("heading", name="6 pictures in the index")).to_be_visible()
+        expect(job).to_contain_text("done, 6 images")
+        expect(page.get_by_role("heading", name="6 images in the index")).to_be_visible()
     page.close()
 
 
-def test_a_job_is_cancelled_and_tried_again_with_its_buttons(
+def test_a_job_is_cancelled_and_retried_with_its_buttons(
     server: Server, new_page: Callable[..., Page], host: ImageHost
 ) -> None:
     host.open.clear()
@@ -112,21 +112,28 @@ def test_a_job_is_cancelled_and_tried_again_with_its_buttons(
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".job .badge.cancelled")).to_have_text("3 cancelled")
     host.open.set()
-    page.get_by_role("button", name="Try again what is missing").click()
-    expect(page.locator(".job")).to_contain_text("done, 3 pictures")
-    page.get_by_role("button", name="Remove from this list").click()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(".job")).to_contain_text("done, 3 images")
+    page.get_by_role("button", name="Remove from list").click()
     expect(page.locator(".job")).to_have_count(0)
-    expect(page.get_by_role("heading", name="3 pictures in the index")).to_be_visible()
+    expect(page.get_by_role("heading", name="3 images in the index")).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pages_fit_the_screen_and_can_be_read(
+def test_the_pages_fit_the_screen_and_follow_the_colour_scheme(
     indexed: Server, new_page: Callable[..., Page], width: int, scheme: str
 ) -> None:
     page = new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     [image] = indexed.client.get("/api/images?limit=1").json()["images"]
-    for path in ("/", "/index", "/docs", f"/images/{image['id']}"):
+    for path in (
+        "/",
+        "/?panel=filters",
+        "/index",
+        "/duplicates",
+        "/docs",
+        f"/images/{image['id']}",
+    ):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         dark = page.evaluate(
@@ -136,5 +143,5 @@ def test_the_pages_fit_the_screen_and_can_be_read(
     page.goto("/")
     page.set_input_files("#file", file(png(1)))
     expect(page.locator("#hits li")).not_to_have_count(0)
-    page.get_by_text("Show the closest anyway").click()
+    page.get_by_text("Show less similar images").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,4 +1,4 @@
-"""Searching in a real browser, as a person would."""
+"""The search page in a real browser, used as a person would."""
 
 import base64
 import re
@@ -43,7 +43,7 @@ def similarities(page: Page, listed: str) -> list[float]:
     ]
 
 
-def test_choosing_a_picture_shows_a_preview_and_the_results(
+def test_an_uploaded_image_shows_a_preview_and_results(
     indexed: Server, new_page: Callable[..., Page], host: ImageHost
 ) -> None:
     page = new_page()
@@ -62,7 +62,7 @@ def test_choosing_a_picture_shows_a_preview_and_the_results(
     first.locator(".thumbnail").click()
     page.wait_for_url("**/images/*")
     expect(page.get_by_role("heading", name="1.png", exact=True)).to_be_visible()
-    # Back to the results, whose picture the server still knows.
+    # Back to the results; the server still has the query image.
     page.go_back()
     expect(page.locator("#hits li .badge.copy").first).to_be_visible()
     expect(page.locator("#preview img")).to_be_visible()
@@ -70,7 +70,7 @@ def test_choosing_a_picture_shows_a_preview_and_the_results(
     expect(page.locator("#hits li .badge.copy").first).to_be_visible()
 
 
-def test_the_slider_moves_results_over_the_threshold(
+def test_the_slider_moves_results_across_the_threshold(
     indexed: Server, new_page: Callable[..., Page]
 ) -> None:
     page = new_page()
@@ -89,20 +89,20 @@ def test_the_slider_moves_results_over_the_threshold(
         expect(page.locator("#count")).to_have_text(str(len(shown)))
 
 
-def test_nothing_above_the_threshold_offers_the_closest(
+def test_without_results_the_closest_images_are_offered(
     indexed: Server, new_page: Callable[..., Page]
 ) -> None:
     page = new_page()
     page.goto("/")
     page.set_input_files("#file", file(png(60)))
-    expect(page.get_by_text("Nothing in the index is that similar")).to_be_visible()
+    expect(page.get_by_text("No image in the index is that similar")).to_be_visible()
     expect(page.locator("#below li").first).to_be_hidden()
-    page.get_by_text("Show the closest anyway").click()
+    page.get_by_text("Show less similar images").click()
     expect(page.locator("#below li").first).to_be_visible()
 
 
 @pytest.mark.parametrize("event", [PASTE, DROP], ids=["paste", "drop"])
-def test_a_pasted_or_dropped_picture_is_searched_for(
+def test_a_pasted_or_dropped_image_is_searched_for(
     indexed: Server, new_page: Callable[..., Page], event: str
 ) -> None:
     page = new_page()
@@ -112,12 +112,12 @@ def test_a_pasted_or_dropped_picture_is_searched_for(
     expect(page.locator("#preview img")).to_be_visible()
 
 
-def test_an_address_is_searched_for_and_can_be_shared(
+def test_a_search_by_url_can_be_shared(
     indexed: Server, new_page: Callable[..., Page], host: ImageHost
 ) -> None:
     page = new_page()
     page.goto("/")
-    page.get_by_label("Address of a picture").fill(host.url("seed/2.png"))
+    page.get_by_label("Image URL").fill(host.url("seed/2.png"))
     page.keyboard.press("Enter")
     expect(page.locator("#hits li .badge.exact")).to_be_visible()
     expect(page.locator("#preview img")).to_be_visible()
@@ -128,7 +128,7 @@ def test_an_address_is_searched_for_and_can_be_shared(
     expect(other.locator("#hits li .badge.exact")).to_be_visible()
 
 
-def test_what_was_asked_last_counts(
+def test_the_last_query_image_counts(
     indexed: Server, new_page: Callable[..., Page], host: ImageHost
 ) -> None:
     page = new_page()
@@ -136,26 +136,26 @@ def test_what_was_asked_last_counts(
     page.set_input_files("#file", file(png(1)))
     first = page.locator("#hits li").first.get_by_role("link", name="Original")
     expect(first).to_have_attribute("href", host.url("seed/1.png"))
-    page.get_by_label("Address of a picture").fill(host.url("seed/2.png"))
+    page.get_by_label("Image URL").fill(host.url("seed/2.png"))
     page.get_by_role("button", name="Search").click()
     expect(first).to_have_attribute("href", host.url("seed/2.png"))
     page.set_input_files("#file", file(png(4)))
     expect(first).to_have_attribute("href", host.url("seed/4.png"))
-    expect(page.get_by_label("Address of a picture")).to_have_value("")
+    expect(page.get_by_label("Image URL")).to_have_value("")
 
 
-def test_what_is_wrong_is_said_and_the_page_goes_on(
+def test_a_problem_is_shown_and_the_page_still_works(
     indexed: Server, new_page: Callable[..., Page]
 ) -> None:
     page = new_page()
     page.goto("/")
-    page.set_input_files("#file", file(b"no picture", "notes.txt"))
-    expect(page.get_by_role("alert")).to_contain_text("not a picture")
+    page.set_input_files("#file", file(b"not an image", "notes.txt"))
+    expect(page.get_by_role("alert")).to_contain_text("not an image")
     page.set_input_files("#file", file(png(1)))
     expect(page.locator("#hits li .badge.exact")).to_be_visible()
 
 
-def test_everything_can_be_reached_with_the_keyboard(
+def test_everything_works_with_the_keyboard(
     indexed: Server, new_page: Callable[..., Page], host: ImageHost
 ) -> None:
     page = new_page()
@@ -178,10 +178,10 @@ def test_everything_can_be_reached_with_the_keyboard(
     tab_to("button")
     page.keyboard.press("Enter")
     expect(page.locator("#hits li")).not_to_have_count(0)
-    # The button still has the focus; on to the filters, and to a result that is marked.
+    # The button keeps the focus; next, the filters, and a result to mark.
     tab_to("#filters summary")
     page.keyboard.press("Enter")
-    # What there is to filter by is asked for when it is opened.
+    # The filters are loaded when the panel is opened.
     expect(page.locator("#filters input[name=formats][value=jpeg]")).to_be_visible()
     tab_to("#filters input[name=formats][value=jpeg]")
     page.keyboard.press("Space")
@@ -209,7 +209,7 @@ TITLES = ("Red boat", "Blue boat", "A dog in the snow", "A tree", "A lamp", "A s
 
 
 def describe(server: Server, host: ImageHost) -> Server:
-    """Index six pictures with titles and tags."""
+    """Index six images with titles and tags."""
     server.upsert(
         [
             {"url": host.url(f"seed/{n}.png"), "title": title, "tags": ["sea"] if n < 2 else []}
@@ -225,8 +225,8 @@ def described(server: Server, host: ImageHost) -> Server:
 
 
 @pytest.fixture
-def worded(silent: Server, host: ImageHost) -> Server:
-    """Pictures with titles that are found by these only."""
+def words_only(silent: Server, host: ImageHost) -> Server:
+    """Images with titles, on a server that finds them by their words only."""
     return describe(silent, host)
 
 
@@ -234,10 +234,10 @@ def titles(page: Page) -> list[str]:
     return [text.strip() for text in page.locator("#hits .caption").all_inner_texts()]
 
 
-def test_words_are_searched_for_as_they_are_typed(
-    worded: Server, new_page: Callable[..., Page]
+def test_results_follow_the_words_as_they_are_typed(
+    words_only: Server, new_page: Callable[..., Page]
 ) -> None:
-    page = new_page(worded)
+    page = new_page(words_only)
     page.goto("/")
     entries = page.evaluate("history.length")
     page.locator("#text").press_sequentially("boat")
@@ -248,37 +248,37 @@ def test_words_are_searched_for_as_they_are_typed(
     page.locator("#text").press_sequentially("s - red")
     expect(page.locator("#hits li")).to_have_count(1)
     assert titles(page) == ["Blue boat"]
-    # Letters are not steps back; the address is that of the search.
+    # Typing adds no history entries; the URL is that of the search.
     assert page.evaluate("history.length") == entries
-    other = new_page(worded)
+    other = new_page(words_only)
     other.goto(page.url)
     expect(other.locator("#text")).to_have_value("boats - red")
     expect(other.locator("#hits li")).to_have_count(1)
     page.locator("#text").fill("submarine")
-    expect(page.get_by_text("No picture has these words")).to_be_visible()
+    expect(page.get_by_text("No images match these words")).to_be_visible()
 
 
-def test_a_phrase_ranks_all_and_says_which_words_are_unknown(
+def test_a_phrase_ranks_all_images_and_unknown_words_are_named(
     described: Server, new_page: Callable[..., Page]
 ) -> None:
     page = new_page()
     page.goto("/")
-    expect(page.get_by_label("What it shows")).to_be_visible()
+    expect(page.get_by_label("Search by words")).to_be_visible()
     page.locator("#text").fill("a flurble in the snow")
     expect(page.locator("#hits li")).to_have_count(6)
     expect(page.locator(".note")).to_have_text("The encoder builtin does not know: flurble.")
-    # Ranks, for a phrase's similarity in percent would say nothing.
+    # Ranks: the similarity of a phrase in percent would mean nothing.
     assert page.locator("#hits .strength").all_inner_texts() == list("123456")
     expect(page.locator("#hits").get_by_text("%")).to_have_count(0)
     page.locator("#text").fill("flurble")
     expect(page.locator(".note")).to_contain_text("knows none of the words in “flurble”")
-    expect(page.get_by_text("No picture has these words")).to_be_visible()
+    expect(page.get_by_text("No images match these words")).to_be_visible()
 
 
 def test_marked_results_change_the_search_and_back_undoes_it(
-    worded: Server, new_page: Callable[..., Page]
+    words_only: Server, new_page: Callable[..., Page]
 ) -> None:
-    page = new_page(worded)
+    page = new_page(words_only)
     page.goto("/?text=boat")
     page.get_by_role("button", name="More like Red boat").click()
     expect(page.locator("#like img")).to_have_attribute("alt", "Red boat")
@@ -288,7 +288,7 @@ def test_marked_results_change_the_search_and_back_undoes_it(
     expect(page.locator("#unlike img")).to_have_attribute("alt", "A tree")
     expect(page.locator("#hits li")).to_have_count(4)
     shared = page.url
-    page.get_by_role("link", name="Take Red boat away").click()
+    page.get_by_role("link", name="Remove Red boat").click()
     expect(page.locator("#like")).to_have_count(0)
     page.go_back()
     expect(page.locator("#like img")).to_have_attribute("alt", "Red boat")
@@ -296,17 +296,17 @@ def test_marked_results_change_the_search_and_back_undoes_it(
     expect(page.locator("#unlike")).to_have_count(0)
     page.go_back()
     expect(page.locator("#hits li")).to_have_count(2)
-    other = new_page(worded)
+    other = new_page(words_only)
     other.goto(shared)
     expect(other.locator("#hits li")).to_have_count(4)
     expect(other.locator("#like img, #unlike img")).to_have_count(2)
 
 
-def test_filters_are_offered_with_counts_and_narrow_the_search(
-    worded: Server, new_page: Callable[..., Page], host: ImageHost
+def test_filters_have_counts_and_narrow_the_search(
+    words_only: Server, new_page: Callable[..., Page], host: ImageHost
 ) -> None:
-    worded.upsert([{"url": host.add("b.jpg", altered(png(1))), "title": "Old boat"}])
-    page = new_page(worded)
+    words_only.upsert([{"url": host.add("b.jpg", altered(png(1))), "title": "Old boat"}])
+    page = new_page(words_only)
     page.goto("/")
     page.locator("#text").fill("boat")
     expect(page.locator("#hits li")).to_have_count(3)
@@ -318,22 +318,24 @@ def test_filters_are_offered_with_counts_and_narrow_the_search(
     expect(page.get_by_label("sea 2")).to_be_checked()
     page.get_by_label("Width").fill("9999")
     page.keyboard.press("Tab")
-    expect(page.get_by_text("No picture passes the filters")).to_be_visible()
-    page.get_by_role("link", name="Take all filters away").click()
+    expect(page.get_by_text("No images match the filters")).to_be_visible()
+    page.get_by_role("link", name="Clear filters").click()
     expect(page.locator("#hits li")).to_have_count(3)
 
 
-def test_filters_alone_show_what_passes(described: Server, new_page: Callable[..., Page]) -> None:
+def test_filters_alone_show_the_images_that_match(
+    described: Server, new_page: Callable[..., Page]
+) -> None:
     page = new_page()
     page.goto("/")
     page.locator("#filters summary").click()
     page.get_by_label("sea 2").check()
-    expect(page.get_by_role("heading", name="The newest that pass the filters")).to_be_visible()
+    expect(page.get_by_role("heading", name="Newest images that match the filters")).to_be_visible()
     expect(page.locator("#answer .thumbnail img")).to_have_count(2)
     assert "tags=sea" in page.url
     page.get_by_label("Width").fill("9999")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("heading", name="No picture passes the filters")).to_be_visible()
+    expect(page.get_by_role("heading", name="No images match the filters")).to_be_visible()
 
 
 def test_a_region_is_drawn_on_the_preview(
@@ -362,11 +364,11 @@ def test_a_region_is_drawn_on_the_preview(
     page.reload()
     expect(first).to_have_attribute("href", host.url("seed/1.png"))
     expect(page.locator(".region-frame")).to_be_visible()
-    page.get_by_role("link", name="Search by the whole picture").click()
+    page.get_by_role("link", name="Search by the whole image").click()
     expect(page.locator(".region-frame")).to_be_hidden()
 
 
-def test_a_region_of_an_indexed_picture(
+def test_a_region_of_an_indexed_image(
     indexed: Server, new_page: Callable[..., Page], host: ImageHost
 ) -> None:
     both = Image.new("RGB", (512, 256))
@@ -375,7 +377,7 @@ def test_a_region_of_an_indexed_picture(
     [outcome] = indexed.upsert([host.add("both.png", encode(both))])
     page = new_page()
     page.goto(f"/images/{outcome['id']}")
-    page.locator("#picture").focus()
+    page.locator("#image").focus()
     for key in ("ArrowRight", "ArrowRight"):
         page.keyboard.press(key)
     for _ in range(5):
@@ -389,7 +391,7 @@ def test_a_region_of_an_indexed_picture(
     expect(first).to_have_attribute("href", host.url("seed/5.png"))
 
 
-def test_more_is_shown_without_leaving_the_page(
+def test_show_more_appends_to_the_results(
     described: Server, new_page: Callable[..., Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.web.search_pages.RESULTS", 2)
@@ -407,7 +409,7 @@ def test_more_is_shown_without_leaving_the_page(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(
+def test_axe_finds_no_serious_issues(
     described: Server, new_page: Callable[..., Page], host: ImageHost, scheme: str
 ) -> None:
     [image, other, *_] = described.client.get("/api/images").json()["images"]
@@ -433,7 +435,7 @@ def test_axe_finds_nothing_serious(
         assert serious == [], path
 
 
-def test_a_sum_is_asked_for_in_the_text_field(
+def test_a_sum_is_entered_in_the_text_field(
     described: Server, new_page: Callable[..., Page]
 ) -> None:
     ids = {
@@ -449,7 +451,7 @@ def test_a_sum_is_asked_for_in_the_text_field(
     expect(page.get_by_role("alert")).to_contain_text("cancel each other")
 
 
-def test_a_phrase_ranks_pictures_where_the_encoder_reads(
+def test_a_phrase_ranks_images_by_the_text_tower(
     settings: Settings, loop: Loop, browser: Browser, host: ImageHost, tmp_path: Path
 ) -> None:
     changed = settings.model_copy(update={"encoder": str(write_clip(tmp_path / "tiny"))})
@@ -461,7 +463,7 @@ def test_a_phrase_ranks_pictures_where_the_encoder_reads(
         entries = [Entry(host.url(f"seed/{seed}.png")) for seed in range(4)]
         loop.run(lookalike.indexer.upsert_urls(entries))
         page.goto(address)
-        page.get_by_label("What it shows").press_sequentially("a red cat")
+        page.get_by_label("Search by words").press_sequentially("a red cat")
         expect(page.locator("#hits li")).to_have_count(4)
         expect(page.get_by_text("the bars show the rank")).to_be_visible()
         expect(page.locator("#hits .similarity")).to_have_count(0)

@@ -1,4 +1,4 @@
-"""Keeping the index: finding in the list, changing, deleting, refreshing."""
+"""Maintaining the index: searching the list, editing, deleting, refreshing."""
 
 from tests.conftest import Server
 from tests.image_host import ImageHost
@@ -12,7 +12,9 @@ def titles(server: Server, **query: str) -> list[str]:
     return sorted(image["title"] for image in answer.json()["images"])
 
 
-def test_the_list_is_searched_by_what_is_said(server: Server, host: ImageHost) -> None:
+def test_the_list_is_searched_by_title_description_tags_and_url(
+    server: Server, host: ImageHost
+) -> None:
     server.upsert(
         [
             {"url": host.url("seed/1.png"), "title": "A red boat", "tags": ["sea"]},
@@ -27,13 +29,13 @@ def test_the_list_is_searched_by_what_is_said(server: Server, host: ImageHost) -
     assert titles(server, q="_") == []
     assert titles(server, gone="true") == []
     page = server.client.get("/index?q=boat").text
-    assert "3 pictures found" in page
-    assert "Take all 3 out" in page
+    assert "3 images found" in page
+    assert "Delete all 3 from the index" in page
 
 
-def test_what_is_said_of_a_picture_can_be_changed(server: Server, host: ImageHost) -> None:
-    said = {"url": host.url("seed/1.png"), "title": "One", "tags": ["a"]}
-    [image] = server.upsert([said])
+def test_the_details_of_an_image_can_be_edited(server: Server, host: ImageHost) -> None:
+    entry = {"url": host.url("seed/1.png"), "title": "One", "tags": ["a"]}
+    [image] = server.upsert([entry])
     path = f"/api/images/{image['id']}"
     changed = server.client.patch(path, json={"description": "Discs", "tags": ["b", "c"]}).json()
     assert (changed["title"], changed["description"]) == ("One", "Discs")
@@ -47,7 +49,7 @@ def test_what_is_said_of_a_picture_can_be_changed(server: Server, host: ImageHos
     assert server.lookalike.encoder.images.items == 1
 
 
-def test_many_are_deleted_by_id_or_by_what_is_said(server: Server, host: ImageHost) -> None:
+def test_a_selection_is_deleted_by_id_or_by_text(server: Server, host: ImageHost) -> None:
     images = server.upsert([{"url": host.url(f"seed/{i}.png"), "title": f"n{i}"} for i in range(6)])
     delete = server.client.delete
     assert delete("/api/images").status_code == 422
@@ -64,7 +66,7 @@ def test_many_are_deleted_by_id_or_by_what_is_said(server: Server, host: ImageHo
     assert (stats["images"], stats["vectors"]) == (1, 1)
 
 
-def test_a_refresh_asks_for_changes_only_and_marks_dead_links(
+def test_a_refresh_fetches_changes_only_and_marks_dead_links(
     server: Server, host: ImageHost
 ) -> None:
     names = ("same.png", "changed.png", "dead.png", "plain.png")
@@ -77,13 +79,13 @@ def test_a_refresh_asks_for_changes_only_and_marks_dead_links(
     assert job.status_code == 202
     ended = server.done(job.json()["id"])
     assert (ended["unchanged"], ended["updated"], ended["failed"]) == (2, 1, 1)
-    # A server that tells versions sends nothing again of what has not changed.
+    # A server that sends validators does not send unchanged images again.
     assert host.sent == {"changed.png": 1, "plain.png": 1}
     [dead] = server.client.get("/api/images?gone=true").json()["images"]
     assert dead["url"] == urls[2]
     assert server.client.get(f"/api/images/{dead['id']}").json()["gone_at"]
     assert len(server.query(png(9))) == 1
-    # One that comes back is not gone any more.
+    # An image that comes back is no longer gone.
     host.add("dead.png", png(2))
     again = server.client.post("/api/refresh?gone=true").json()
     assert (server.done(again["id"])["total"], again["total"]) == (1, 1)

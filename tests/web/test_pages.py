@@ -1,4 +1,4 @@
-"""The pages as plain forms and links, over HTTP; `test_browser` uses them with scripts."""
+"""The pages as plain forms and links, over HTTP; `test_browser` uses them with JavaScript."""
 
 from html.parser import HTMLParser
 
@@ -14,7 +14,7 @@ from tests.samples import altered, png
 
 
 class Page(HTMLParser):
-    """What a page says, and the elements and attributes that it is made of."""
+    """The text of a page, and its elements with their attributes."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -48,13 +48,13 @@ def test_an_empty_index_says_how_to_fill_it(server: Server) -> None:
     assert "/index" in page.values("a", "href")
 
 
-def test_a_posted_picture_is_answered_with_results(server: Server, host: ImageHost) -> None:
+def test_a_posted_image_leads_to_results(server: Server, host: ImageHost) -> None:
     [outcome] = server.upsert([host.url("seed/1.png")])
     server.upsert([host.url("seed/2.png")])
     answer = server.client.post("/", files={"file": ("a.jpg", altered(png(1)))}, data={"url": ""})
     assert answer.status_code == 303
     page = get(server, answer.headers["location"])
-    assert "1 picture found" in page.words
+    assert "1 image found" in page.words
     assert page.thumbnails()[0] == f"/images/{outcome['id']}/thumbnail"
     assert host.url("seed/1.png") in page.values("a", "href")
     assert outcome["id"] in page.values("button", "value")
@@ -62,13 +62,13 @@ def test_a_posted_picture_is_answered_with_results(server: Server, host: ImageHo
     assert "256 × 256 PNG" in page.words
     [preview] = [src for src in page.values("img", "src") if src and "/uploads/" in src]
     assert server.client.get(preview).headers["content-type"] == "image/jpeg"
-    # The other one is there to be shown anyway.
+    # The other image is among the closest ones below the threshold.
     assert len(page.thumbnails()) == 2
 
 
-def test_a_search_by_address_can_be_linked_to(server: Server, host: ImageHost) -> None:
+def test_a_search_by_url_can_be_linked_to(server: Server, host: ImageHost) -> None:
     server.upsert([host.url("seed/1.png"), host.url("seed/2.png")])
-    for lowest, found in (("0.9", "1 picture found"), ("-1", "2 pictures found")):
+    for lowest, found in (("0.9", "1 image found"), ("-1", "2 images found")):
         query = f"/?url={host.url('seed/1.png')}&min_similarity={lowest}"
         page = get(server, query)
         assert found in page.words
@@ -79,24 +79,24 @@ def test_nothing_above_the_threshold(server: Server, host: ImageHost) -> None:
     server.upsert([host.url("seed/1.png")])
     answer = server.client.post("/", files={"file": ("a.png", png(50))})
     page = get(server, answer.headers["location"])
-    assert "0 pictures found" in page.words
-    assert "Nothing in the index is that similar" in page.words
-    assert "Show the closest anyway" in page.words
+    assert "0 images found" in page.words
+    assert "No image in the index is that similar" in page.words
+    assert "Show less similar images" in page.words
 
 
 @pytest.mark.parametrize(
     ("files", "data", "status", "words"),
     [
-        (None, {"url": ""}, 400, "Choose a picture"),
-        (("a.txt", b"words"), {}, 415, "not a picture"),
+        (None, {"url": ""}, 400, "Upload an image"),
+        (("a.txt", b"words"), {}, 415, "not an image"),
         (("a.png", png(1)[:400]), {}, 422, "damaged"),
-        (None, {"url": "nonsense"}, 422, "not a complete http or https address"),
+        (None, {"url": "nonsense"}, 422, "not a complete http or https URL"),
         (None, {"url": "http://10.0.0.1/"}, 422, "may not be fetched"),
         (None, {"url": "http://10.0.0.1/", "min_similarity": "much"}, 422, "min_similarity"),
         (None, {"url": "http://10.0.0.1/", "colour": "red"}, 422, "colour: unknown field"),
     ],
 )
-def test_what_is_wrong_is_said_on_the_page_with_the_form(
+def test_a_problem_is_shown_on_the_page_with_the_form(
     server: Server, files: tuple[str, bytes] | None, data: dict[str, str], status: int, words: str
 ) -> None:
     answer = server.client.post(
@@ -109,16 +109,16 @@ def test_what_is_wrong_is_said_on_the_page_with_the_form(
     assert "alert" in page.values("div", "role")
 
 
-def test_wrong_filters_are_said_with_or_without_a_query(server: Server) -> None:
+def test_invalid_filters_are_reported_with_and_without_a_query(server: Server) -> None:
     for path in ("/?box=1,2", "/?text=cat&box=1,2"):
         answer = server.client.get(path)
         assert answer.status_code == 422
         assert "west, south, east, north" in Page(answer.text).words
-    # What others add to addresses is no reason not to show the page.
+    # Parameters that other sites add to URLs do no harm.
     assert server.client.get("/?utm_source=mail").status_code == 200
 
 
-def test_what_users_type_is_text_and_never_markup(server: Server, host: ImageHost) -> None:
+def test_user_text_is_never_markup(server: Server, host: ImageHost) -> None:
     title = "<script>alert(1)</script>\"'"
     [outcome] = server.upsert([{"url": host.url("seed/1.png"), "title": title}])
     for path in ("/index", f"/images/{outcome['id']}", "/?url=%3Cscript%3Ealert(1)%3C/script%3E"):
@@ -126,7 +126,7 @@ def test_what_users_type_is_text_and_never_markup(server: Server, host: ImageHos
         assert "<script>" not in html
 
 
-def test_the_index_page_makes_a_job_and_shows_it(server: Server, host: ImageHost) -> None:
+def test_the_index_page_creates_a_job_and_shows_it(server: Server, host: ImageHost) -> None:
     answer = server.client.post(
         "/index",
         data={"urls": f"{host.url('seed/1.png')}\n\n {host.url('status/404')} \n"},
@@ -146,12 +146,12 @@ def test_the_index_page_makes_a_job_and_shows_it(server: Server, host: ImageHost
     assert "3 indexed" in page.words
     assert "answers 404" in page.words
     assert "b.png" in page.words
-    assert "not a picture" in page.words
-    assert "3 pictures in the index" in page.words
+    assert "not an image" in page.words
+    assert "3 images in the index" in page.words
     assert "Third" in page.words
 
 
-def test_the_buttons_of_a_job(server: Server, host: ImageHost) -> None:
+def test_job_buttons(server: Server, host: ImageHost) -> None:
     job = server.start([host.url("pictures/late.png")])
     assert server.done(job["id"])["failed"] == 1
     host.add("late.png", png(1))
@@ -163,13 +163,13 @@ def test_the_buttons_of_a_job(server: Server, host: ImageHost) -> None:
     assert server.client.post("/index/jobs/1/burn").status_code == 404
 
 
-def test_the_index_page_without_anything_says_what_to_do(server: Server) -> None:
+def test_an_empty_index_form_says_what_to_enter(server: Server) -> None:
     page = Page(server.client.post("/index", data={"urls": ""}).text)
     assert "one per line" in page.words
-    assert "0 pictures in the index" in page.words
+    assert "0 images in the index" in page.words
 
 
-def test_the_index_page_leads_to_older_pictures(
+def test_the_index_page_links_to_older_images(
     server: Server, host: ImageHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.web.index_pages.IMAGES_PER_PAGE", 2)
@@ -184,10 +184,10 @@ def test_the_index_page_leads_to_older_pictures(
     assert not set(first.thumbnails()) & set(second.thumbnails())
 
 
-def test_a_pictures_page_tells_all_and_shows_its_like(server: Server, host: ImageHost) -> None:
-    said = {"title": "Discs", "description": "Many of them", "tags": ["round"]}
+def test_an_image_page_shows_details_and_duplicates(server: Server, host: ImageHost) -> None:
+    details = {"title": "Discs", "description": "Many of them", "tags": ["round"]}
     first, second = server.upsert(
-        [{"url": host.url("seed/1.png"), **said}, host.add("copy.jpg", altered(png(1)))]
+        [{"url": host.url("seed/1.png"), **details}, host.add("copy.jpg", altered(png(1)))]
     )
     page = get(server, f"/images/{first['id']}")
     for words in (
@@ -196,30 +196,37 @@ def test_a_pictures_page_tells_all_and_shows_its_like(server: Server, host: Imag
         "round",
         "256 × 256",
         "PNG",
-        "The same picture elsewhere",
+        "Duplicates of this image",
     ):
         assert words in page.words
     assert f"/images/{second['id']}/thumbnail" in page.thumbnails()
 
 
-def test_the_docs_page_names_every_operation(server: Server) -> None:
+def test_the_docs_page_lists_every_operation(server: Server) -> None:
     page = get(server, "/docs")
     for path in server.client.get("/openapi.json").json()["paths"]:
         assert path in page.words
 
 
-def test_a_text_field_where_the_encoder_reads(
+def test_the_docs_page_lists_the_problems_of_requests_only(server: Server) -> None:
+    page = get(server, "/docs")
+    assert "not-a-picture" in page.words
+    for slug in ("start-problem", "wrong-setting", "port-taken"):
+        assert slug not in page.words
+
+
+def test_the_text_field_depends_on_the_encoder(
     silent: Server, reading: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
-    assert "Words of titles" in get(silent, "/").words
+    assert "Search titles, descriptions" in get(silent, "/").words
     with loop.serving(create_app(reading)) as address, client_of(address) as client:
         client.post("/api/upsert", json={"images": [host.url("seed/1.png")]})
-        assert "What it shows" in Page(client.get("/").text).words
-        assert "1 picture ranked" in Page(client.get("/?text=a+cat").text).words
+        assert "Search by words" in Page(client.get("/").text).words
+        assert "1 image, best match first" in Page(client.get("/?text=a+cat").text).words
         answer = client.post("/api/search", json={"text": "a cat"}).json()
         assert answer["results"][0]["match"] is None
 
 
-def test_templates_escape_what_they_are_given() -> None:
+def test_templates_escape_values() -> None:
     template = templates.env.from_string("{{ given }}")
     assert template.render(given="<b>") == "&lt;b&gt;"

@@ -1,4 +1,4 @@
-"""Every failure has one shape, on every route; and every problem says something."""
+"""Every failure is a problem document, on every route, and every problem has a message."""
 
 import re
 from collections.abc import Generator
@@ -27,7 +27,7 @@ def every_problem(problem: type[Problem] = Problem) -> list[type[Problem]]:
 
 
 def check(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """Assert that the answer is a problem document; return it."""
+    """Assert that a response is a problem document; return it."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     document = answer.json()
@@ -41,28 +41,28 @@ def check(answer: httpx.Response, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("problem", every_problem(), ids=lambda problem: problem.__name__)
-def test_every_problem_has_a_sentence_and_a_place_in_the_docs(problem: type[Problem]) -> None:
+def test_every_problem_has_a_title_and_a_place_in_the_docs(problem: type[Problem]) -> None:
     assert problem.title().endswith(".")
-    document = problem("what exactly").document()
-    assert document["detail"] == "what exactly"
+    document = problem("the detail").document()
+    assert document["detail"] == "the detail"
     assert problem().document()["detail"] == problem.title()
     assert document["type"] == f"/docs#{problem.slug()}"
     assert re.fullmatch(r"[a-z-]+", problem.slug())
 
 
-def test_the_type_of_a_problem_leads_to_its_description(server: Server) -> None:
+def test_the_type_of_a_problem_links_to_its_description(server: Server) -> None:
     document = check(server.client.get("/api/nothing"), 404)
     page, _, anchor = document["type"].partition("#")
     assert f'id="{anchor}"' in server.client.get(page).text
 
 
 @pytest.mark.parametrize("path", ["/api/nothing", "/nothing", "/images/1", "/api/images/x/y"])
-def test_an_unknown_address(server: Server, path: str) -> None:
+def test_an_unknown_url_is_a_404(server: Server, path: str) -> None:
     check(server.client.get(path), 404)
 
 
 @pytest.mark.parametrize("path", sorted({path_of(op) for op in OPERATIONS}))
-def test_a_wrong_method(server: Server, path: str) -> None:
+def test_a_wrong_method_is_a_405(server: Server, path: str) -> None:
     answer = server.client.request("PUT", path)
     check(answer, 405)
     assert answer.headers["allow"]
@@ -70,7 +70,7 @@ def test_a_wrong_method(server: Server, path: str) -> None:
 
 @contextmanager
 def away(lookalike: Lookalike) -> Generator[None]:
-    """The database refuses connections, and has ended those there were."""
+    """Make the database refuse connections, and end the existing ones."""
     url = lookalike.database.engine.url
     with psycopg.connect(
         url.set(drivername="postgresql", database="postgres").render_as_string(False),
@@ -117,11 +117,11 @@ def test_a_database_that_goes_away_is_a_503_until_it_comes_back(
     assert server.query(png(1)) == []
 
 
-def test_a_browser_gets_a_page(server: Server) -> None:
+def test_a_browser_gets_a_problem_as_a_page(server: Server) -> None:
     html = {"accept": "text/html,application/xhtml+xml"}
     answer = server.client.get("/nothing", headers=html)
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
-    assert "There is nothing at this address." in answer.text
+    assert "There is nothing at this URL." in answer.text
     with away(server.lookalike):
         for page in PAGES:
             answer = server.client.get(page, headers=html)
@@ -130,7 +130,7 @@ def test_a_browser_gets_a_page(server: Server) -> None:
     check(server.client.get("/api/nothing", headers=html), 404)
 
 
-def test_what_no_one_thought_of_is_a_500_without_a_traceback(
+def test_an_unexpected_error_is_a_500_without_a_traceback(
     lookalike: Lookalike, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail() -> int:
@@ -152,7 +152,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(server: Server, p
         check(answer, 413)
 
 
-def test_a_body_of_unknown_length_is_refused_when_it_grows_too_large(server: Server) -> None:
+def test_a_body_of_unknown_length_is_refused_once_it_is_too_large(server: Server) -> None:
     def body() -> Generator[bytes]:
         yield b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n'
         for _ in range(25):
@@ -167,20 +167,20 @@ def test_a_body_of_unknown_length_is_refused_when_it_grows_too_large(server: Ser
     ("data", "status"),
     [
         (b"", 422),
-        (b"nothing of a picture", 415),
+        (b"not an image", 415),
         (png(1)[:300], 422),
         (huge_header(50_000, 50_000), 413),
         (bytes(20_000_001), 413),
     ],
-    ids=["empty", "not a picture", "cut", "pixels", "bytes"],
+    ids=["empty", "not an image", "truncated", "pixels", "bytes"],
 )
 @pytest.mark.parametrize("path", ["/api/query", "/api/search"])
-def test_a_query_that_cannot_be_read(server: Server, path: str, data: bytes, status: int) -> None:
+def test_an_unusable_query_image(server: Server, path: str, data: bytes, status: int) -> None:
     check(server.client.post(path, files={"file": ("a.png", data)}), status)
     assert server.client.get("/healthz").status_code == 200
 
 
-def test_a_broken_form_is_the_clients_problem(server: Server) -> None:
+def test_a_malformed_form_is_a_400(server: Server) -> None:
     answer = server.client.post(
         "/api/query",
         content=b"--x\r\nnonsense",

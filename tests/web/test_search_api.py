@@ -1,7 +1,8 @@
-"""Every way of asking, over HTTP; arithmetic is checked against numpy on the stored vectors."""
+"""Every kind of query, over HTTP; arithmetic is checked against numpy on the stored vectors."""
 
 import asyncio
 from collections.abc import Generator
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
@@ -9,10 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.lookalike import Lookalike
+from app.encoding.encoder import Encoder, Reading
+from app.lookalike import Lookalike, open_lookalike
 from app.problems import FetchProblem
 from app.search.query import Query, Term
 from app.search.searcher import MOST_SEARCHES
+from app.settings import Settings
+from app.store.catalog import Entry
+from app.store.vectors import NewVector
 from app.web.server import create_app
 from demo.__main__ import sample_photos
 from tests.conftest import Server, client_of
@@ -23,7 +28,7 @@ from tests.samples import altered, encode, photo, png
 
 @pytest.fixture
 def ids(server: Server, host: ImageHost) -> list[str]:
-    """Eight pictures of the index."""
+    """The ids of eight indexed images."""
     outcomes = server.upsert([host.url(f"seed/{seed}.png") for seed in range(8)])
     return [outcome["id"] for outcome in outcomes]
 
@@ -35,20 +40,20 @@ def ask(server: Server, **fields: Any) -> dict[str, Any]:
 
 
 def stored(server: Server, loop: Loop, ids: list[str]) -> Any:
-    """The vectors of the index, in this order."""
+    """Return the stored vectors of these images, in this order."""
     found = loop.run(server.lookalike.vectors.fetch([UUID(i) for i in ids]))
     return np.array([found[UUID(i)] for i in ids])
 
 
 def ranked(vectors: Any, query: Any, ids: list[str], left_out: set[str]) -> list[tuple[str, Any]]:
-    """What a search must answer: ids with cosines, best first."""
+    """Return the expected results: ids with cosines, best match first."""
     query = query / np.linalg.norm(query)
     pairs = zip(ids, (vectors @ query).tolist(), strict=True)
     kept = [(i, pytest.approx(s, abs=2e-3)) for i, s in pairs if i not in left_out]
     return sorted(kept, key=lambda pair: -pair[1].expected)
 
 
-def test_pictures_are_added_and_subtracted_with_weights(
+def test_images_are_added_and_subtracted_with_weights(
     server: Server, loop: Loop, ids: list[str]
 ) -> None:
     vectors = stored(server, loop, ids)
@@ -61,7 +66,7 @@ def test_pictures_are_added_and_subtracted_with_weights(
         assert {r["match"] for r in answer["results"]} == {None}
 
 
-def test_files_urls_and_ids_count_the_same(
+def test_files_urls_and_ids_are_equivalent(
     server: Server, loop: Loop, ids: list[str], host: ImageHost
 ) -> None:
     vectors = stored(server, loop, ids)
@@ -74,20 +79,20 @@ def test_files_urls_and_ids_count_the_same(
     assert [(r["id"], r["similarity"]) for r in answer["results"]] == right
 
 
-def test_what_cancels_is_said(server: Server, ids: list[str]) -> None:
+def test_a_query_that_cancels_out_is_a_problem(server: Server, ids: list[str]) -> None:
     answer = server.client.post("/api/search", json={"text": f"{ids[0]} - {ids[0]}"})
     assert (answer.status_code, answer.json()["type"]) == (422, "/docs#query-cancels")
 
 
-def test_what_is_not_in_the_index_is_said(server: Server, ids: list[str]) -> None:
+def test_unknown_ids_are_a_404(server: Server, ids: list[str]) -> None:
     unknown = str(UUID(int=1))
     for fields in ({"text": unknown}, {"query": [{"id": unknown}]}, {"like": [unknown]}):
         assert server.client.post("/api/search", json=fields).status_code == 404
-    # A marked picture that was deleted meanwhile does not spoil the others.
+    # A marked image that was deleted meanwhile does not affect the others.
     assert ask(server, like=[unknown, ids[0]])["results"]
 
 
-def test_marked_results_move_the_query_as_rocchio_says(
+def test_marked_results_move_the_query_by_rocchio(
     server: Server, loop: Loop, ids: list[str]
 ) -> None:
     vectors = stored(server, loop, ids)
@@ -99,7 +104,7 @@ def test_marked_results_move_the_query_as_rocchio_says(
 
 
 def crops(image: Image.Image, number: int) -> list[bytes]:
-    """Pieces of a photo, which are of one kind."""
+    """Return crops of a photo, which make up one kind of image."""
     rng = np.random.default_rng(number)
     places = rng.uniform(0, 0.5, (number, 2))
     size = [side // 2 for side in image.size]
@@ -109,7 +114,9 @@ def crops(image: Image.Image, number: int) -> list[bytes]:
     ]
 
 
-def test_rounds_of_feedback_raise_the_wanted_kind(server: Server, host: ImageHost) -> None:
+def test_rounds_of_feedback_raise_the_rank_of_the_wanted_kind(
+    server: Server, host: ImageHost
+) -> None:
     samples = sample_photos()
     names = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
     photos = {name[:-4]: Image.open(samples[name]).convert("RGB") for name in names}
@@ -141,7 +148,7 @@ def test_rounds_of_feedback_raise_the_wanted_kind(server: Server, host: ImageHos
     assert ranks == sorted(ranks, reverse=True)
 
 
-def test_a_region_is_searched_by_alone(server: Server, host: ImageHost) -> None:
+def test_a_search_by_region_ignores_the_rest_of_the_image(server: Server, host: ImageHost) -> None:
     server.upsert([host.url(f"seed/{seed}.png") for seed in range(6)])
     page = Image.new("RGB", (1024, 512), "white")
     page.paste(photo(1).resize((512, 512)), (0, 0))
@@ -149,7 +156,7 @@ def test_a_region_is_searched_by_alone(server: Server, host: ImageHost) -> None:
     for crop, seed in (("0,0,0.5,1", 1), ("0.5,0,0.5,1", 4)):
         [best, *_] = server.search(encode(page), crop=crop)
         assert best["url"] == host.url(f"seed/{seed}.png")
-        # A region is no copy of the picture it is from.
+        # A region is not a copy of the image that it is from.
         assert best["match"] is None
     [upload] = server.upsert([host.add("page.png", encode(page))])
     crop = {"x": 0.5, "y": 0, "width": 0.5, "height": 1}
@@ -157,7 +164,7 @@ def test_a_region_is_searched_by_alone(server: Server, host: ImageHost) -> None:
     assert answer["results"][0]["url"] == host.url("seed/4.png")
 
 
-def test_only_copies_pass_unless_the_query_is_more_than_a_picture(
+def test_the_threshold_applies_only_to_a_query_by_one_image(
     server: Server, ids: list[str], host: ImageHost
 ) -> None:
     alone = ask(server, url=host.url("seed/1.png"))
@@ -168,7 +175,76 @@ def test_only_copies_pass_unless_the_query_is_more_than_a_picture(
     assert (len(some["results"]), some["min_similarity"]) == (0, 0.999)
 
 
-SAID = [
+class OneVector:
+    """A model that embeds every image as the same vector, to let a test choose similarities."""
+
+    name = fingerprint = "one-vector"
+    precision = "fp32"
+    dimensions = 4
+    side = 32
+    has_text = False
+
+    def prepare(self, image: Image.Image) -> None:
+        pass
+
+    def embed_images(self, prepared: Any) -> Any:
+        return np.tile(np.float32([1, 0, 0, 0]), (len(prepared), 1))
+
+    def embed_texts(self, texts: Any) -> Any:
+        raise NotImplementedError
+
+    def read(self, text: str) -> Reading:
+        return Reading(is_empty=True)
+
+
+# Integers whose cosine with the query is, in floating point too, exactly 9 / 10 for the second.
+AROUND_THE_THRESHOLD = {0.9045: [9, 3, 3, 0], 0.9: [9, 3, 3, 1], 0.8868: [9, 3, 3, 2]}
+
+
+@pytest.fixture
+def around_the_threshold(settings: Settings, loop: Loop, host: ImageHost) -> Generator[Server]:
+    """A server with an image just above, one at and one just below a similarity of 0.90."""
+    with (
+        closing(Encoder(OneVector(), source="builtin")) as encoder,
+        loop.entered(
+            open_lookalike(settings, announce=lambda _: None, encoder=encoder)
+        ) as lookalike,
+        loop.serving(create_app(lookalike)) as address,
+        client_of(address) as client,
+    ):
+        server = Server(address, client, lookalike)
+        urls = [host.url(f"seed/{seed}.png") for seed in range(len(AROUND_THE_THRESHOLD))]
+        server.upsert(urls)
+        loop.run(store_vectors(lookalike, urls, list(AROUND_THE_THRESHOLD.values())))
+        yield server
+
+
+async def store_vectors(lookalike: Lookalike, urls: list[str], vectors: list[list[int]]) -> None:
+    """Replace the vectors of indexed images."""
+    rows: list[NewVector] = []
+    for url, vector in zip(urls, vectors, strict=True):
+        image = await lookalike.catalog.find(Entry(url).id)
+        assert image is not None
+        entry = Entry(url).over(image)
+        rows.append(NewVector(entry, image, image.sha256, np.array(vector, np.float32)))
+    async with lookalike.database.begin() as connection:
+        await lookalike.vectors.upsert(connection, rows)
+
+
+def test_query_is_above_090_and_a_search_is_at_least_the_minimum(
+    around_the_threshold: Server, host: ImageHost
+) -> None:
+    server, query = around_the_threshold, png(9)
+    above, at = host.url("seed/0.png"), host.url("seed/1.png")
+    assert server.query(query) == [above]
+    for fields in ({"min_similarity": 0.9}, {}):
+        results = server.search(query, **fields)
+        assert [(r["url"], r["similarity"]) for r in results] == [(above, 0.9045), (at, 0.9)]
+    everything = server.search(query, min_similarity=-1)
+    assert [r["similarity"] for r in everything] == list(AROUND_THE_THRESHOLD)
+
+
+DETAILS = [
     {"title": "Red boat", "description": "A harbour at sunset", "tags": ["sea"]},
     {"title": "Blue boats", "description": "Ships", "tags": ["sea", "holiday 2024"]},
     {"title": "A dog in the snow", "description": "", "tags": []},
@@ -177,7 +253,7 @@ SAID = [
 
 def described(server: Server, host: ImageHost) -> list[str]:
     urls = [host.add(f"IMG_{n}-winter.png", png(n)) for n in range(3)]
-    given = [{"url": url, **said} for url, said in zip(urls, SAID, strict=True)]
+    given = [{"url": url, **details} for url, details in zip(urls, DETAILS, strict=True)]
     return [outcome["id"] for outcome in server.upsert(given)]
 
 
@@ -196,7 +272,7 @@ def described(server: Server, host: ImageHost) -> list[str]:
         ("& | ! ( ) : * \\", []),
     ],
 )
-def test_without_a_text_tower_words_are_looked_for_in_what_is_said(
+def test_without_a_text_tower_words_are_searched_in_titles_and_tags(
     silent: Server, host: ImageHost, text: str, found: list[int]
 ) -> None:
     ids = described(silent, host)
@@ -208,20 +284,22 @@ def test_without_a_text_tower_words_are_looked_for_in_what_is_said(
     assert silent.client.get("/api/stats").json()["images"] == 3
 
 
-def test_a_text_that_cannot_be_subtracted_is_said(silent: Server, host: ImageHost) -> None:
+def test_a_text_that_cannot_be_subtracted_is_noted(silent: Server, host: ImageHost) -> None:
     ids = described(silent, host)
     answer = ask(silent, text=f"{ids[0]} - night")
     assert "no text was subtracted" in answer["notes"][0]
     assert len(answer["results"]) == 2
 
 
-def test_a_threshold_is_nothing_to_what_was_found_by_words(silent: Server, host: ImageHost) -> None:
+def test_a_threshold_does_not_apply_to_results_found_by_words(
+    silent: Server, host: ImageHost
+) -> None:
     ids = described(silent, host)
     answer = ask(silent, text="snow", min_similarity=0.9)
     assert [r["id"] for r in answer["results"]] == [ids[2]]
 
 
-def test_words_and_a_picture_are_ranked_together(server: Server, host: ImageHost) -> None:
+def test_words_and_an_image_are_ranked_together(server: Server, host: ImageHost) -> None:
     ids = described(server, host)
     answer = ask(server, text="boat", url=host.url("pictures/IMG_1-winter.png"))
     first = answer["results"][0]
@@ -238,7 +316,7 @@ def reader(reading: Lookalike, loop: Loop) -> Generator[Server]:
         yield Server(address, client, reading)
 
 
-def test_a_text_tower_ranks_pictures_and_adds_texts(
+def test_a_text_tower_ranks_images_and_adds_texts(
     reader: Server, loop: Loop, host: ImageHost
 ) -> None:
     ids = [o["id"] for o in reader.upsert([host.url(f"seed/{seed}.png") for seed in range(6)])]
@@ -266,7 +344,7 @@ def test_a_text_tower_and_words_are_ranked_together(reader: Server, host: ImageH
     assert all(r["similarity"] is not None for r in results)
 
 
-def test_words_that_the_encoder_has_never_seen_are_named(reader: Server, host: ImageHost) -> None:
+def test_words_that_the_encoder_does_not_know_are_named(reader: Server, host: ImageHost) -> None:
     ids = described(reader, host)
     answer = ask(reader, text="a red wug")
     assert answer["unknown_words"] == ["wug"]
@@ -275,14 +353,14 @@ def test_words_that_the_encoder_has_never_seen_are_named(reader: Server, host: I
     page = ask(reader, text="a red wug", limit=1)
     assert ask(reader, cursor=page["next"])["unknown_words"] == ["wug"]
     assert ask(reader, text="a red cat")["unknown_words"] == []
-    # Nothing is left of it for the encoder; the words are still words.
+    # Nothing is left for the encoder, but the words are still searched for.
     answer = ask(reader, text="harbour")
     assert answer["unknown_words"] == ["harbour"]
     assert "knows none of the words in “harbour”" in answer["notes"][0]
     assert [(r["id"], r["matched"], r["similarity"]) for r in answer["results"]] == [
         (ids[0], ["text"], None)
     ]
-    # What cannot be subtracted leaves the rest as it is.
+    # A text that cannot be subtracted leaves the rest as it is.
     answer = ask(reader, text=f"{ids[0]} - wug")
     assert "no text was subtracted" in answer["notes"][0]
     assert len(answer["results"]) == 2
@@ -290,7 +368,7 @@ def test_words_that_the_encoder_has_never_seen_are_named(reader: Server, host: I
     assert (refused.status_code, "something to exclude" in refused.text) == (422, True)
 
 
-def test_too_long_a_text_is_cut_and_that_is_said(reader: Server, host: ImageHost) -> None:
+def test_a_text_that_is_too_long_is_truncated_with_a_note(reader: Server, host: ImageHost) -> None:
     reader.upsert([host.url("seed/1.png")])
     answer = ask(reader, text="a photo of the " * 30)
     assert "Only the beginning" in answer["notes"][0]
@@ -313,7 +391,7 @@ def test_pages_neither_repeat_nor_miss_while_the_index_grows(
     assert set(ids[2:]) <= set(seen)
 
 
-def test_pages_of_words_and_looks(server: Server, host: ImageHost) -> None:
+def test_pages_of_results_ranked_by_words_and_image(server: Server, host: ImageHost) -> None:
     ids = described(server, host)
     answer = ask(server, text="boat", url=host.url("pictures/IMG_1-winter.png"), limit=1)
     seen = [r["id"] for r in answer["results"]]
@@ -324,7 +402,7 @@ def test_pages_of_words_and_looks(server: Server, host: ImageHost) -> None:
     assert sorted(seen) == sorted(ids)
 
 
-def test_a_cursor_of_another_encoder_or_with_anything_changed_is_refused(
+def test_a_cursor_of_another_encoder_or_a_changed_cursor_is_refused(
     server: Server, reader: Server, ids: list[str], host: ImageHost
 ) -> None:
     reader.upsert([host.url(f"seed/{seed}.png") for seed in range(3)])
@@ -335,7 +413,7 @@ def test_a_cursor_of_another_encoder_or_with_anything_changed_is_refused(
         assert (answer.status_code, "cursor" in answer.json()["detail"]) == (422, True)
 
 
-def test_the_same_file_at_several_places_is_one_result_on_every_page(
+def test_identical_files_are_one_result_across_pages(
     server: Server, ids: list[str], host: ImageHost
 ) -> None:
     server.upsert([host.add(f"same{n}.png", png(3)) for n in range(4)])
@@ -347,7 +425,7 @@ def test_the_same_file_at_several_places_is_one_result_on_every_page(
     assert len(shas) == 7
 
 
-def test_slow_addresses_leave_room_for_other_searches(
+def test_slow_urls_leave_room_for_other_searches(
     server: Server, ids: list[str], host: ImageHost, loop: Loop
 ) -> None:
     host.open.clear()
@@ -369,7 +447,7 @@ def test_slow_addresses_leave_room_for_other_searches(
     assert loop.run(run()) == 1
 
 
-def test_diverse_results_differ_from_each_other(server: Server, host: ImageHost) -> None:
+def test_varied_results_differ_from_each_other(server: Server, host: ImageHost) -> None:
     for seed in (1, 2, 3):
         copies = [
             host.add(f"{seed}-{quality}.jpg", encode(photo(seed), "JPEG", quality=quality))
@@ -414,7 +492,7 @@ def test_filters_over_http(server: Server, host: ImageHost) -> None:
     assert facets["tags"] == [{"value": "sea", "count": 1}]
     answer = server.client.get("/api/facets", params={"metadata": "sku"})
     assert (answer.status_code, "metadata" in answer.json()["detail"]) == (422, True)
-    # What is said later is found by at once, and its vector is as it was.
+    # Later details take effect at once, and the vector stays the same.
     server.client.patch(
         f"/api/images/{third['id']}", json={"metadata": {"sku": "B"}, "tags": ["x"]}
     )
@@ -423,7 +501,7 @@ def test_filters_over_http(server: Server, host: ImageHost) -> None:
     ]
 
 
-def test_details_of_a_picture(server: Server, host: ImageHost) -> None:
+def test_details_of_an_image(server: Server, host: ImageHost) -> None:
     exif = Image.Exif()
     exif[0x010F], exif[0x0110], exif[0x0132] = "Canon", "EOS 5D", "2020:05:01 12:00:00"
     exif[0x8825] = {1: "N", 2: (50.0, 30.0, 0.0), 3: "E", 4: (7.0, 15.0, 0.0)}

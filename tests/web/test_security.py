@@ -1,3 +1,5 @@
+"""Who may change the index, and the headers of every response."""
+
 import base64
 from collections.abc import Callable, Generator
 from typing import Any
@@ -35,7 +37,7 @@ def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"anyone:{password}".encode()).decode()
 
 
-def test_a_key_is_asked_for_and_accepted(with_keys: httpx.Client) -> None:
+def test_a_key_is_required_and_accepted(with_keys: httpx.Client) -> None:
     answer = write(with_keys)
     assert answer.status_code == 401
     assert "Bearer" in answer.headers["www-authenticate"]
@@ -46,7 +48,7 @@ def test_a_key_is_asked_for_and_accepted(with_keys: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), WRITES)
-def test_every_write_needs_a_key_and_reads_do_not(
+def test_every_write_requires_a_key_and_reads_do_not(
     with_keys: httpx.Client, method: str, path: str
 ) -> None:
     assert with_keys.request(method, path).status_code == 401
@@ -54,7 +56,7 @@ def test_every_write_needs_a_key_and_reads_do_not(
     assert with_keys.post("/api/query", files={"file": png(1)}).status_code == 200
 
 
-def test_the_index_page_asks_for_a_key_too(with_keys: httpx.Client) -> None:
+def test_the_index_page_requires_a_key_too(with_keys: httpx.Client) -> None:
     assert with_keys.get("/index").status_code == 200
     assert with_keys.post("/index", data={"urls": "x"}).status_code == 401
     answer = with_keys.post("/index", data={"urls": "x"}, headers={"authorization": basic("first")})
@@ -77,14 +79,14 @@ def test_without_keys_this_machine_may_write(server: Server) -> None:
     ],
     ids=str,
 )
-def test_without_keys_no_one_else_may(server: Server, headers: dict[str, str]) -> None:
+def test_without_keys_no_one_else_may_write(server: Server, headers: dict[str, str]) -> None:
     answer = write(server.client, **headers)
     assert answer.status_code == 403
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 def asgi_status(app: Any, client: tuple[str, int], loop: Loop) -> int:
-    """The answer to a write that comes from another address."""
+    """Return the status of a write from a client address."""
 
     async def run() -> int:
         transport = httpx.ASGITransport(app, client=client)
@@ -98,7 +100,7 @@ def asgi_status(app: Any, client: tuple[str, int], loop: Loop) -> int:
     ("address", "status"),
     [("203.0.113.7", 403), ("10.0.0.7", 403), ("::1", 200), ("::ffff:127.0.0.1", 200)],
 )
-def test_the_clients_address_decides(
+def test_the_client_address_decides(
     lookalike: Lookalike, loop: Loop, address: str, status: int
 ) -> None:
     app = _with_state(create_app(lookalike), lookalike)
@@ -113,7 +115,7 @@ def _with_state(app: Any, lookalike: Lookalike) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("path", ["/", "/index", "/api/stats", "/nothing", "/static/style.css"])
-def test_every_answer_has_the_headers(server: Server, path: str) -> None:
+def test_every_response_has_the_security_headers(server: Server, path: str) -> None:
     headers = server.client.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     policy = headers["content-security-policy"]

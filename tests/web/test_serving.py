@@ -1,4 +1,4 @@
-"""The server as a process: start, stop, a taken port, and a database that goes away."""
+"""The server as a process: start, stop, a port that is taken, and a database that goes away."""
 
 import asyncio
 import os
@@ -12,23 +12,25 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
+from app.problems import PortTaken
 from app.settings import Settings
 from app.store.embedded import embedded_server
-from app.web.serving import _listen
+from app.web.serving import _listen, _Server, another_port
 from tests.conftest import client_of
 from tests.image_host import ImageHost
-from tests.process import lookalike
+from tests.process import lookalike as run
 from tests.samples import altered, png
 
-START_TIMEOUT_S = 60
+ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
 def serving(
     *arguments: str, **environment: str
 ) -> Generator[tuple[httpx.Client, subprocess.Popen[str]]]:
-    """`lookalike serve` on a free port, killed if it does not stop by itself."""
+    """Run `lookalike serve` on a free port, and kill it if it does not stop by itself."""
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "serve", "--port", "0", *arguments],
         env={**os.environ, "ENCODER": "builtin", "FETCH_ALLOW": "127.0.0.1", **environment},
@@ -36,7 +38,7 @@ def serving(
         text=True,
     )
     try:
-        with client_of(_address(process)) as client:
+        with client_of(_url(process)) as client:
             yield client, process
     finally:
         process.kill()
@@ -45,14 +47,14 @@ def serving(
         process.stderr.close()
 
 
-def _address(process: subprocess.Popen[str]) -> str:
+def _url(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
-    said: list[str] = []
+    lines: list[str] = []
     for line in process.stderr:
-        said.append(line)
-        if "answers on http://" in line:
-            return line.split("answers on ")[1].split()[0]
-    raise AssertionError("".join(said))
+        lines.append(line)
+        if "running at http://" in line:
+            return line.split("running at ")[1].split()[0]
+    raise AssertionError("".join(lines))
 
 
 def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
@@ -68,7 +70,7 @@ def postgres_runs(data_dir: Path) -> bool:
 def test_a_signal_stops_the_server_and_its_database_and_nothing_is_lost(
     tmp_path: Path, host: ImageHost, number: int
 ) -> None:
-    # The embedded database, set up from nothing.
+    # The embedded database, created from scratch.
     environment = {"DATA_DIR": str(tmp_path / "data")}
     url = host.url("seed/1.png")
     with serving(**environment) as (client, process):
@@ -85,23 +87,73 @@ def test_a_signal_stops_the_server_and_its_database_and_nothing_is_lost(
         assert stop(process) == 0
 
 
-def test_the_commands_and_the_server_share_the_embedded_database(tmp_path: Path) -> None:
+def test_commands_and_the_server_share_the_embedded_database(tmp_path: Path) -> None:
     environment = {"DATA_DIR": str(tmp_path / "data")}
     (tmp_path / "a.png").write_bytes(png(1))
     with serving(**environment) as (client, process):
-        done = lookalike("index", "a.png", ENCODER="builtin", **environment)
+        done = run("index", "a.png", ENCODER="builtin", **environment)
         assert done.returncode == 0
         assert len(client.post("/api/query", files={"file": png(1)}).json()) == 1
         assert stop(process) == 0
     assert not postgres_runs(tmp_path / "data")
 
 
-def test_a_taken_port_is_one_line(database_url: str) -> None:
+@contextmanager
+def taken_port() -> Generator[int]:
+    """A free port of 127.0.0.1 on which another server now listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        done = lookalike("serve", "--port", port, DATABASE_URL=database_url, ENCODER="builtin")
+        yield taken.getsockname()[1]
+
+
+def test_serve_names_a_taken_port_and_how_to_choose_another(database_url: str) -> None:
+    with taken_port() as port:
+        environment = {"DATABASE_URL": database_url, "ENCODER": "builtin"}
+        for done in (
+            run("serve", "--port", str(port), **environment),
+            run("serve", PORT=str(port), **environment),
+        ):
+            assert done.returncode == 1
+            assert done.stderr.strip() == (
+                f"lookalike: Port {port} on 127.0.0.1 is already in use. "
+                f"Choose another with --port or PORT, for example --port {another_port(port)}."
+            )
+
+
+def test_the_demo_names_a_taken_port_and_how_to_choose_another() -> None:
+    with taken_port() as port:
+        done = subprocess.run(
+            [sys.executable, "-m", "demo"],
+            cwd=ROOT,
+            env={**os.environ, "PORT": str(port), "ENCODER": "builtin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 1
-    assert f"port {port}: Address already in use" in done.stderr
+    assert done.stderr.strip() == (
+        f"lookalike: Port {port} is already in use. Choose another with PORT, "
+        f"for example: PORT={another_port(port)} make demo"
+    )
+
+
+def test_a_port_that_another_server_takes_during_the_start(settings: Settings) -> None:
+    """Two sockets may be bound to one port as long as neither listens."""
+    with _listen(settings.model_copy(update={"port": 0})) as first:
+        port = first.getsockname()[1]
+        settings = settings.model_copy(update={"port": port})
+        with _listen(settings) as second:
+            first.listen()
+            server = _Server(Starlette(), settings, ready=never)
+            with pytest.raises(PortTaken, match=f"Port {port} on 127.0.0.1 is already in use"):
+                asyncio.run(server.serve([second]))
+
+
+async def never() -> None:
+    raise AssertionError("the server started")
+
+
+def test_the_suggested_port_is_a_port() -> None:
+    assert [another_port(port) for port in (8000, 65535)] == [8001, 65534]
 
 
 def test_the_server_recovers_when_its_database_comes_back(tmp_path: Path, host: ImageHost) -> None:
@@ -125,8 +177,8 @@ def test_the_server_recovers_when_its_database_comes_back(tmp_path: Path, host: 
         postgres.cleanup()
 
 
-def test_answers_are_sent_without_delay(settings: Settings) -> None:
-    """A body that waits for the head's acknowledgement comes 40 ms late."""
+def test_responses_are_sent_without_delay(settings: Settings) -> None:
+    """A body that waits for the acknowledgement of the head is 40 ms late."""
 
     async def accept() -> int:
         accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -1,6 +1,6 @@
 import os
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -47,12 +47,20 @@ KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_START
 _numbers = count()
 
 
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
     """Isolate tests from the settings, caches and `.env` of the machine."""
-    for name in set(os.environ) - set(KEPT):
-        if not name.startswith("PYTEST"):
-            monkeypatch.delenv(name)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in set(os.environ) - set(KEPT):
+            if not name.startswith("PYTEST"):
+                patch.delenv(name)
+        patch.chdir(tmp_path_factory.mktemp("bare"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run each test in a folder of its own."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -86,8 +94,8 @@ def named(url: str, database: str) -> str:
     return url.replace("/postgres?", f"/{database}?")
 
 
-@pytest.fixture
-def new_database(postgres: str) -> Generator[Callable[..., str]]:
+@contextmanager
+def databases(postgres: str) -> Generator[Callable[..., str]]:
     """A function that creates a database and returns its URL; all are dropped after the test."""
     made: list[str] = []
 
@@ -105,15 +113,25 @@ def new_database(postgres: str) -> Generator[Callable[..., str]]:
 
 
 @pytest.fixture
+def new_database(postgres: str) -> Generator[Callable[..., str]]:
+    with databases(postgres) as make:
+        yield make
+
+
+@pytest.fixture
 def database_url(new_database: Callable[..., str]) -> str:
     return new_database()
 
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
+    return settings_of(database_url, tmp_path)
+
+
+def settings_of(database_url: str, folder: Path) -> Settings:
     return read_settings(
         database_url=database_url,
-        data_dir=tmp_path / "data",
+        data_dir=folder / "data",
         encoder="builtin",
         fetch_allow=["127.0.0.1"],
         fetch_timeout_s=10,
@@ -130,10 +148,16 @@ def loop() -> Generator[Loop]:
 
 @pytest.fixture
 def lookalike(settings: Settings, loop: Loop, encoder: Encoder) -> Generator[Lookalike]:
-    # Batches and counts of its own, around the model that is already loaded.
+    with opened(settings, loop, encoder) as lookalike:
+        yield lookalike
+
+
+@contextmanager
+def opened(settings: Settings, loop: Loop, encoder: Encoder) -> Generator[Lookalike]:
+    """Open a Lookalike around a model that is already loaded, with batches and counts of its own."""
     with closing(Encoder(encoder.model, source=encoder.source)) as own:
-        opened = open_lookalike(settings, announce=lambda _: None, encoder=own)
-        with loop.entered(opened) as lookalike:
+        manager = open_lookalike(settings, announce=lambda _: None, encoder=own)
+        with loop.entered(manager) as lookalike:
             yield lookalike
 
 
@@ -183,6 +207,21 @@ class Server:
 def server(lookalike: Lookalike, loop: Loop) -> Generator[Server]:
     with loop.serving(create_app(lookalike)) as address, client_of(address) as client:
         yield Server(address, client, lookalike)
+
+
+@pytest.fixture(scope="module")
+def shared_server(
+    postgres: str, loop: Loop, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Server]:
+    """One server for the tests of a module that ask only, or are refused."""
+    with databases(postgres) as make:
+        settings = settings_of(make(), tmp_path_factory.mktemp("shared"))
+        with (
+            opened(settings, loop, encoder) as lookalike,
+            loop.serving(create_app(lookalike)) as address,
+            client_of(address) as client,
+        ):
+            yield Server(address, client, lookalike)
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def lookalike(settings: Settings, loop: Loop, encoder: Encoder) -> Generator[Loo
 
 @contextmanager
 def opened(settings: Settings, loop: Loop, encoder: Encoder) -> Generator[Lookalike]:
-    """Open a Lookalike around a model that is already loaded, with batches and counts of its own."""
+    """Open a Lookalike with batches and counts of its own around a model that is loaded already."""
     with closing(Encoder(encoder.model, source=encoder.source)) as own:
         manager = open_lookalike(settings, announce=lambda _: None, encoder=own)
         with loop.entered(manager) as lookalike:

@@ -19,7 +19,7 @@ from app.web.requests import Request, chosen_files, parts, selection_of, text_fi
 from app.web.templating import accept, page, templates
 
 IMAGES_PER_PAGE = 60
-JOBS = 10
+MAX_JOBS = 10
 RECENT = 12
 FAILURES = 20
 
@@ -31,7 +31,7 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
     images, following = await page_of_images(
         request, selection, limit=IMAGES_PER_PAGE, cursor=request.query_params.get("cursor")
     )
-    jobs = await lookalike.job_items.newest(limit=JOBS, recent=RECENT)
+    jobs = await lookalike.job_items.newest(limit=MAX_JOBS, recent=RECENT)
     return page(
         request,
         "index.html",

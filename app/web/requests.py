@@ -1,14 +1,14 @@
 """What the endpoints share: requests, their bodies and forms, and responses."""
 
 import json
-from typing import TypedDict, TypeVar
+from typing import TypedDict
 
 from pydantic import BaseModel
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request as AnyRequest
 from starlette.responses import Response
 
-from app.indexing.requests import parse
+from app.indexing.requests import MODEL, parse
 from app.lookalike import Lookalike
 from app.problems import (
     BodyTooLarge,
@@ -25,8 +25,6 @@ JSON_BYTES = 4_000_000
 
 # For files from users: whatever type a browser takes them for, nothing in them runs.
 SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox"}
-
-MODEL = TypeVar("MODEL", bound=BaseModel)
 
 
 class AppState(TypedDict):

@@ -25,7 +25,6 @@ from app.web.schemas import FacetsResponse
 from app.web.search_api import facets_document, run_search, search_fields
 from app.web.templating import accept, page
 
-NEIGHBOURS = 24
 NEWEST = 12
 RESULTS = 60
 

@@ -24,6 +24,7 @@
     ├── FetchProblem            this URL gave no bytes
     │   ├── BadUrl
     │   ├── AddressRefused
+    │   ├── CredentialsDropped
     │   ├── UrlNotFound
     │   ├── UrlRefused
     │   ├── TooManyRedirects
@@ -205,6 +206,10 @@ class BadUrl(FetchProblem):
 
 class AddressRefused(FetchProblem):
     """The address may not be fetched."""
+
+
+class CredentialsDropped(FetchProblem):
+    """The URL was fetched with a user and password, which are not kept: send it again with them."""
 
 
 class UrlNotFound(FetchProblem):

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from app.indexing.indexer import Outcome
+from app.indexing.outcomes import Outcome
 from app.store.catalog import ImageRow
 from app.store.filters import MetadataValue
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from app.pictures.colours import Colour
 from app.pictures.exif import camera, location, taken_at
+from app.store.urls import host_of
 
 MetadataValue = str | int | float | bool
 
@@ -131,7 +131,7 @@ def facets_of(
     picture: Described, *, url: str, tags: Sequence[str], metadata: Mapping[str, MetadataValue]
 ) -> Facets:
     """Return what filters ask of a picture at a URL, with what is said of it."""
-    host, taken_with = urlsplit(url).hostname, camera(picture.exif)
+    host, taken_with = host_of(url), camera(picture.exif)
     labels = [
         label("format", picture.format),
         label("orientation", orientation(picture.width, picture.height)),

@@ -46,12 +46,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an item ended."""
+    """How an item ended, and as which image."""
 
     job_id: int
     position: int
     state: ItemState
     reason: str | None = None
+    image_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

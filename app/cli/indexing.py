@@ -1,11 +1,11 @@
 """The commands that fill the index: `index`, `reindex`, `export` and `import`."""
 
 import asyncio
-import functools
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -13,39 +13,37 @@ from app.cli.jobs import show_new_job
 from app.cli.terminal import bar, opened, say, show_counts
 from app.indexing.archive import Imported, count_images
 from app.indexing.documents import outcome_document
-from app.indexing.fetcher import Fetcher
-from app.indexing.files import exists
-from app.indexing.indexer import Indexer, Outcome
-from app.indexing.sources import is_web, items_of
+from app.indexing.files import exists, is_local, local_path, local_url
+from app.indexing.indexer import Indexer
+from app.indexing.list_fetcher import list_fetcher
+from app.indexing.outcomes import Outcome
+from app.indexing.passed_over import PassedOver
+from app.indexing.sources import items_of
 from app.lookalike import Lookalike, open_lookalike, use_encoder
+from app.problems import InvalidRequest, Problem
 from app.settings import read_settings
+from app.store.images import Entry
 from app.store.items import NewItem
+from app.store.urls import is_web, without_credentials
 
 # Enough that the encoder's batches fill while other images are fetched and decoded.
 IMAGES_AT_ONCE = 64
-# The limit of sitemaps.org, doubled.
-LIST_BYTES = 100_000_000
 
 
 async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool) -> dict[str, int]:
     """Index everything that the sources name; return how many images ended which way."""
     counts: dict[str, int] = dict.fromkeys(("indexed", "updated", "unchanged", "failed"), 0)
     async with opened() as lookalike:
-        fetch = _list_fetcher(lookalike)
-        total = await asyncio.to_thread(lambda: sum(1 for _ in _items(sources, fetch)))
-        if not total:
-            raise click.UsageError(f"There are no images under {', '.join(sources)}.")
-        outcomes = _outcomes(lookalike.indexer, _items(sources, fetch))
-        try:
-            with bar("Indexing", total) as show:
-                async with aclosing(outcomes):
-                    async for outcome in outcomes:
-                        counts[outcome.status] += 1
-                        _show_outcome(outcome, as_json=as_json)
-                        show(sum(counts.values()))
-        finally:
-            if not as_json:
-                show_counts(counts)
+        with TemporaryDirectory() as folder:
+            fetch = list_fetcher(lookalike.fetcher, kept_in=Path(folder))
+            passed_over = PassedOver()
+            items = _items(sources, fetch, passed_over)
+            total = await asyncio.to_thread(lambda: sum(1 for _ in items))
+            _say_passed_over(passed_over)
+            if not total:
+                named = without_credentials(", ".join(sources))
+                raise click.UsageError(f"There are no images under {named}.")
+            await _index(lookalike, _items(sources, fetch), counts, total, as_json=as_json)
         await _prune(lookalike, sources, prune=prune)
         captions = await lookalike.jobs.caption()
         if captions is not None:
@@ -53,11 +51,36 @@ async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool)
     return counts
 
 
+async def _index(
+    lookalike: Lookalike,
+    items: Iterator[NewItem],
+    counts: dict[str, int],
+    total: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Index items, count how they end and print it."""
+    outcomes = _outcomes(lookalike.indexer, items)
+    try:
+        with bar("Indexing", total) as show:
+            async with aclosing(outcomes):
+                async for outcome in outcomes:
+                    counts[outcome.status] += 1
+                    _show_outcome(outcome, as_json=as_json)
+                    show(sum(counts.values()))
+    finally:
+        if not as_json:
+            show_counts(counts)
+
+
 async def index_as_job(sources: tuple[str, ...], *, as_json: bool) -> None:
     """Create a job of everything that the sources name, and print it."""
     async with opened() as lookalike:
-        items = _items(sources, _list_fetcher(lookalike))
-        job_id = await lookalike.jobs.create(", ".join(sources)[:200], items)
+        passed_over = PassedOver()
+        items = _items(sources, list_fetcher(lookalike.fetcher), passed_over)
+        title = without_credentials(", ".join(sources))[:200]
+        job_id = await lookalike.jobs.create(title.encode("utf-8", "replace").decode(), items)
+        _say_passed_over(passed_over)
         show_new_job(await lookalike.job_items.find(job_id), as_json=as_json)
 
 
@@ -92,28 +115,19 @@ async def import_file(file: Path) -> None:
     say(f"{read.images} images were read, {read.vectors} of them with their vectors.")
 
 
-def _items(sources: tuple[str, ...], fetch: Callable[[str], bytes]) -> Iterator[NewItem]:
-    return chain.from_iterable(items_of(source, fetch=fetch) for source in sources)
-
-
-def _list_fetcher(lookalike: Lookalike) -> Callable[[str], bytes]:
-    """Return what fetches lists in a thread, each once."""
-    settings, loop = lookalike.settings, asyncio.get_running_loop()
-
-    async def fetch(url: str) -> bytes:
-        fetcher = Fetcher(
-            allow=settings.fetch_allow, timeout_s=settings.fetch_timeout_s, max_bytes=LIST_BYTES
-        )
+def _items(
+    sources: tuple[str, ...],
+    fetch: Callable[[str], bytes],
+    passed_over: PassedOver | None = None,
+) -> Iterator[NewItem]:
+    """Yield what the sources name; a list from the web that cannot be read is one that failed."""
+    for source in sources:
         try:
-            return await fetcher.fetch(url)
-        finally:
-            await fetcher.close()
-
-    @functools.cache
-    def fetch_in_thread(url: str) -> bytes:
-        return asyncio.run_coroutine_threadsafe(fetch(url), loop).result()
-
-    return fetch_in_thread
+            yield from items_of(source, fetch=fetch, passed_over=passed_over)
+        except Problem as problem:
+            if not is_web(source):
+                raise
+            yield NewItem("web", Entry(source), f"The list cannot be read: {problem.detail}")
 
 
 async def _outcomes(indexer: Indexer, items: Iterator[NewItem]) -> AsyncGenerator[Outcome]:
@@ -123,7 +137,7 @@ async def _outcomes(indexer: Indexer, items: Iterator[NewItem]) -> AsyncGenerato
         while True:
             room = IMAGES_AT_ONCE - len(running)
             new = await asyncio.to_thread(list, islice(items, room))
-            running |= {asyncio.create_task(indexer.upsert(i.source, i.entry)) for i in new}
+            running |= {asyncio.create_task(_outcome(indexer, item)) for item in new}
             if not running:
                 return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -135,6 +149,12 @@ async def _outcomes(indexer: Indexer, items: Iterator[NewItem]) -> AsyncGenerato
         await asyncio.gather(*running, return_exceptions=True)
 
 
+async def _outcome(indexer: Indexer, item: NewItem) -> Outcome:
+    if item.reason is not None:
+        return Outcome(item.entry.url, "failed", problem=InvalidRequest(item.reason))
+    return await indexer.upsert(item.source, item.entry)
+
+
 def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
     """Print one image's outcome; unless as JSON, only a failure."""
     if as_json:
@@ -143,13 +163,20 @@ def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
         say(f"failed: {outcome.url}: {outcome.reason}")
 
 
+def _say_passed_over(passed_over: PassedOver) -> None:
+    if sentence := passed_over.sentence():
+        say(f"{sentence}.")
+
+
 def _folder_urls(sources: tuple[str, ...]) -> Iterator[str]:
     """Yield the prefix of the URLs of each folder's files."""
     for source in sources:
-        if "://" in source and not is_web(source):
+        if is_local(source):
+            path = local_path(source)
+            if Path(path).is_dir():
+                yield local_url(path).rstrip("/") + "/"
+        elif not is_web(source):
             yield source.rstrip("/") + "/"
-        elif Path(source).is_dir():
-            yield Path(source).resolve().as_uri().rstrip("/") + "/"
 
 
 async def _prune(lookalike: Lookalike, sources: tuple[str, ...], *, prune: bool) -> None:

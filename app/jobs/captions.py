@@ -13,7 +13,9 @@ from typing import Any
 
 import httpx
 
-from app.indexing.indexer import Indexer, Outcome, OutcomeStatus
+from app.indexing.answers import retry_after_s
+from app.indexing.indexer import Indexer
+from app.indexing.outcomes import Outcome, OutcomeStatus
 from app.problems import CaptionBudgetSpent, CaptionFailed, CaptionProblem, CaptionRefused, NotFound
 from app.settings import Settings
 from app.store.catalog import Catalog, Entry
@@ -125,8 +127,7 @@ def read_caption(answer: str) -> tuple[str, str]:
 
 def _later(response: httpx.Response) -> CaptionFailed:
     problem = CaptionFailed(f"The caption model's server answers {response.status_code}.")
-    seconds = response.headers.get("retry-after", "")
-    problem.retry_after_s = int(seconds) if seconds.isdigit() else None
+    problem.retry_after_s = retry_after_s(response.headers.get("retry-after", ""))
     return problem
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from app.indexing.requests import Metadata, RequestModel
+from app.indexing.requests import Metadata, RequestModel, Url
 from app.pictures.colours import ColourName
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
@@ -110,7 +110,7 @@ CropField = Annotated[CropRequest | None, BeforeValidator(_crop)]
 class TermRequest(RequestModel):
     """One part of a query: a picture by `url`, `id` or `upload`, or a `text`."""
 
-    url: str | None = None
+    url: Url | None = None
     id: UUID | None = Field(None, description="Of a picture of the index.")
     upload: UUID | None = Field(None, description="Of a picture that the page searched by.")
     text: str | None = Field(None, min_length=1, max_length=10_000)
@@ -134,7 +134,7 @@ class SearchRequest(FilterRequest):
     `limit` is as it was on the first page.
     """
 
-    url: str | None = Field(None, description="The address of a query picture.")
+    url: Url | None = Field(None, description="The address of a query picture.")
     text: str | None = Field(
         None,
         max_length=10_000,

@@ -216,6 +216,7 @@ def _host_server(loop: Loop) -> Generator[ImageHost]:
 def host(_host_server: ImageHost) -> ImageHost:
     """The image host, forgetful of other tests."""
     _host_server.pictures.clear()
+    _host_server.lists.clear()
     _host_server.asked.clear()
     _host_server.sent.clear()
     _host_server.most_at_once = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 
 from app.indexing.fetcher import Fetched, Fetcher
-from app.indexing.streams import charset_of, encoding_of
+from app.indexing.streams import charset_of, encoding_of, has_mark
 from app.problems import FetchTimedOut
 
 # The limit of sitemaps.org, doubled.
@@ -46,8 +46,6 @@ def list_fetcher(
 def _in_utf8(answer: Fetched) -> bytes:
     """Return a list as it came, unless only its Content-Type says how it is written."""
     data, charset = answer.data or b"", charset_of(answer.content_type)
-    if charset in (None, "utf-8", "ascii") or data.startswith(_GZIP):
+    if charset in (None, "utf-8", "ascii") or data.startswith(_GZIP) or has_mark(data[:4]):
         return data
-    if encoding_of(data[:4], charset) != charset:
-        return data
-    return data.decode(charset, "lookalike").encode("utf-8-sig")
+    return data.decode(encoding_of(data[:4], charset), "lookalike").encode("utf-8-sig")

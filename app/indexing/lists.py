@@ -55,7 +55,7 @@ Listed: TypeAlias = Entry | Refused | Sitemap
 def read_text(lines: Iterator[Line]) -> Iterator[Listed]:
     """Yield the URLs of a text, which has one per line; `#` starts a comment."""
     for line in lines:
-        url = line.text.strip()
+        url = storable(line.text).strip()
         if url.startswith("#") or not (url or line.is_cut):
             continue
         yield _cut(line) if line.is_cut else checked(url)

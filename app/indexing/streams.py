@@ -64,8 +64,9 @@ class _Bytes(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._head[: len(buffer)] if self._head else self._rest.read(len(buffer))
+        data = self._head[: len(buffer)]
         self._head = self._head[len(data) :]
+        data += self._rest.read(len(buffer) - len(data))
         self._left -= len(data)
         if self._left < 0:
             raise InvalidRequest(f"The list is larger than {self._most / 1e6:,.0f} MB.")
@@ -74,7 +75,7 @@ class _Bytes(io.RawIOBase):
 
 
 @contextmanager
-def unpacked(file: BinaryIO, *, most: int = LARGEST_LIST) -> Generator[tuple[BinaryIO, bytes]]:
+def unpacked(file: BinaryIO, *, most: int) -> Generator[tuple[BinaryIO, bytes]]:
     """Give the bytes of a list, and its first few; what is packed by gzip is unpacked.
 
     What it is called does not matter: a server may have unpacked it on the way. In the context,
@@ -102,30 +103,40 @@ def charset_of(content_type: str) -> str | None:
     return None
 
 
+def has_mark(head: bytes) -> bool:
+    """Return whether a text that begins so says itself how it is encoded."""
+    return any(head.startswith(mark) for mark, _ in _MARKS)
+
+
 def encoding_of(head: bytes, charset: str | None) -> str:
     """Return how a text is encoded that begins so: by its mark, as declared, or UTF-8."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding
+    order = "be" if head[:1] == b"\0" else "le"
+    if charset in ("utf-16", "utf-32"):
+        return f"{charset}-{order}"
     if charset is not None:
         return charset
-    if len(head) >= 2 and 0 in head[:2] and any(head[:2]):
-        return "utf-16-le" if head[1] == 0 else "utf-16-be"
-    return "utf-8"
+    return f"utf-16-{order}" if 0 in head[:2] and any(head[:2]) else "utf-8"
 
 
 def lines_of(file: BinaryIO, *, charset: str | None = None) -> Iterator[Line]:
     """Yield the lines of a list. `charset` counts unless the list begins with a mark.
 
-    What is not in its encoding is read as Windows-1252, in which spreadsheet programs write.
+    What is not in its encoding is read as Windows-1252, in which spreadsheet programs write. Raises
+    `InvalidRequest`.
     """
-    with unpacked(file) as (stream, head):
+    with unpacked(file, most=LARGEST_LIST) as (stream, head):
         text = io.TextIOWrapper(
             cast(Any, stream), encoding_of(head, charset), errors="lookalike", newline=""
         )
         number = 0
-        while line := _line(text, number := number + 1):
-            yield line
+        try:
+            while line := _line(text, number := number + 1):
+                yield line
+        except UnicodeError as exc:
+            raise InvalidRequest(f"Line {number} of the list is no text: {exc}.") from exc
 
 
 def _begun(file: BinaryIO, *, most: int) -> tuple[bytes, BinaryIO]:

@@ -221,5 +221,6 @@ def host(_host_server: ImageHost) -> ImageHost:
     _host_server.sent.clear()
     _host_server.most_at_once = 0
     _host_server.troubles.clear()
+    _host_server.password, _host_server.refusal = "me:hunter2", 401
     _host_server.open.set()
     return _host_server

@@ -63,7 +63,7 @@ class ImageHost:
         self.address = ""
         self.pictures: dict[str, bytes] = {}
         self.lists: dict[str, tuple[bytes, str]] = {}
-        self.password = "me:hunter2"
+        self.password, self.refusal = "me:hunter2", 401
         self.asked: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.now = 0
@@ -191,8 +191,8 @@ class ImageHost:
     async def locked(self, request: Request) -> Response:
         """A picture for those who know the password."""
         kind, _, said = request.headers.get("authorization", "").partition(" ")
-        if kind != "Basic" or b64decode(said).decode() != self.password:
-            return PlainTextResponse("who are you?", 401)
+        if b64decode(said if kind == "Basic" else "").decode() != self.password:
+            return PlainTextResponse("who are you?", self.refusal)
         return await self.picture(request)
 
     async def padded(self, request: Request) -> Response:

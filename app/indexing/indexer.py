@@ -2,21 +2,22 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 from app.encoding.encoder import Encoder, Vector
-from app.indexing.coalescer import Coalescer
+from app.indexing.coalescer import Coalescer, gather
 from app.indexing.fetcher import Fetcher
 from app.indexing.files import file_title, read_file
 from app.indexing.media import Media
 from app.indexing.outcomes import Outcome, OutcomeStatus
+from app.indexing.requests import LONGEST_TITLE
 from app.pictures.decoding import Decoder, Picture
 from app.problems import (
     CredentialsDropped,
+    InvalidRequest,
     NotFound,
     PictureTooLarge,
     Problem,
@@ -30,9 +31,8 @@ from app.store.items import Ended, Item, ItemSource, NewItem
 from app.store.job_items import JobItems
 from app.store.vectors import NewVector, VectorTable
 
-T = TypeVar("T")
-
 UPLOAD_SCHEME = "upload:"
+NAME_TOO_LONG = f"The file's name is longer than {LONGEST_TITLE:,} characters."
 
 # Pictures of all requests and jobs together that are past the fetch and not yet stored: a batch of
 # the encoder's that runs, one that fills, and one on its way into the tables. With the fetches
@@ -111,7 +111,8 @@ class Indexer:
         """Index an uploaded file and keep it; the same bytes are the same picture."""
         item = await self.keep_upload(data, title=title)
         if item.reason is not None:
-            return Outcome(title, "failed", problem=PictureTooLarge(item.reason))
+            problem = InvalidRequest if item.reason == NAME_TOO_LONG else PictureTooLarge
+            return Outcome(item.entry.title or "", "failed", problem=problem(item.reason))
         outcome = await self.upsert("upload", item.entry)
         return replace(outcome, url=title or outcome.url) if outcome.problem else outcome
 
@@ -121,6 +122,8 @@ class Indexer:
         entry = Entry(UPLOAD_SCHEME + sha256, title=title)
         if len(data) > self._max_bytes:
             return NewItem("upload", entry, PictureTooLarge.over(self._max_bytes).detail)
+        if len(title) > LONGEST_TITLE:
+            return NewItem("upload", replace(entry, title=title[:100]), NAME_TOO_LONG)
         await self._media.save(sha256, data)
         return NewItem("upload", entry)
 
@@ -388,13 +391,3 @@ def _status(write: _Write, inserted: set[UUID]) -> OutcomeStatus:
     if write.picture:
         return "indexed" if write.entry.id in inserted else "updated"
     return "updated" if write.described else "unchanged"
-
-
-async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run coroutines together; the first one's failure ends the others and is raised as it is."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            started = [tasks.create_task(item) for item in work]
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from group
-    return [task.result() for task in started]

@@ -68,10 +68,8 @@ def read_table(lines: Iterator[Line], *, delimiters: Sequence[str]) -> Iterator[
     names = [name.strip().lower() for name in header.fields] if header else []
     if "url" not in names:
         named = ", ".join(names)
-        raise InvalidRequest(
-            "The table's first line must name a column `url`; it has "
-            f"{named[:SHOWN]}{'…' * (len(named) > SHOWN)}."
-        )
+        has = f"has {named[:SHOWN]}{'…' * (len(named) > SHOWN)}" if named else "is empty"
+        raise InvalidRequest(f"The table's first line must name a column `url`; it {has}.")
     places = {
         name: place
         for place, name in reversed([*enumerate(names)])
@@ -107,7 +105,8 @@ def checked(
         entry, reason = Entry(f"{entry.url[:SHOWN]}…"), URL_TOO_LONG
     if reason is None:
         return entry
-    return Refused(entry.url, reason if line is None else f"Line {line}: {reason}")
+    where = "" if line is None else f"Line {line}: "
+    return Refused(entry.url, where + reason if where else reason[0].upper() + reason[1:])
 
 
 def _row(row: Record, places: Mapping[str, int]) -> Listed:

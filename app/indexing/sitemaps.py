@@ -37,7 +37,11 @@ def read_sitemap(file: BinaryIO, *, charset: str | None = None) -> Iterator[List
                 yield from target.taken()
             parser.close()
             yield from target.taken()
-        except (ParseError, DefusedXmlException, ValueError, LookupError) as exc:
+        except DefusedXmlException as exc:
+            raise InvalidRequest(
+                "The sitemap is not XML that can be read: it declares entities."
+            ) from exc
+        except (ParseError, ValueError, LookupError) as exc:
             raise InvalidRequest(f"The sitemap is not XML that can be read: {exc}.") from exc
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from app.indexing.streams import LONGEST_LINE, Line
 
 # The lines that a field in quotes may have.
-MOST_QUOTED_LINES = 1000
+MOST_QUOTED_LINES = 10_000
 
 # Up to the quote that closes, or the end of the line; two quotes are one.
 _QUOTED = re.compile(r'(?:[^"]++|"")*+')

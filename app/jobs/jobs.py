@@ -21,7 +21,8 @@ from procrastinate.jobs import Job
 from psycopg_pool import PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.indexing.indexer import Indexer, gather
+from app.indexing.coalescer import gather
+from app.indexing.indexer import Indexer
 from app.jobs.captions import Captioner
 from app.problems import DatabaseUnavailable, Problem
 from app.store.catalog import Selection

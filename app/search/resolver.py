@@ -10,8 +10,8 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from app.encoding.encoder import Encoder, Reading, Vector
+from app.indexing.coalescer import gather
 from app.indexing.fetcher import Fetcher
-from app.indexing.indexer import gather
 from app.pictures.decoding import Decoder, Picture
 from app.problems import InvalidRequest, NoPicture, NotFound
 from app.search.asked import Asked

@@ -9,9 +9,10 @@ from typing import BinaryIO, cast
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
+from app.indexing.coalescer import gather
 from app.indexing.documents import outcome_document
-from app.indexing.indexer import Outcome, gather
 from app.indexing.list_fetcher import list_fetcher
+from app.indexing.outcomes import Outcome
 from app.indexing.requests import parse
 from app.indexing.sources import ListKind, list_kind_of, posted_items, web_item
 from app.indexing.streams import charset_of

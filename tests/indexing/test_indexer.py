@@ -96,6 +96,13 @@ def test_folders_are_searched_for_pictures(tmp_path: Path) -> None:
     assert found == ["a.jpg", "b/c.PNG", "b/d/e.heic"]
 
 
+def test_the_name_of_an_upload_has_a_limit(lookalike: Lookalike, loop: Loop) -> None:
+    outcome = loop.run(lookalike.indexer.upsert_upload(png(1), title="x" * 1001))
+    assert (outcome.status, outcome.url) == ("failed", "x" * 100)
+    assert outcome.reason == "The file's name is longer than 1,000 characters."
+    assert loop.run(lookalike.indexer.upsert_upload(png(1), title="x" * 1000)).id
+
+
 def test_uploading_again_brings_a_lost_file_back(
     lookalike: Lookalike, loop: Loop, settings: Settings
 ) -> None:

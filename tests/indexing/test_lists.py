@@ -116,9 +116,9 @@ def test_a_quote_that_is_never_closed_costs_its_own_record(data: str, expected: 
 
 
 def test_a_field_of_too_many_lines_is_taken_for_a_quote_too_many() -> None:
-    first, *rest, last = listed(f'url,title\n{U},"' + "x\n" * 2000 + f'"\n{V},y\n', "csv")
+    first, *rest, last = listed(f'url,title\n{U},"' + "x\n" * 20_000 + f'"\n{V},y\n', "csv")
     assert first == Refused(U, "The quote that opens in line 2 is never closed.")
-    assert (len(rest), last) == (2000, Entry(V, "y"))
+    assert (len(rest), last) == (20_000, Entry(V, "y"))
 
 
 def test_quotes_within_a_table_mean_what_csv_means() -> None:

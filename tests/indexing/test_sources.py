@@ -159,6 +159,17 @@ def test_a_sitemap_is_followed_to_its_images() -> None:
     ]
 
 
+def test_the_texts_of_a_sitemap_have_limits() -> None:
+    text = f"<urlset><image><loc>{{}}</loc><title>{'x' * 1001}</title></image></urlset>"
+    [refused] = entries(text.format("https://a.example/1.jpg"), "sitemap")
+    assert refused == Refused(
+        "https://a.example/1.jpg", "The title is longer than 1,000 characters."
+    )
+    [refused] = entries(text.format(f"https://a.example/{'x' * 8000}"), "sitemap")
+    assert isinstance(refused, Refused)
+    assert refused.reason == "The URL is longer than 8,000 characters."
+
+
 def test_sitemaps_that_go_round_in_circles_end() -> None:
     web = {"https://example.com/i.xml": INDEX.format("https://example.com/i.xml").encode()}
     [item] = named("https://example.com/i.xml", web)

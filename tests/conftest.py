@@ -273,9 +273,11 @@ def _host_server(loop: Loop) -> Generator[ImageHost]:
 def host(_host_server: ImageHost) -> ImageHost:
     """The image host, reset for each test."""
     _host_server.pictures.clear()
+    _host_server.lists.clear()
     _host_server.asked.clear()
     _host_server.sent.clear()
     _host_server.most_at_once = 0
     _host_server.troubles.clear()
+    _host_server.password, _host_server.refusal = "me:hunter2", 401
     _host_server.open.set()
     return _host_server

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from app.indexing.indexer import Outcome
-from app.store.catalog import ImageRow
+from app.indexing.outcomes import Outcome
 from app.store.filters import MetadataValue
+from app.store.images import ImageRow
 
 
 class ImageDocument(BaseModel):

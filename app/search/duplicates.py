@@ -6,7 +6,8 @@ from uuid import UUID
 
 from app.pictures.decoding import hamming
 from app.search.hits import Hit
-from app.store.catalog import Catalog, ImageRow
+from app.store.catalog import Catalog
+from app.store.images import ImageRow
 from app.store.vectors import VectorTable
 
 # Images per query for neighbours, and images visited per answer.

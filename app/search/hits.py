@@ -9,7 +9,7 @@ import numpy as np
 
 from app.encoding.encoder import Vector, Vectors
 from app.pictures.decoding import hamming
-from app.store.catalog import ImageRow
+from app.store.images import ImageRow
 
 Match = Literal["exact", "copy", "similar"]
 Reason = Literal["picture", "text"]

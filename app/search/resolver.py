@@ -10,13 +10,14 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from app.encoding.encoder import Encoder, Reading, Vector
+from app.indexing.coalescer import gather
 from app.indexing.fetcher import Fetcher
-from app.indexing.indexer import gather
 from app.pictures.decoding import Decoder, Picture
 from app.problems import InvalidRequest, NoPicture, NotFound
 from app.search.asked import Asked
 from app.search.query import Marked, Query, Term, combine, rocchio
-from app.store.catalog import Catalog, ImageRow
+from app.store.catalog import Catalog
+from app.store.images import ImageRow
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
 

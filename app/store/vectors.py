@@ -36,11 +36,11 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.encoding.encoder import Encoder, Vector
-from app.store.catalog import Entry
 from app.store.database import Database, stage_rows
 from app.store.facet_counts import FacetCounts, facet_counts
 from app.store.filters import NO_FILTERS, Described, Filters, facets_of
 from app.store.hnsw import hnsw_index, make_only
+from app.store.images import Entry
 from app.store.nearest import (
     FACETS,
     Beyond,

@@ -18,7 +18,8 @@ from app.problems import (
     NotFound,
     PictureTooLarge,
 )
-from app.store.catalog import ImageRow, Selection
+from app.store.catalog import Selection
+from app.store.images import ImageRow
 from app.web import schemas
 
 JSON_BYTES = 4_000_000

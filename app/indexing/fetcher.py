@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 from weakref import WeakValueDictionary
@@ -67,13 +68,17 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._fetches = asyncio.Semaphore(MOST_FETCHES)
         self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @cached_property
+    def _client(self) -> httpx.AsyncClient:
+        """The client, made at the first fetch: reading the certificates takes part of a start."""
         client = httpx.AsyncClient(
             headers={
                 "User-Agent": "Lookalike/0.1",
                 "Accept": "image/*,*/*;q=0.5",
                 "Accept-Encoding": ACCEPTED,
             },
-            timeout=timeout_s,
+            timeout=self._timeout_s,
             follow_redirects=False,
             trust_env=False,
             # It takes none.
@@ -81,7 +86,7 @@ class Fetcher:
             event_hooks={"response": [_set_location_aside]},
         )
         # It looks at the address of each new connection, so a name that changes its mind is caught.
-        self._client = httpx_ssrf_protection(
+        return httpx_ssrf_protection(
             client,
             check_globally_reachable=False,
             custom_validator=lambda host, ip, _port: self._may_fetch(host, ip),
@@ -150,7 +155,8 @@ class Fetcher:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        if "_client" in vars(self):
+            await self._client.aclose()
 
     async def _follow(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
         conditional = "If-None-Match" in headers or "If-Modified-Since" in headers

@@ -25,7 +25,7 @@ from app.search.duplicates import DuplicateFinder
 from app.search.resolver import Resolver
 from app.search.searcher import Searcher
 from app.settings import VERSION, Settings
-from app.store.catalog import Catalog
+from app.store.catalog import OUTDATED, Catalog
 from app.store.database import Database, open_database
 from app.store.encoders import indexed_encoders, record_encoder
 from app.store.job_items import JobItems
@@ -49,6 +49,9 @@ class StatsResponse(BaseModel):
 
     images: int
     vectors: int = Field(description="Images that the encoder in use has embedded.")
+    outdated: int = Field(
+        description="Images that an older version read, and a refresh or upload would read better."
+    )
     encoder: EncoderStats
     database: Literal["embedded", "given"]
     version: str
@@ -79,6 +82,7 @@ class Lookalike:
         return StatsResponse(
             images=await self.catalog.count(),
             vectors=await self.vectors.count(),
+            outdated=await self.catalog.count(OUTDATED),
             encoder=EncoderStats(
                 name=encoder.model.name,
                 precision=encoder.model.precision,
@@ -191,6 +195,13 @@ async def _open_parts(
 
 async def _announce_outdated(lookalike: Lookalike, announce: Callable[[str], None]) -> None:
     """Say which images searches do not find until `reindex` has run."""
+    outdated = await lookalike.catalog.count(OUTDATED)
+    if outdated:
+        announce(
+            f"{outdated} pictures were read by an older version, with other colours or otherwise "
+            "than viewers show some of them: run `lookalike refresh`, and index or upload again "
+            "those that are not on the web"
+        )
     bare = await lookalike.vectors.count_without_facets()
     if bare:
         announce(

@@ -242,7 +242,7 @@ class Indexer:
         image, seen = None, Validators()
         if source in ("file", "refresh"):
             known = await self._lookups.submit((entry.id, None))
-            if known.image is not None and known.embedded:
+            if known.image is not None and known.embedded and not known.image.is_outdated:
                 image = known.image
                 seen = Validators(image.etag, image.last_modified)
         data, validators = await self._read(source, entry, seen)
@@ -270,7 +270,8 @@ class Indexer:
         known = await self._lookups.submit((entry.id, sha256))
         image, vector = known.image, known.vector
         entry = _with_title(source, entry, image)
-        if image is not None and image.sha256 == sha256 and known.embedded:
+        is_same = image is not None and image.sha256 == sha256 and not image.is_outdated
+        if image is not None and is_same and known.embedded:
             return await self._keep(entry, image, validators, item)
         if vector is None:
             picture, vector = await self._decode_and_embed(data)
@@ -329,8 +330,12 @@ class Indexer:
         others = await self._catalog.same_bytes([sha256 for _, sha256 in wanted if sha256])
         ids = [*images, *others.values()]
         embedded = await self._vectors.embedded(ids) if ids else {}
-        # Only of bytes that are new at their URL.
-        new = {s for i, s in wanted if s and (i not in images or images[i].sha256 != s)}
+        # Only of bytes that are new at their URL, or to be read again.
+        new = {
+            s
+            for i, s in wanted
+            if s and (i not in images or images[i].sha256 != s or images[i].is_outdated)
+        }
         same = {s: i for s, i in others.items() if s in new and embedded.get(i) == s}
         vectors = await self._vectors.fetch(list(same.values())) if same else {}
         return [

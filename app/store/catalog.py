@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.pictures.colours import Colour
-from app.pictures.decoding import Facts
+from app.pictures.decoding import DECODER, Facts
 from app.store.database import Database, stage_rows
 from app.store.filters import MetadataValue
 from app.store.tables import IMAGES
@@ -52,6 +52,9 @@ _STAGED = {
     "thumbnail": "bytea",
     "etag": "text",
     "last_modified": "text",
+    "truncated": "boolean",
+    "too_plain": "boolean",
+    "decoder": "integer",
 }
 
 # A thumbnail is the one large column; only `thumbnail()` and `thumbnails()` read it.
@@ -82,6 +85,14 @@ class ImageRow:
     gone_at: datetime | None
     colours: list[Colour]
     metadata: dict[str, MetadataValue]
+    truncated: bool = False
+    too_plain: bool = False
+    decoder: int = DECODER
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its file would be read better now."""
+        return self.decoder < DECODER
 
     @property
     def dhash_hex(self) -> str:
@@ -151,7 +162,7 @@ class Selection:
 
     `text` is part of the URL, the title, the description or a tag; `gone` tells whether the URL's
     server said that there is nothing any more; `checked_before` is when it was last asked;
-    `undescribed` images have no description.
+    `undescribed` images have no description; `outdated` ones were read by an older decoder.
     """
 
     ids: Sequence[UUID] = ()
@@ -159,6 +170,7 @@ class Selection:
     gone: bool | None = None
     checked_before: datetime | None = None
     undescribed: bool = False
+    outdated: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.conditions)
@@ -182,10 +194,13 @@ class Selection:
             wanted.append(IMAGES.c.checked_at < self.checked_before)
         if self.undescribed:
             wanted.append(IMAGES.c.description == "")
+        if self.outdated:
+            wanted.append(IMAGES.c.decoder < DECODER)
         return wanted
 
 
 EVERYTHING = Selection()
+OUTDATED = Selection(outdated=True)
 
 
 class Catalog:
@@ -274,11 +289,14 @@ class Catalog:
             )
 
     async def same_bytes(self, hashes: Sequence[str]) -> dict[str, UUID]:
-        """Return, for those SHA-256 that are known, the image that had these bytes first."""
+        """Return, for those SHA-256 that are known, the image that had these bytes first.
+
+        Those that an older decoder read do not count.
+        """
         query = (
             select(IMAGES.c.sha256, IMAGES.c.id)
             .distinct(IMAGES.c.sha256)
-            .where(IMAGES.c.sha256.in_(hashes))
+            .where(IMAGES.c.sha256.in_(hashes), IMAGES.c.decoder >= DECODER)
             .order_by(IMAGES.c.sha256, IMAGES.c.indexed_at)
         )
         async with self._database.begin() as connection:
@@ -371,6 +389,9 @@ def _staged(image: NewImage) -> tuple[object, ...]:
         picture.thumbnail,
         image.validators.etag,
         image.validators.last_modified,
+        picture.truncated,
+        picture.too_plain,
+        picture.decoder,
     )
 
 

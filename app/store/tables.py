@@ -3,6 +3,7 @@
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Integer,
@@ -41,6 +42,9 @@ IMAGES = Table(
     Column("colours", JSONB),
     Column("metadata", JSONB),
     Column("words", TSVECTOR),
+    Column("truncated", Boolean),
+    Column("too_plain", Boolean),
+    Column("decoder", Integer),
 )
 
 QUERIES = Table(

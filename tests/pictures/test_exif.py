@@ -20,7 +20,10 @@ from app.pictures.exif import camera, location, taken_at
         ),
         ({"DateTimeOriginal": "0000:00:00 00:00:00"}, None),
         ({"DateTimeOriginal": "yesterday", "OffsetTimeOriginal": "+xx:yy"}, None),
-        ({"DateTimeOriginal": "2019:01:02 03:04:05", "OffsetTimeOriginal": "+xx:yy"}, None),
+        (
+            {"DateTimeOriginal": "2019:01:02 03:04:05", "OffsetTimeOriginal": "+xx:yy"},
+            datetime(2019, 1, 2, 3, 4, 5, tzinfo=UTC),
+        ),
         ({"DateTimeOriginal": 5}, None),
     ],
 )

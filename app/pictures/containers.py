@@ -76,7 +76,8 @@ def _jpeg(data: bytes) -> Parts:
 def jpeg_segments(data: bytes, *, in_scans: bool = False) -> Iterator[tuple[int, int, int]]:
     """Yield the marker, the start and the end of each segment of a JPEG that is there as a whole.
 
-    The last one is the header of the first scan, or, with those `in_scans`, the end marker.
+    The last one is the header of the first scan, or, with those `in_scans`, the end marker, or a
+    marker of zero where one begins that is not whole.
     """
     place = 2
     while (place := data.find(b"\xff", place)) >= 0:
@@ -90,6 +91,8 @@ def jpeg_segments(data: bytes, *, in_scans: bool = False) -> Iterator[tuple[int,
             continue
         end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
         if not place + 4 <= end <= len(data):
+            if in_scans:
+                yield 0, place, place
             return
         yield marker, place, end
         if marker == 0xDA and not in_scans:

@@ -8,6 +8,7 @@ from io import BytesIO
 import pillow_heif
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from app.pictures.tags import Block
 from app.pictures.truncation import (
     Completion,
     completed_jpeg,
@@ -58,7 +59,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(BytesIO(data), formats=OPENED)
     except UnidentifiedImageError as exc:
-        raise NotAPicture from exc
+        raise DamagedPicture if Block(data).is_cut else NotAPicture from exc
     except MemoryError:
         raise
     except Exception as exc:
@@ -104,7 +105,7 @@ def _partly_loaded(image: ImageFile.ImageFile, data: bytes, problem: Exception) 
         image.load()
         if image.info.get("interlace") and image.format == "PNG":
             show_rows_twice(image, share)
-    except MemoryError:
+    except (MemoryError, PictureProblem):
         raise
     except Exception as exc:
         raise DamagedPicture from exc

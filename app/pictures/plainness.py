@@ -14,7 +14,7 @@ SIDE = 64
 # It is plain if no pixel differs from those around it by more levels, of 255, in any channel,
 LARGEST_DETAIL = 8.0
 # and if it is, but for a root mean square of so many levels, a smooth surface of this degree.
-LARGEST_REST = 6.0
+LARGEST_REST = 10.0
 DEGREE = 4
 
 

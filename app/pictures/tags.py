@@ -74,6 +74,12 @@ class Block:
         """Bytes of a directory's entry."""
         return 20 if self.is_big else 12
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it ends before its first directory does; a TIFF often ends with it."""
+        count, start = self.count(self.first)
+        return bool(self.order) and (start + count * self.entry_size > len(self.data))
+
     def count(self, place: int) -> tuple[int, int]:
         """Return how many entries the directory at a place has, and where they begin."""
         if self.is_big:
@@ -131,11 +137,15 @@ class Block:
 
 def orientation(block: Block) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where there is none, or something else."""
-    for entry in block.entries(block.first):
-        if entry.tag == ExifTags.Base.Orientation and entry.kind in _INTEGERS:
-            said = block.numbers(entry)[0]
-            return int(said) if 1 <= said <= 8 else 1
-    return 1
+    turns = (_turn(block, entry) for entry in block.entries(block.first))
+    return next((turn for turn in turns if turn), 1)
+
+
+def _turn(block: Block, entry: Entry) -> int:
+    if entry.tag != ExifTags.Base.Orientation or entry.kind not in _INTEGERS:
+        return 0
+    said = int(block.numbers(entry)[0])
+    return said if 1 <= said <= 8 else 0
 
 
 def named_tags(block: Block) -> dict[str, Value]:
@@ -148,7 +158,8 @@ def named_tags(block: Block) -> dict[str, Value]:
     for entry in block.entries(block.first):
         if entry.tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             pointers[entry.tag] = int(next(iter(block.numbers(entry)), 0))
-        _keep(found, block, entry, ExifTags.TAGS.get(entry.tag))
+        if entry.tag != ExifTags.Base.Orientation or _turn(block, entry):
+            _keep(found, block, entry, ExifTags.TAGS.get(entry.tag))
     for entry in block.entries(pointers.get(ExifTags.IFD.Exif, 0)):
         _keep(found, block, entry, ExifTags.TAGS.get(entry.tag))
     for entry in block.entries(pointers.get(ExifTags.IFD.GPSInfo, 0)):

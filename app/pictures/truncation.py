@@ -17,7 +17,8 @@ from PIL import Image, ImageFile
 from app.pictures.containers import jpeg_segments
 from app.problems import DamagedPicture
 
-# Of a picture of which more is missing, most of what is searched for would be filling.
+# The built-in model, 120 photos with their lower part grey: of 30 % missing, the whole photo is
+# found first in 99 of 100 searches; of half, in 78; of 60 %, in 54, and others are as similar.
 MOST_MISSING = 0.5
 
 # Pictures are compared at this size.
@@ -25,6 +26,7 @@ _SAMPLED_SIDE = 512
 # What a file may be completed with. Some decoders refuse some of it, for it says something there.
 _FILLS = (b"\0", b"\x80", b"\xff", b"\xfe", b"\xaa", b"\x11", b"\xf0")
 _ENOUGH = 3
+_LAST_PART = 32
 # More than a row of a JPEG's blocks, and more than what is asked for ahead.
 _FILL_BYTES = 1 << 18
 _EOI = b"\xff\xd9"
@@ -36,30 +38,42 @@ Pixels = NDArray[np.generic]
 class Completion:
     """How a file that ends early is completed: with one of some bytes, over and over.
 
-    `in_order` says that pixels come from the top down, so that all are missing behind the first.
+    `start` is what there is of it. `in_order` says that pixels come from the top down, so that all
+    are missing behind the first.
     """
 
-    with_bytes: Callable[[bytes], bytes]
+    start: bytes
+    with_bytes: Callable[[bytes, bytes], bytes]
     in_order: bool = False
 
     def versions(self) -> Iterator[bytes]:
         """Yield the file, completed in different ways."""
-        for fill in (b"", *_FILLS) if self.in_order else _FILLS:
-            yield self.with_bytes(fill)
+        if self.in_order:
+            yield self.with_bytes(self.start, b"")
+        for fill in _FILLS:
+            yield self.with_bytes(self.start, fill)
+        # The end of what there is may fit nothing but what is missing.
+        for fill in _FILLS:
+            yield self.with_bytes(self.start[: -len(self.start) // _LAST_PART - 1], fill)
 
 
 def completion_of(data: bytes) -> Completion | None:
-    """Return how a file is to be completed, or None if it ends where its format says."""
+    """Return how a file is to be completed, or None if it ends where its format says.
+
+    Raises `DamagedPicture` if far too much of it is missing.
+    """
     if data.startswith(b"\xff\xd8\xff"):
         is_whole = data.endswith(_EOI) or not (scan := _scan(data)) or data.find(_EOI, scan) >= 0
         return None if is_whole else completed_jpeg(data)
     if data.startswith(b"RIFF") and 8 + int.from_bytes(data[4:8], "little") > len(data):
-        return Completion(lambda fill: _webp(data, fill))
+        return Completion(data, _webp)
     if data[4:8] == b"ftyp":
         missing = _missing_bytes(data)
-        # What would be larger than twice the file has not half of its pixels.
-        if 0 < missing <= len(data):
-            return Completion(lambda fill: data + fill * missing)
+        size = len(data) + missing
+        # It is not filled up to whatever size it claims.
+        refuse_if_most_is_missing(missing / size)
+        if missing > 0:
+            return Completion(data, lambda start, fill: start + fill * (size - len(start)))
     return None
 
 
@@ -68,10 +82,12 @@ def completed_jpeg(data: bytes) -> Completion:
     scans, end = 0, len(data)
     for marker, start, behind in jpeg_segments(data, in_scans=True):
         scans += marker == 0xDA
-        end = start if marker == 0xD9 else len(data) if marker == 0xDA else behind
+        end = len(data) if marker == 0xDA else start if marker in (0, 0xD9) else behind
     # In the second scan every pixel has been there once, if coarsely: none is missing.
     most = _FILL_BYTES if scans == 1 else 0
-    return Completion(lambda fill: data[:end].rstrip(b"\xff") + fill * most + _EOI, in_order=True)
+    return Completion(
+        data[:end].rstrip(b"\xff"), lambda start, fill: start + fill * most + _EOI, in_order=True
+    )
 
 
 def missing_share(completion: Completion, load: Callable[[bytes], Image.Image]) -> float:
@@ -159,7 +175,7 @@ def _share_in_order(changed: NDArray[np.bool_]) -> float:
     for row in range(rows[0], height):
         columns = np.flatnonzero(changed[row]) if row < rows[0] + 2 else np.array([0])
         missing += width - columns[0] if len(columns) else 0
-    return max(0.0, missing - 4) / (width * height)
+    return max(0.0, float(missing) - 4) / (width * height)
 
 
 def _scan(data: bytes) -> int:

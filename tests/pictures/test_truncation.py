@@ -1,14 +1,20 @@
 """Files that end early: read if most of their pixels are there, and refused if not."""
 
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
+from app.encoding.onnx_model import OnnxModel
+from app.encoding.weights import BUILTIN_DIRECTORY
 from app.pictures import truncation
 from app.pictures.decoding import Picture, decode
 from app.problems import DamagedPicture, Problem
+from tests.pictures.files import chunk
 from tests.samples import cosine, encode, photo
 
 IMAGE = photo(1, (320, 240))
@@ -151,11 +157,6 @@ def test_a_damaged_place_within_counts_like_an_end() -> None:
 
 def test_rows_that_the_last_pass_of_a_png_did_not_reach_are_shown_like_those_above() -> None:
     # Pillow writes none that are interlaced: each pass is a small PNG of its own.
-    import struct
-    import zlib
-
-    from tests.pictures.files import chunk
-
     pixels = np.asarray(IMAGE.convert("L"))
     passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
     rows = b"".join(
@@ -212,9 +213,6 @@ def test_a_file_without_its_directory_is_damaged() -> None:
 
 
 def test_a_cut_photo_is_still_told_from_others() -> None:
-    from app.encoding.onnx_model import OnnxModel
-    from app.encoding.weights import BUILTIN_DIRECTORY
-
     model = OnnxModel(BUILTIN_DIRECTORY, name="builtin")
 
     def vector(data: bytes) -> np.ndarray:
@@ -226,16 +224,12 @@ def test_a_cut_photo_is_still_told_from_others() -> None:
 
 
 def test_what_is_read_of_a_cut_file_does_not_hang_on_other_threads() -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     files = [cut(data, share) for data in FILES.values() for share in (0, 0.1)]
     alone = [decoded(data).image.tobytes() for data in files]
     with ThreadPoolExecutor(8) as threads:
         together = [picture.image.tobytes() for picture in threads.map(decoded, files * 2)]
     assert together == alone * 2
     # No setting of Pillow's was changed on the way.
-    from PIL import ImageFile
-
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
     with pytest.raises(OSError, match="truncated"):
         Image.open(BytesIO(cut(FILES["PNG"], 0.1))).load()

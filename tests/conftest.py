@@ -43,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: rmtree(config.option.basetemp, ignore_errors=True))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their number: pytest's processes must agree on names, and gzip has the time."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
 _numbers = count()
 

@@ -145,6 +145,9 @@ def _schema(encoder: Encoder) -> Any:
         ("etag", pa.string()),
         ("last_modified", pa.string()),
         ("indexed_at", pa.timestamp("us", "UTC")),
+        ("truncated", pa.bool_()),
+        ("too_plain", pa.bool_()),
+        ("decoder", pa.int32()),
         ("thumbnail", pa.binary()),
         ("vector", pa.list_(pa.float16(), encoder.dimensions)),
     ]
@@ -168,6 +171,9 @@ def _table(rows: Sequence[tuple[ImageRow, bytes]], vectors: dict[UUID, Vector], 
             "etag": image.etag,
             "last_modified": image.last_modified,
             "indexed_at": image.indexed_at,
+            "truncated": image.truncated,
+            "too_plain": image.too_plain,
+            "decoder": image.decoder,
             "thumbnail": thumbnail,
             "vector": list(vectors[image.id].astype(np.float16)) if image.id in vectors else None,
         }
@@ -188,6 +194,10 @@ def _new_image(row: dict[str, Any]) -> NewImage:
         # Exports of version 0.1 have neither colours nor metadata.
         colours=json.loads(row.get("colours") or "[]"),
         thumbnail=row["thumbnail"],
+        # An export of an older decoder's images has none of these.
+        truncated=row.get("truncated") or False,
+        too_plain=row.get("too_plain") or False,
+        decoder=row.get("decoder") or 0,
     )
     metadata = json.loads(row.get("metadata") or "{}")
     url, credentials = split_credentials(row["url"])

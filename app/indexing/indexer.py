@@ -241,7 +241,7 @@ class Indexer:
         image, seen = None, Validators()
         if source in ("file", "refresh"):
             known = await self._lookups.submit((entry, None))
-            if known.image is not None and known.embedded:
+            if known.image is not None and known.embedded and not known.image.is_outdated:
                 image = known.image
                 seen = Validators(image.etag, image.last_modified)
         data, validators = await self._read(source, entry, seen)
@@ -269,7 +269,8 @@ class Indexer:
         known = await self._lookups.submit((entry, sha256))
         image, vector = known.image, known.vector
         entry = _with_title(source, entry, image)
-        if image is not None and image.sha256 == sha256 and known.embedded:
+        is_same = image is not None and image.sha256 == sha256 and not image.is_outdated
+        if image is not None and is_same and known.embedded:
             return await self._keep(entry, image, validators, item), image.id
         if vector is None:
             picture, vector = await self._decode_and_embed(data)
@@ -332,8 +333,8 @@ class Indexer:
         ids = [*(image.id for image in images if image), *others.values()]
         embedded = await self._vectors.embedded(ids) if ids else {}
         pairs = list(zip(images, hashes, strict=True))
-        # Only for bytes that are new at their URL.
-        new = {s for i, s in pairs if s and (i is None or i.sha256 != s)}
+        # Only for bytes that are new at their URL, or to be read again.
+        new = {s for i, s in pairs if s and (i is None or i.sha256 != s or i.is_outdated)}
         same = {s: i for s, i in others.items() if s in new and embedded.get(i) == s}
         vectors = await self._vectors.fetch(list(same.values())) if same else {}
         return [

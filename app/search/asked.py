@@ -38,6 +38,7 @@ class Asked(BaseModel):
     diversity: float = 0.0
     sha256: str | None = None
     dhash: int | None = None
+    too_plain: bool = False
     before: datetime
     notes: Sequence[str] = ()
     unknown_words: Sequence[str] = ()

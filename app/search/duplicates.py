@@ -78,7 +78,7 @@ class DuplicateFinder:
                 and other != image.id
                 and (
                     _same(image, others[other])
-                    or hamming(image.dhash, others[other].dhash) <= max_bits
+                    or _is_altered(image, others[other], max_bits=max_bits)
                 )
             ]
             # A group is reported once, at its first image.
@@ -89,3 +89,9 @@ class DuplicateFinder:
 
 def _same(image: ImageRow, other: ImageRow) -> bool:
     return image.sha256 == other.sha256
+
+
+def _is_altered(image: ImageRow, other: ImageRow, *, max_bits: int) -> bool:
+    """Return whether the hashes say copy, of images that are not too plain to be told apart."""
+    plain = image.too_plain or other.too_plain
+    return not plain and hamming(image.dhash, other.dhash) <= max_bits

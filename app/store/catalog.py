@@ -29,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.pictures.colours import Colour
+from app.pictures.decoding import DECODER
 from app.store.database import Database, stage_rows
 from app.store.images import Entry, ImageRow, NewImage, Validators
 from app.store.tables import IMAGES
@@ -56,6 +57,9 @@ _STAGED = {
     "last_modified": "text",
     "needs_credentials": "boolean",
     "renamed": "boolean",
+    "truncated": "boolean",
+    "too_plain": "boolean",
+    "decoder": "integer",
 }
 
 # Thumbnails are large: only `thumbnail()` and `thumbnails()` read them.
@@ -68,7 +72,8 @@ class Selection:
 
     `text` is a substring of the URL, title, description or a tag, in any case. `gone` images were
     missing at their URL when it was last checked; `checked_before` is the time of that check, and
-    `undescribed` images have no description. A selection without conditions is falsy.
+    `undescribed` images have no description; `outdated` ones were read by an older decoder. A
+    selection without conditions is falsy.
     """
 
     ids: Sequence[UUID] = ()
@@ -76,6 +81,7 @@ class Selection:
     gone: bool | None = None
     checked_before: datetime | None = None
     undescribed: bool = False
+    outdated: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.conditions)
@@ -98,10 +104,13 @@ class Selection:
             wanted.append(IMAGES.c.checked_at < self.checked_before)
         if self.undescribed:
             wanted.append(IMAGES.c.description == "")
+        if self.outdated:
+            wanted.append(IMAGES.c.decoder < DECODER)
         return wanted
 
 
 EVERYTHING = Selection()
+OUTDATED = Selection(outdated=True)
 
 
 class Catalog:
@@ -217,11 +226,14 @@ class Catalog:
             )
 
     async def same_bytes(self, hashes: Sequence[str]) -> dict[str, UUID]:
-        """Return the first indexed image of each SHA-256, without hashes that no image has."""
+        """Return the first indexed image of each SHA-256, without hashes that no image has.
+
+        Images that an older decoder read do not count.
+        """
         query = (
             select(IMAGES.c.sha256, IMAGES.c.id)
             .distinct(IMAGES.c.sha256)
-            .where(IMAGES.c.sha256.in_(hashes))
+            .where(IMAGES.c.sha256.in_(hashes), IMAGES.c.decoder >= DECODER)
             .order_by(IMAGES.c.sha256, IMAGES.c.indexed_at)
         )
         async with self._database.begin() as connection:
@@ -318,6 +330,9 @@ def _staged(image: NewImage) -> tuple[object, ...]:
         image.validators.last_modified,
         entry.credentials is not None,
         entry.is_renamed,
+        picture.truncated,
+        picture.too_plain,
+        picture.decoder,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from app.pictures.colours import Colour
-from app.pictures.decoding import Facts
+from app.pictures.decoding import DECODER, Facts
 from app.store.filters import MetadataValue
 from app.store.urls import split_credentials, with_credentials
 
@@ -39,6 +39,14 @@ class ImageRow:
     colours: list[Colour]
     metadata: dict[str, MetadataValue]
     needs_credentials: bool = False
+    truncated: bool = False
+    too_plain: bool = False
+    decoder: int = DECODER
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its file would be read better now."""
+        return self.decoder < DECODER
 
     @property
     def dhash_hex(self) -> str:

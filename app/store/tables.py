@@ -44,6 +44,9 @@ IMAGES = Table(
     Column("words", TSVECTOR),
     Column("needs_credentials", Boolean),
     Column("renamed", Boolean),
+    Column("truncated", Boolean),
+    Column("too_plain", Boolean),
+    Column("decoder", Integer),
 )
 
 QUERIES = Table(

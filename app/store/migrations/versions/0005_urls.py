@@ -8,7 +8,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import text
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 USERINFO = re.compile(r"(\W*https?:[/\\]*)([^/?#]*)@", re.IGNORECASE)
 # The same for the database.

@@ -1,0 +1,214 @@
+"""A picture file taken apart: the pixels' part for Pillow, and what stands beside them.
+
+Pillow refuses whole files for a text too long, a checksum of a date, a resolution that is no
+number. So it gets a file of nothing but what makes pixels, in which nothing else can be wrong; EXIF
+and colour profile are read from the original. What cannot be taken apart is passed on as it is.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.pictures.tags import Block
+
+# The largest profiles of presses have 3 MB; more is not read.
+LARGEST_PROFILE = 4_000_000
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+# Tags of a TIFF that make its pixels (TIFF 6.0, its technical notes, and libtiff's own).
+_STRUCTURE = frozenset(
+    {
+        *(254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320),
+        *(322, 323, 324, 325, 332, 334, 336, 338, 339, 340, 341, 347, *range(512, 522)),
+        *(529, 530, 531, 532),
+    }
+)
+_PROFILE = 34675
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A file's pixels, its EXIF block and its colour profile; these are empty if there is none.
+
+    Of WebP, AVIF and HEIF, Pillow tells them. `ends_early` is said of PNGs only.
+    """
+
+    pixels: bytes
+    exif: bytes = b""
+    profile: bytes = b""
+    ends_early: bool = False
+
+
+def take_apart(data: bytes) -> Parts:
+    """Return the parts of a file of any format; never raises."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg(data)
+    if data.startswith(_PNG):
+        return _png(data)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return _tiff(data)
+    if data.startswith(b"BM"):
+        return _bmp(data)
+    return Parts(data)
+
+
+def _jpeg(data: bytes) -> Parts:
+    kept, exif, pieces, place = [data[:2]], b"", list[bytes](), 2
+    for marker, start, end in jpeg_segments(data):
+        body = data[start + 4 : end]
+        if marker == 0xDA:
+            break
+        if marker == 0xE1 and body.startswith(b"Exif\0"):
+            exif = exif or body
+        elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0"):
+            pieces.append(body)
+        if _makes_pixels(marker, body):
+            kept.append(data[start:end])
+        place = end
+    # Of a profile in pieces, each has its number, and how many there are.
+    pieces.sort(key=lambda piece: piece[12:13])
+    profile = b"".join(piece[14:] for piece in pieces)
+    return Parts(b"".join((*kept, data[place:])), exif, profile)
+
+
+def jpeg_segments(data: bytes, *, in_scans: bool = False) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker, the start and the end of each segment of a JPEG that is there as a whole.
+
+    The last one is the header of the first scan, or, with those `in_scans`, the end marker, or a
+    marker of zero where one begins that is not whole.
+    """
+    place = 2
+    while (place := data.find(b"\xff", place)) >= 0:
+        marker = data[place + 1] if place + 1 < len(data) else 0
+        if marker == 0xD9:
+            yield marker, place, place + 2
+            return
+        # Fill bytes, bytes of a scan, and markers that stand alone.
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
+            place += 1 if marker == 0xFF else 2
+            continue
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if not place + 4 <= end <= len(data):
+            if in_scans:
+                yield 0, place, place
+            return
+        yield marker, place, end
+        if marker == 0xDA and not in_scans:
+            return
+        place = end
+
+
+def _makes_pixels(marker: int, body: bytes) -> bool:
+    """Return whether a decoder needs a JPEG's segment: of the applications', two tell colours."""
+    if marker == 0xE0:
+        return body.startswith(b"JFIF\0") and len(body) >= 14
+    if marker == 0xEE:
+        return body.startswith(b"Adobe") and len(body) >= 12
+    return not (0xE0 <= marker <= 0xEF or marker == 0xFE)
+
+
+def _png(data: bytes) -> Parts:
+    chunks = list(_chunks(data))
+    by_name = {name: data[start + 8 : end - 4] for name, start, end in reversed(chunks)}
+    kept = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+    if _is_sound_animation(data, chunks):
+        kept.update(_ANIMATION)
+    pixels = [
+        data[start:end]
+        for name, start, end in chunks
+        if name in kept or (name == b"tRNS" and _is_sound_key(data, start, end))
+    ]
+    return Parts(
+        _PNG + b"".join(pixels),
+        by_name.get(b"eXIf", b""),
+        _inflated(by_name.get(b"iCCP", b"")),
+        ends_early=not chunks or chunks[-1][0] != b"IEND",
+    )
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name, the start and the end of each chunk of a PNG; the last may be cut."""
+    place = len(_PNG)
+    while place + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, place)
+        end = place + 12 + length
+        yield name, place, end
+        if name == b"IEND":
+            return
+        place = end
+
+
+def _is_whole(data: bytes, start: int, end: int) -> bool:
+    checksum = int.from_bytes(data[end - 4 : end], "big")
+    return end <= len(data) and zlib.crc32(data[start + 4 : end - 4]) == checksum
+
+
+def _is_sound_key(data: bytes, start: int, end: int) -> bool:
+    """Return whether a PNG's transparency can be used: 2 bytes for grey, 6 for colours."""
+    needed = {0: 2, 2: 6, 3: 1}.get(data[25], 1 << 31)
+    return _is_whole(data, start, end) and end - start - 12 >= needed
+
+
+def _is_sound_animation(data: bytes, chunks: list[tuple[bytes, int, int]]) -> bool:
+    """Return whether every frame of an animated PNG is in order; else it is shown as a still."""
+    animation = [chunk for chunk in chunks if chunk[0] in _ANIMATION]
+    if not animation or animation[0][0] != b"acTL" or len(data) < 33:
+        return False
+    canvas, expected = struct.unpack_from(">II", data, 16), 0
+    for name, start, end in animation:
+        if not _is_whole(data, start, end) or end - start - 12 < (4 if name == b"fdAT" else 8):
+            return False
+        if name == b"acTL":
+            continue
+        if int.from_bytes(data[start + 8 : start + 12], "big") != expected:
+            return False
+        expected += 1
+        if name == b"fcTL":
+            if end - start - 12 < 26:
+                return False
+            width, height, left, top = struct.unpack_from(">4I", data, start + 12)
+            if left + width > canvas[0] or top + height > canvas[1]:
+                return False
+    return True
+
+
+def _inflated(chunk: bytes) -> bytes:
+    """Return the profile of a PNG's chunk: a name, a zero, the method (0), and it, compressed."""
+    _, _, packed = chunk.partition(b"\0")
+    try:
+        return zlib.decompressobj().decompress(packed[1:], LARGEST_PROFILE + 1)
+    except zlib.error:
+        return b""
+
+
+def _tiff(data: bytes) -> Parts:
+    block = Block(data)
+    count, start = block.count(block.first)
+    size = block.entry_size
+    end = start + count * size
+    pointer = 8 if block.is_big else 4
+    if not count or end + pointer > len(data):
+        return Parts(data)
+    entries = list(block.entries(block.first))
+    profiles = [entry for entry in entries if entry.tag == _PROFILE]
+    profile = block.bytes_of(profiles[0], LARGEST_PROFILE + 1) if profiles else b""
+    kept = [data[at : at + size] for at in range(start, end, size)]
+    kept = [
+        entry for entry in kept if struct.unpack_from(block.order + "H", entry)[0] in _STRUCTURE
+    ]
+    # In its own place: the directory with fewer entries, and no other page behind it.
+    directory = struct.pack(block.order + ("Q" if block.is_big else "H"), len(kept))
+    directory += b"".join(kept) + bytes(pointer)
+    begin = block.first
+    pixels = b"".join((data[:begin], directory, data[begin + len(directory) :]))
+    return Parts(pixels, data, profile)
+
+
+def _bmp(data: bytes) -> Parts:
+    """Return a BMP's parts: its fifth header says where a profile is, counted from byte 14."""
+    if len(data) < 138 or data[14:18] != b"|\0\0\0" or data[70:74] != b"DEBM":
+        return Parts(data)
+    start, size = struct.unpack_from("<II", data, 126)
+    return Parts(data, profile=data[14 + start : 14 + start + min(size, LARGEST_PROFILE + 1)])

@@ -51,9 +51,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the index says of a picture: its row, whether its vector is that of the row's bytes, and
-    the vector of these bytes, from wherever they were seen before.
-    """
+    """An image's row, whether its vector is what its bytes give now, and a vector of the bytes."""
 
     image: ImageRow | None
     embedded: bool
@@ -242,7 +240,7 @@ class Indexer:
         image, seen = None, Validators()
         if source in ("file", "refresh"):
             known = await self._lookups.submit((entry.id, None))
-            if known.image is not None and known.embedded and not known.image.is_outdated:
+            if known.image is not None and known.embedded:
                 image = known.image
                 seen = Validators(image.etag, image.last_modified)
         data, validators = await self._read(source, entry, seen)
@@ -270,8 +268,7 @@ class Indexer:
         known = await self._lookups.submit((entry.id, sha256))
         image, vector = known.image, known.vector
         entry = _with_title(source, entry, image)
-        is_same = image is not None and image.sha256 == sha256 and not image.is_outdated
-        if image is not None and is_same and known.embedded:
+        if image is not None and image.sha256 == sha256 and known.embedded:
             return await self._keep(entry, image, validators, item)
         if vector is None:
             picture, vector = await self._decode_and_embed(data)
@@ -330,18 +327,15 @@ class Indexer:
         others = await self._catalog.same_bytes([sha256 for _, sha256 in wanted if sha256])
         ids = [*images, *others.values()]
         embedded = await self._vectors.embedded(ids) if ids else {}
-        # Only of bytes that are new at their URL, or to be read again.
-        new = {
-            s
-            for i, s in wanted
-            if s and (i not in images or images[i].sha256 != s or images[i].is_outdated)
-        }
+        # Only of bytes that are new at their URL, or were read by an older decoder there.
+        kept = {(i, row.sha256) for i, row in images.items() if not row.is_outdated}
+        new = {s for i, s in wanted if s and (i, s) not in kept}
         same = {s: i for s, i in others.items() if s in new and embedded.get(i) == s}
         vectors = await self._vectors.fetch(list(same.values())) if same else {}
         return [
             _Known(
-                image := images.get(image_id),
-                image is not None and embedded.get(image_id) == image.sha256,
+                images.get(image_id),
+                (image_id, embedded.get(image_id)) in kept,
                 vectors.get(same[sha256]) if sha256 in same else None,
             )
             for image_id, sha256 in wanted

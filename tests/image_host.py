@@ -179,7 +179,7 @@ class ImageHost:
 
     async def cut(self, request: Request) -> Response:
         data = png(1)
-        return Response(data[: len(data) // 2], media_type="image/png")
+        return Response(data[: len(data) // 5], media_type="image/png")
 
     async def hops(self, request: Request) -> Response:
         count = request.path_params["count"]

@@ -45,8 +45,8 @@ MAX_PER_STATEMENT = 128
 class _Known:
     """What the index has of an image.
 
-    `embedded` says whether its vector belongs to the bytes of its row. `vector` is that of the new
-    bytes, if any indexed image has them.
+    `embedded` says whether its vector is what the bytes of its row give now. `vector` is that of
+    the new bytes, if any indexed image has them.
     """
 
     image: ImageRow | None
@@ -241,7 +241,7 @@ class Indexer:
         image, seen = None, Validators()
         if source in ("file", "refresh"):
             known = await self._lookups.submit((entry, None))
-            if known.image is not None and known.embedded and not known.image.is_outdated:
+            if known.image is not None and known.embedded:
                 image = known.image
                 seen = Validators(image.etag, image.last_modified)
         data, validators = await self._read(source, entry, seen)
@@ -269,8 +269,7 @@ class Indexer:
         known = await self._lookups.submit((entry, sha256))
         image, vector = known.image, known.vector
         entry = _with_title(source, entry, image)
-        is_same = image is not None and image.sha256 == sha256 and not image.is_outdated
-        if image is not None and is_same and known.embedded:
+        if image is not None and image.sha256 == sha256 and known.embedded:
             return await self._keep(entry, image, validators, item), image.id
         if vector is None:
             picture, vector = await self._decode_and_embed(data)
@@ -333,14 +332,15 @@ class Indexer:
         ids = [*(image.id for image in images if image), *others.values()]
         embedded = await self._vectors.embedded(ids) if ids else {}
         pairs = list(zip(images, hashes, strict=True))
-        # Only for bytes that are new at their URL, or to be read again.
-        new = {s for i, s in pairs if s and (i is None or i.sha256 != s or i.is_outdated)}
+        # Only for bytes that are new at their URL, or were read by an older decoder there.
+        kept = {(image.id, image.sha256) for image in images if image and not image.is_outdated}
+        new = {s for image, s in pairs if s and (image is None or (image.id, s) not in kept)}
         same = {s: i for s, i in others.items() if s in new and embedded.get(i) == s}
         vectors = await self._vectors.fetch(list(same.values())) if same else {}
         return [
             _Known(
                 image,
-                image is not None and embedded.get(image.id) == image.sha256,
+                image is not None and (image.id, embedded.get(image.id)) in kept,
                 vectors.get(same[sha256]) if sha256 in same else None,
             )
             for image, sha256 in pairs

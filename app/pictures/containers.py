@@ -5,6 +5,7 @@ number. So it gets a file of nothing but what makes pixels, in which nothing els
 and colour profile are read from the original. What cannot be taken apart is passed on as it is.
 """
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ _STRUCTURE = frozenset(
     }
 )
 _PROFILE = 34675
+# Not fill bytes, bytes of a scan, nor markers that stand alone, but for the end's.
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +82,13 @@ def jpeg_segments(data: bytes, *, in_scans: bool = False) -> Iterator[tuple[int,
     The last one is the header of the first scan, or, with those `in_scans`, the end marker, or a
     marker of zero where one begins that is not whole.
     """
-    place = 2
-    while (place := data.find(b"\xff", place)) >= 0:
-        marker = data[place + 1] if place + 1 < len(data) else 0
+    end = 2
+    while found := _MARKER.search(data, end):
+        place = found.start()
+        marker = data[place + 1]
         if marker == 0xD9:
             yield marker, place, place + 2
             return
-        # Fill bytes, bytes of a scan, and markers that stand alone.
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
-            place += 1 if marker == 0xFF else 2
-            continue
         end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
         if not place + 4 <= end <= len(data):
             if in_scans:
@@ -97,7 +97,6 @@ def jpeg_segments(data: bytes, *, in_scans: bool = False) -> Iterator[tuple[int,
         yield marker, place, end
         if marker == 0xDA and not in_scans:
             return
-        place = end
 
 
 def _makes_pixels(marker: int, body: bytes) -> bool:
@@ -111,7 +110,11 @@ def _makes_pixels(marker: int, body: bytes) -> bool:
 
 def _png(data: bytes) -> Parts:
     chunks = list(_chunks(data))
-    by_name = {name: data[start + 8 : end - 4] for name, start, end in reversed(chunks)}
+    beside = {
+        name: data[start + 8 : end - 4]
+        for name, start, end in reversed(chunks)
+        if name in (b"eXIf", b"iCCP")
+    }
     kept = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
     if _is_sound_animation(data, chunks):
         kept.update(_ANIMATION)
@@ -122,8 +125,8 @@ def _png(data: bytes) -> Parts:
     ]
     return Parts(
         _PNG + b"".join(pixels),
-        by_name.get(b"eXIf", b""),
-        _inflated(by_name.get(b"iCCP", b"")),
+        beside.get(b"eXIf", b""),
+        _inflated(beside.get(b"iCCP", b"")),
         ends_early=not chunks or chunks[-1][0] != b"IEND",
     )
 
@@ -147,7 +150,7 @@ def _is_whole(data: bytes, start: int, end: int) -> bool:
 
 def _is_sound_key(data: bytes, start: int, end: int) -> bool:
     """Return whether a PNG's transparency can be used: 2 bytes for grey, 6 for colours."""
-    needed = {0: 2, 2: 6, 3: 1}.get(data[25], 1 << 31)
+    needed = {b"\0": 2, b"\2": 6, b"\3": 1}.get(data[25:26], 1 << 31)
     return _is_whole(data, start, end) and end - start - 12 >= needed
 
 
@@ -204,6 +207,23 @@ def _tiff(data: bytes) -> Parts:
     begin = block.first
     pixels = b"".join((data[:begin], directory, data[begin + len(directory) :]))
     return Parts(pixels, data, profile)
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Return the width and height that a WebP's first chunk says; (0, 0) if it is none."""
+    kind, body = data[12:16], data[20:30].ljust(10, b"\0")
+    if not data.startswith(b"RIFF") or data[8:12] != b"WEBP":
+        return 0, 0
+    if kind == b"VP8X":
+        return _little(body[4:7]) + 1, _little(body[7:10]) + 1
+    if kind == b"VP8L":
+        both = _little(body[1:5])
+        return (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1
+    return _little(body[6:8]) & 0x3FFF, _little(body[8:10]) & 0x3FFF
+
+
+def _little(data: bytes) -> int:
+    return int.from_bytes(data, "little")
 
 
 def _bmp(data: bytes) -> Parts:

@@ -176,12 +176,12 @@ def decode(data: bytes, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE
 def _decode(data: bytes, *, max_pixels: int, side: int) -> Picture:
     parts, size = take_apart(data), (0, 0)
 
-    def accept(image: Image.Image) -> None:
+    def accept(told: tuple[int, int]) -> None:
         nonlocal size
-        size = image.size
-        if image.width * image.height > max_pixels:
+        size = width, height = told
+        if width * height > max_pixels:
             raise TooManyPixels(
-                f"The picture has {image.width} x {image.height} pixels; "
+                f"The picture has {width} x {height} pixels; "
                 f"this server accepts {max_pixels:,} in all."
             )
 

@@ -8,6 +8,7 @@ from io import BytesIO
 import pillow_heif
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from app.pictures.containers import webp_size
 from app.pictures.tags import Block
 from app.pictures.truncation import (
     Completion,
@@ -66,17 +67,19 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         raise DamagedPicture from exc
 
 
-def load(data: bytes, *, side: int, accept: Callable[[Image.Image], None]) -> Loaded:
+def load(data: bytes, *, side: int, accept: Callable[[tuple[int, int]], None]) -> Loaded:
     """Load the first frame of a file, of which JPEGs may be made smaller: `side` or more a side.
 
-    `accept` sees the image before any pixel is decoded, and raises what it likes.
+    `accept` sees its size before any pixel is decoded, and raises what it likes.
     Raises `NotAPicture` and `DamagedPicture`.
     """
+    # Pillow makes room for all of a WebP when it opens it.
+    accept(webp_size(data))
     completion = completion_of(data)
     if completion is not None:
         return _load_completed(completion, side, accept)
     image = open_image(data)
-    accept(image)
+    accept(image.size)
     try:
         if getattr(image, "default_image", False):
             # Of an animated PNG, the image for those who cannot show animations.
@@ -96,7 +99,7 @@ def load(data: bytes, *, side: int, accept: Callable[[Image.Image], None]) -> Lo
 
 def _partly_loaded(image: ImageFile.ImageFile, data: bytes, problem: Exception) -> Loaded:
     """Return an image with the rows that were read before loading it failed, if they are enough."""
-    if not image.tile and image.format in ("WEBP", "AVIF", "HEIF"):
+    if image.format in ("WEBP", "AVIF", "HEIF"):
         raise DamagedPicture from problem
     try:
         share = undrawn_share(lambda: open_image(data))
@@ -113,7 +116,7 @@ def _partly_loaded(image: ImageFile.ImageFile, data: bytes, problem: Exception) 
 
 
 def _load_completed(
-    completion: Completion, side: int, accept: Callable[[Image.Image], None]
+    completion: Completion, side: int, accept: Callable[[tuple[int, int]], None]
 ) -> Loaded:
     """Load a file that ends early, completed in the first way that can be read."""
     problem: Exception = NotAPicture()
@@ -123,7 +126,7 @@ def _load_completed(
         except (NotAPicture, DamagedPicture) as exc:
             problem = exc
             continue
-        accept(image)
+        accept(image.size)
         try:
             image.draft("RGB", (side, side))
             image.load()

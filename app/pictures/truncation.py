@@ -29,6 +29,9 @@ _ENOUGH = 3
 _LAST_PART = 32
 # More than a row of a JPEG's blocks, and more than what is asked for ahead.
 _FILL_BYTES = 1 << 18
+# A file is not filled up to whatever size it claims, but to so many times its own, beside what is
+# there: of more, next to nothing could be told.
+_MOST_FILLED = 4
 _EOI = b"\xff\xd9"
 
 Pixels = NDArray[np.generic]
@@ -60,7 +63,7 @@ class Completion:
 def completion_of(data: bytes) -> Completion | None:
     """Return how a file is to be completed, or None if it ends where its format says.
 
-    Raises `DamagedPicture` if far too much of it is missing.
+    Raises `DamagedPicture` if next to nothing of it is there.
     """
     if data.startswith(b"\xff\xd8\xff"):
         is_whole = data.endswith(_EOI) or not (scan := _scan(data)) or data.find(_EOI, scan) >= 0
@@ -70,8 +73,8 @@ def completion_of(data: bytes) -> Completion | None:
     if data[4:8] == b"ftyp":
         missing = _missing_bytes(data)
         size = len(data) + missing
-        # It is not filled up to whatever size it claims.
-        refuse_if_most_is_missing(missing / size)
+        if missing > _MOST_FILLED * len(data):
+            refuse_if_most_is_missing(missing / size)
         if missing > 0:
             return Completion(data, lambda start, fill: start + fill * (size - len(start)))
     return None
@@ -202,7 +205,8 @@ def _completed_chunks(data: bytes, fill: bytes) -> bytes:
                 body = body[:16] + _completed_chunks(body[16:], fill)
             else:
                 # More than is missing, for filling may need more bytes than what it stands for.
-                body += fill * (length + _FILL_BYTES)
+                missing = min(length - len(body), _MOST_FILLED * len(data))
+                body += fill * (missing + _FILL_BYTES)
         body += b"\0" * (len(body) % 2)
         chunks += name + struct.pack("<I", len(body)) + body
         place += 8 + length + length % 2

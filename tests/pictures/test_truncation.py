@@ -197,9 +197,15 @@ def test_a_file_that_claims_to_be_far_larger_than_it_is_is_not_filled_up() -> No
     data[place : place + 4] = b"\xff\xff\xff\xff"
     with pytest.raises(DamagedPicture, match="100% of its pixels"):
         decoded(bytes(data))
-    riff = bytearray(FILES["WEBP"])
-    riff[4:8] = b"\xff\xff\xff\xff"
-    assert decoded(bytes(riff)).truncated
+    for name in ("WEBP", "lossless WEBP"):
+        data = bytearray(FILES[name])
+        # All of the file, and its chunk of pixels, too.
+        for place in (4, 16):
+            data[place : place + 4] = b"\xff\xff\xff\xff"
+            assert decoded(bytes(data)).truncated
+        completion = truncation.completion_of(bytes(data))
+        assert completion is not None
+        assert max(map(len, completion.versions())) < 10 * len(data) + 1_000_000
 
 
 def test_a_file_without_its_directory_is_damaged() -> None:

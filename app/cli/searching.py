@@ -59,7 +59,7 @@ async def search(expression: str, options: Mapping[str, Any], *, limit: int, as_
 
 def _with_file(term: Term) -> Term:
     """Return a term with the bytes of the file it names; other terms as they are."""
-    if term.text is None:
+    if term.text is None or term.quoted:
         return term
     path = Path(term.text)
     if path.is_file():

@@ -33,6 +33,7 @@ from app.pictures.decoding import DECODER
 from app.store.database import Database, stage_rows
 from app.store.images import Entry, ImageRow, NewImage, Validators
 from app.store.tables import IMAGES
+from app.store.words import Placed, placed_words
 
 # Enough that the round trip costs little compared with the rows.
 ROWS_AT_ONCE = 500
@@ -60,6 +61,8 @@ _STAGED = {
     "truncated": "boolean",
     "too_plain": "boolean",
     "decoder": "integer",
+    "words": "text[]",
+    "places": "text[]",
 }
 
 # Thumbnails are large: only `thumbnail()` and `thumbnails()` read them.
@@ -248,9 +251,11 @@ class Catalog:
         columns: list[ColumnClause[Any]] = [column(name) for name in _STAGED]
         staged = table("staged_images", *columns)
         # Ordered, so that two writers of the same images wait for each other and do not deadlock.
-        rows = select(*staged.c).order_by(staged.c.id)
-        statement = insert(IMAGES).from_select(list(_STAGED), rows)
-        replaced = {name: statement.excluded[name] for name in _STAGED if name != "id"}
+        values: dict[str, ColumnElement[Any]] = {c.name: c for c in staged.c}
+        values["words"] = func.words_vector(values["words"], values.pop("places"))
+        rows = select(*values.values()).order_by(staged.c.id)
+        statement = insert(IMAGES).from_select(list(values), rows)
+        replaced = {name: statement.excluded[name] for name in values if name != "id"}
         # xmax is 0 for rows that this statement inserted, not for those that it updated.
         inserted = literal_column("xmax = 0", Boolean).label("inserted")
         upserted = statement.on_conflict_do_update(
@@ -269,6 +274,7 @@ class Catalog:
                 description=entry.description,
                 tags=entry.tags,
                 metadata=entry.metadata,
+                words=func.words_vector(*_words(entry)),
                 updated_at=func.now(),
             )
         )
@@ -333,6 +339,16 @@ def _staged(image: NewImage) -> tuple[object, ...]:
         picture.truncated,
         picture.too_plain,
         picture.decoder,
+        *_words(entry),
+    )
+
+
+def _words(entry: Entry) -> Placed:
+    return placed_words(
+        url=entry.url,
+        title=entry.title or "",
+        description=entry.description or "",
+        tags=entry.tags or (),
     )
 
 

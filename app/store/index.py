@@ -101,7 +101,7 @@ async def open_index(
     Raises a `StartProblem`.
     """
     async with AsyncExitStack() as stack:
-        database = open_database(settings)
+        database = open_database(settings, announce=announce)
         stack.push_async_callback(database.close)
         if encoder is None:
             encoder = _open_encoder(settings, database, announce)

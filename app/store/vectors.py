@@ -188,7 +188,7 @@ class VectorTable:
     async def worded(self, words: str, *, limit: int, filters: Filters) -> list[UUID]:
         """Return images by words in their title, description, tags or file name, best first.
 
-        `words` is in the syntax of web searches: all are required, `"…"` is a phrase, `-` excludes.
+        `words` is a query as word_query.py reads it.
         """
         async with self.database.begin() as connection:
             return await worded(connection, self.table, words, limit=limit, filters=filters)

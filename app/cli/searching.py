@@ -62,11 +62,19 @@ def _with_file(term: Term) -> Term:
     if term.text is None or term.quoted:
         return term
     path = Path(term.text)
-    if path.is_file():
+    if _is_file(path):
         return replace(term, text=None, data=path.read_bytes())
     if path.suffix.lower() in SUFFIXES:
         raise click.UsageError(f"There is no file {path}.")
     return term
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A text may be longer than a file's name can be.
+        return False
 
 
 def _show(results: Results) -> None:

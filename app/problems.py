@@ -13,7 +13,8 @@
     │   ├── QueryCancels
     │   ├── NotFound
     │   ├── MethodNotAllowed
-    │   └── BodyTooLarge
+    │   ├── BodyTooLarge
+    │   └── Unstorable
     ├── AccessProblem
     │   ├── KeyRequired
     │   └── NotAllowed
@@ -37,6 +38,8 @@
     │   └── CaptionBudgetSpent
     └── Unavailable
         ├── DatabaseUnavailable
+        ├── DatabaseBusy
+        ├── WriteConflict
         └── TooBusy
 
 A problem is shown in three ways: as an HTTP problem document (`document()`, RFC 9457), as the
@@ -148,6 +151,10 @@ class BodyTooLarge(InvalidRequest):
     """The request is larger than this server accepts."""
 
     status = 413
+
+
+class Unstorable(InvalidRequest):
+    """The database cannot take these values: they are too long, too large or invalid."""
 
 
 class AccessProblem(Problem):
@@ -270,6 +277,22 @@ class Unavailable(Problem):
 
 class DatabaseUnavailable(Unavailable):
     """The database is not responding; try again soon."""
+
+    may_pass = True
+
+
+class DatabaseBusy(Unavailable):
+    """The database has reached a limit, such as its disk or its connections; try again later."""
+
+    retry_after_s = 30
+    may_pass = True
+
+
+class WriteConflict(Unavailable):
+    """Another change of the same rows came first; try again."""
+
+    retry_after_s = 1
+    may_pass = True
 
 
 class TooBusy(Unavailable):

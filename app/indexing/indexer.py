@@ -366,7 +366,7 @@ class Indexer:
                 await self._vectors.upsert(connection, nodes)
             statuses: list[OutcomeStatus] = [_status(write, inserted) for write in writes]
             ended = [
-                Ended(write.item.job_id, write.item.position, status)
+                Ended(write.item, status)
                 for write, status in zip(writes, statuses, strict=True)
                 if write.item
             ]

@@ -68,8 +68,9 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
     """Whether a retry may succeed."""
 
     def __init__(self, detail: str = "") -> None:
-        super().__init__(detail or self.title())
-        self.detail = detail or self.title()
+        # What it quotes may hold half of a character, which no answer can be written with.
+        self.detail = (detail or self.title()).encode("utf-8", "replace").decode()
+        super().__init__(self.detail)
 
     @classmethod
     def title(cls) -> str:

@@ -185,6 +185,32 @@ def server(lookalike: Lookalike, loop: Loop) -> Generator[Server]:
         yield Server(address, client, lookalike)
 
 
+@pytest.fixture(scope="module")
+def shared_server(
+    postgres: str, loop: Loop, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Server]:
+    """A server for all tests of a module, for those that only look at its answers."""
+    name = f"shared_{next(_numbers)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE migrated")  # pyright: ignore[reportArgumentType]
+    settings = read_settings(
+        database_url=named(postgres, name),
+        data_dir=tmp_path_factory.mktemp(name),
+        encoder="builtin",
+        fetch_allow=["127.0.0.1"],
+        retry_s=0.01,
+    )
+    with (
+        closing(Encoder(encoder.model, source=encoder.source)) as own,
+        loop.entered(open_lookalike(settings, announce=lambda _: None, encoder=own)) as lookalike,
+        loop.serving(create_app(lookalike)) as address,
+        client_of(address) as client,
+    ):
+        yield Server(address, client, lookalike)
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # pyright: ignore[reportArgumentType]
+
+
 @pytest.fixture
 def reading(
     settings: Settings, loop: Loop, tmp_path_factory: pytest.TempPathFactory

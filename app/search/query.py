@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 
 from app.encoding.encoder import Vector, unit
+from app.indexing.requests import MAX_TEXT, MAX_URL
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest, QueryCancels
 from app.store.filters import NO_FILTERS, Filters
@@ -20,6 +21,7 @@ ROCCHIO_QUERY, ROCCHIO_WANTED, ROCCHIO_UNWANTED = 1.0, 0.75, 0.15
 MIN_LENGTH = 1e-3
 
 MOST_TERMS = 50
+MAX_WEIGHT = 100
 
 _OPERATOR = re.compile(r"(?:^|\s)([+-])(?=\s)")
 _WEIGHT = re.compile(r"(\d+(?:\.\d+)?|\.\d+):\s*(?=\S)")
@@ -112,6 +114,18 @@ def read_terms(expression: str) -> list[Term]:
     return terms
 
 
+def check_sizes(terms: Sequence[Term]) -> None:
+    """Raise `InvalidRequest` if a URL, or the texts of all terms together, are too long."""
+    length = sum(len(term.text or "") for term in terms)
+    if length > MAX_TEXT:
+        raise InvalidRequest(
+            f"text: the texts of a search may have {MAX_TEXT:,} characters together, "
+            f"and these have {length:,}."
+        )
+    if any(len(term.url or "") > MAX_URL for term in terms):
+        raise InvalidRequest(f"url: a URL may have {MAX_URL:,} characters.")
+
+
 def combine(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
     """Return the weighted sum of unit vectors, scaled to unit length; raises `QueryCancels`."""
     total = np.sum([w * v for v, w in zip(vectors, weights, strict=True)], axis=0)
@@ -166,6 +180,8 @@ def _term(sign: str, content: str) -> Term:
     weighted = _WEIGHT.match(content)
     if weighted:
         weight, content = float(weighted[1]), content[weighted.end() :]
+        if weight > MAX_WEIGHT:
+            raise InvalidRequest(f"text: a term's weight may be {MAX_WEIGHT} at most.")
     weight = -weight if sign == "-" else weight
     if _URL.fullmatch(content):
         return Term(url=content, weight=weight)

@@ -17,7 +17,7 @@ Number = int | float
 MOST_VALUES = 100
 LONGEST_TEXT = 1000
 # Far more than any camera writes; a crafted block may have 65,535, each pointing at much.
-MOST_TAGS = 1000
+MAX_TAGS = 1000
 
 _ASCII, _BYTE, _UNDEFINED = 2, 1, 7
 _RATIONALS = (5, 10)
@@ -91,7 +91,7 @@ class Block:
         if not self.order or not place:
             return
         count, start = self.count(place)
-        for at in range(start, start + min(count, MOST_TAGS) * self.entry_size, self.entry_size):
+        for at in range(start, start + min(count, MAX_TAGS) * self.entry_size, self.entry_size):
             if at + self.entry_size > len(self.data):
                 return
             entry = self._entry(at)

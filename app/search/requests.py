@@ -26,8 +26,8 @@ class FilterRequest(RequestModel):
     """
 
     formats: Values = Field([], description="JPEG, PNG, …")
-    orientations: list[Literal["landscape", "portrait", "square"]] = Field([])
-    colours: list[ColourName] = Field([], description="Dominant colours.")
+    orientations: list[Literal["landscape", "portrait", "square"]] = Field([], max_length=100)
+    colours: list[ColourName] = Field([], max_length=100, description="Dominant colours.")
     hosts: Values = Field([], description="Host names of image URLs.")
     cameras: Values = Field([], description="Make and model, as in EXIF.")
     tags: Values = Field([])

@@ -84,6 +84,25 @@ def test_what_may_pass_is_tried_again(
     assert {item["state"] for item in [poisoned, *others]} == {"indexed"}
 
 
+def test_an_upsert_names_what_the_database_refuses(
+    server: Server, host: ImageHost, database_url: str
+) -> None:
+    poison(database_url, RAISE.format("54000"))
+    urls = [host.url("seed/1.png"), host.add(POISON, png(99)), host.url("seed/2.png")]
+    outcomes = server.upsert(urls)
+    assert [outcome["status"] for outcome in outcomes] == ["indexed", "failed", "indexed"]
+    assert "the cause" in outcomes[1]["reason"]
+
+
+def test_an_upsert_during_a_shortage_is_a_503(
+    server: Server, host: ImageHost, database_url: str
+) -> None:
+    poison(database_url, RAISE.format("53100"))
+    answer = server.client.post("/api/upsert", json={"images": [host.add(POISON, png(99))]})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+    assert "limit" in answer.json()["detail"]
+
+
 def test_a_description_of_a_megabyte_stops_nothing(
     server: Server, host: ImageHost, loop: Loop
 ) -> None:

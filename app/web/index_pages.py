@@ -7,7 +7,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from app.indexing.list_fetcher import list_fetcher
-from app.indexing.requests import MAX_URL, parse
+from app.indexing.requests import parse
 from app.indexing.sources import KINDS, ListKind, list_kind, posted_items, web_item
 from app.indexing.streams import charset_of
 from app.problems import InvalidRequest, NoPicture, NotFound, PictureProblem, Problem
@@ -19,7 +19,7 @@ from app.web.forms import chosen_files, form_of, lines_of, text_fields
 from app.web.images_api import page_of_images
 from app.web.indexing_api import SITEMAPS_WITHIN_S, keep_uploads, urls_title
 from app.web.jobs_api import event_stream, find_job
-from app.web.requests import Request, parts, selection_of
+from app.web.requests import SMALL_BYTES, Request, parts, selection_of
 from app.web.templating import accept, page, templates
 
 IMAGES_PER_PAGE = 60
@@ -108,7 +108,8 @@ def _selection(
 
 
 async def _job_of(request: Request, form: FormData) -> int:
-    urls = lines_of(form, "urls", longest=MAX_URL)
+    # A URL that is too long fails alone, as an item of the job.
+    urls = lines_of(form, "urls", longest=SMALL_BYTES)
     items = [web_item(Entry(url)) for url in urls]
     title = urls_title(items) if items else ""
     files = chosen_files(form)

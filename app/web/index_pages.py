@@ -7,7 +7,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from app.indexing.list_fetcher import list_fetcher
-from app.indexing.requests import MAX_URL, parse
+from app.indexing.requests import parse
 from app.indexing.sources import KINDS, ListKind, list_kind, posted_items, web_item
 from app.indexing.streams import charset_of
 from app.problems import InvalidRequest, NoPicture, NotFound, PictureProblem, Problem
@@ -108,8 +108,7 @@ def _selection(
 
 
 async def _job_of(request: Request, form: FormData) -> int:
-    urls = lines_of(form, "urls", longest=MAX_URL)
-    items = [web_item(Entry(url)) for url in urls]
+    items = [web_item(Entry(url)) for url in lines_of(form, "urls")]
     title = urls_title(items) if items else ""
     files = chosen_files(form)
     lists: list[tuple[UploadFile, ListKind]] = [

@@ -150,7 +150,7 @@ def test_answers_that_are_none_are_retried_and_spend_nothing(
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": -(10**30)}
     choices = [{"index": 0, "message": {"role": "assistant", "content": "no"}}]
     captions.troubles += [
-        JSONResponse({}, 429, {"retry-after": "9" * 5000}),
+        JSONResponse({}, 429, {"retry-after": "0" * 5000}),
         JSONResponse({}, 503, {"retry-after": "²"}),
         deep,
         JSONResponse({"id": "", "choices": choices, "usage": usage, "model": "m", "created": 1}),

@@ -164,10 +164,16 @@ class JobItems:
             await self.end(connection, [Ended(item, "failed", reason)])
 
     async def fail_chunk(self, job_id: int, chunk: int, reason: str) -> None:
-        """End the pending items of a chunk as failed."""
+        """End the pending items of a chunk as failed, so that they can be retried."""
         statement = (
             update(ITEMS)
-            .values(state="failed", reason=reason, ended_at=func.clock_timestamp())
+            .values(
+                state="failed",
+                reason=reason,
+                credentials=_DROPPED,
+                tries=ITEMS.c.tries + 1,
+                ended_at=func.clock_timestamp(),
+            )
             .where(_in_chunk(job_id, chunk), ITEMS.c.state == "waiting")
         )
         async with self._database.begin() as connection:

@@ -173,13 +173,11 @@ def refuse_unknown_files(form: FormData) -> None:
             raise InvalidRequest(f"{name[:100]}: unknown field; send images as `file`.")
 
 
-def lines_of(form: FormData, name: str, *, longest: int) -> list[str]:
+def lines_of(form: FormData, name: str) -> list[str]:
     """Return the lines of a text field that are not blank; raises `InvalidRequest`."""
     text = form.get(name)
     lines = [line.strip() for line in text.splitlines()] if isinstance(text, str) else []
     for number, line in enumerate(lines, 1):
         if not is_storable(line):
             raise InvalidRequest(f"Line {number} contains characters that cannot be stored.")
-        if len(line) > longest:
-            raise InvalidRequest(f"Line {number} is longer than {longest:,} characters.")
     return [line for line in lines if line]

@@ -141,5 +141,9 @@ def test_a_chunk_whose_workers_always_die_comes_to_an_end(
         with loop.entered(lookalike.jobs.working()):
             loop.run(progressed(lookalike, job_id, 3))
         ended = loop.run(lookalike.job_items.items(job_id, state=None, after=-1, limit=9))
+        loop.run(lookalike.jobs.retry(job_id))
+        progress = loop.run(lookalike.job_items.progress(job_id))
+    assert progress is not None
+    assert progress.counts.get("waiting", 0) == states.count("failed")
     assert [item.state for item in ended] == states
     assert all("interrupted" in (i.reason or "") for i in ended if i.state == "failed")

@@ -319,7 +319,7 @@ def test_a_form_that_is_none(server: Server, path: str, body: bytes) -> None:
     check(answer, answer.status_code)
 
 
-@pytest.mark.parametrize("value", ["a\0b", "%00", "%ff", "%ed%a0%80", "x" * 9_000])
+@pytest.mark.parametrize("value", ["a\0b", "%00", "%ff", "%ed%a0%80"])
 @pytest.mark.parametrize("path", ["/index", "/"])
 def test_urls_in_the_forms_of_pages(server: Server, path: str, value: str) -> None:
     jobs = server.client.get("/api/jobs").json()

@@ -19,7 +19,7 @@ from app.web.forms import chosen_files, form_of, lines_of, text_fields
 from app.web.images_api import page_of_images
 from app.web.indexing_api import SITEMAPS_WITHIN_S, keep_uploads, urls_title
 from app.web.jobs_api import event_stream, find_job
-from app.web.requests import SMALL_BYTES, Request, parts, selection_of
+from app.web.requests import Request, parts, selection_of
 from app.web.templating import accept, page, templates
 
 IMAGES_PER_PAGE = 60
@@ -109,7 +109,7 @@ def _selection(
 
 async def _job_of(request: Request, form: FormData) -> int:
     # A URL that is too long fails alone, as an item of the job.
-    urls = lines_of(form, "urls", longest=SMALL_BYTES)
+    urls = lines_of(form, "urls")
     items = [web_item(Entry(url)) for url in urls]
     title = urls_title(items) if items else ""
     files = chosen_files(form)

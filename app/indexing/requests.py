@@ -13,7 +13,6 @@ from app.problems import InvalidRequest
 from app.store.database import storable
 from app.store.urls import LONGEST_URL
 
-MAX_URL = LONGEST_URL
 MAX_TITLE = 1_000
 MAX_DESCRIPTION = 10_000
 MAX_TAG, MAX_TAGS = 200, 100
@@ -41,7 +40,7 @@ def _in_utc(time: datetime) -> datetime:
         raise ValueError("must be between the years 1 and 9999 in UTC") from exc
 
 
-Url = Annotated[str, Field(max_length=MAX_URL)]
+Url = Annotated[str, Field(max_length=LONGEST_URL)]
 Title = Annotated[str, Field(max_length=MAX_TITLE)]
 Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
 Tag = Annotated[str, Field(max_length=MAX_TAG)]

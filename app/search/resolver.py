@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from time import perf_counter
 from uuid import UUID
 
@@ -129,7 +128,6 @@ class Resolver:
             diversity=query.diversity,
             sha256=alone.sha256 if alone else None,
             dhash=alone.dhash if alone else None,
-            before=datetime.now(UTC),
             notes=notes,
             unknown_words=_unknown(readings),
         )

@@ -26,6 +26,7 @@
     ├── FetchProblem            the URL could not be downloaded
     │   ├── BadUrl
     │   ├── AddressRefused
+    │   ├── CredentialsDropped
     │   ├── UrlNotFound
     │   ├── UrlRefused
     │   ├── TooManyRedirects
@@ -215,6 +216,10 @@ class BadUrl(FetchProblem):
 
 class AddressRefused(FetchProblem):
     """This URL may not be fetched: only public hosts and those in FETCH_ALLOW are allowed."""
+
+
+class CredentialsDropped(FetchProblem):
+    """The URL was fetched with a user and password, which are not kept: send it again with them."""
 
 
 class UrlNotFound(FetchProblem):

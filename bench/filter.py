@@ -21,9 +21,9 @@ from sqlalchemy import select, text
 from app.lookalike import Lookalike, open_lookalike
 from app.pictures.decoding import Facts
 from app.settings import read_settings
-from app.store.catalog import Entry
 from app.store.filters import NO_FILTERS, Filters
 from app.store.hnsw import build, drop
+from app.store.images import Entry
 from app.store.nearest import EF_SEARCH, conditions
 from app.store.vectors import NewVector
 

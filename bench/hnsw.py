@@ -15,8 +15,8 @@ import numpy as np
 from app.lookalike import Lookalike, open_lookalike
 from app.pictures.decoding import Facts
 from app.settings import read_settings
-from app.store.catalog import Entry
 from app.store.hnsw import build, drop
+from app.store.images import Entry
 from app.store.vectors import NewVector
 
 ROWS = 20_000

@@ -15,8 +15,8 @@ from llama_index.vector_stores.postgres import PGVectorStore
 from app.lookalike import Lookalike, open_lookalike
 from app.pictures.decoding import decode
 from app.settings import Settings, read_settings
-from app.store.catalog import Entry
 from app.store.database import open_database
+from app.store.images import Entry
 from app.store.items import NewItem
 from bench.photos import make_photos, serving
 from bench.vit import write_vit_b32

@@ -13,7 +13,7 @@ from time import perf_counter
 
 from sqlalchemy import text
 
-from app.indexing.indexer import gather
+from app.indexing.coalescer import gather
 from app.lookalike import open_lookalike
 from app.search.query import Query, Term
 from app.settings import read_settings

@@ -1,6 +1,6 @@
 import os
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -43,16 +43,29 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: rmtree(config.option.basetemp, ignore_errors=True))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their number: pytest's processes must agree on names, and gzip has the time."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
 _numbers = count()
 
 
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
     """Isolate tests from the settings, caches and `.env` of the machine."""
-    for name in set(os.environ) - set(KEPT):
-        if not name.startswith("PYTEST"):
-            monkeypatch.delenv(name)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in set(os.environ) - set(KEPT):
+            if not name.startswith("PYTEST"):
+                patch.delenv(name)
+        patch.chdir(tmp_path_factory.mktemp("bare"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run each test in a folder of its own."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -86,8 +99,8 @@ def named(url: str, database: str) -> str:
     return url.replace("/postgres?", f"/{database}?")
 
 
-@pytest.fixture
-def new_database(postgres: str) -> Generator[Callable[..., str]]:
+@contextmanager
+def databases(postgres: str) -> Generator[Callable[..., str]]:
     """A function that creates a database and returns its URL; all are dropped after the test."""
     made: list[str] = []
 
@@ -105,15 +118,25 @@ def new_database(postgres: str) -> Generator[Callable[..., str]]:
 
 
 @pytest.fixture
+def new_database(postgres: str) -> Generator[Callable[..., str]]:
+    with databases(postgres) as make:
+        yield make
+
+
+@pytest.fixture
 def database_url(new_database: Callable[..., str]) -> str:
     return new_database()
 
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
+    return settings_of(database_url, tmp_path)
+
+
+def settings_of(database_url: str, folder: Path) -> Settings:
     return read_settings(
         database_url=database_url,
-        data_dir=tmp_path / "data",
+        data_dir=folder / "data",
         encoder="builtin",
         fetch_allow=["127.0.0.1"],
         fetch_timeout_s=10,
@@ -130,10 +153,16 @@ def loop() -> Generator[Loop]:
 
 @pytest.fixture
 def lookalike(settings: Settings, loop: Loop, encoder: Encoder) -> Generator[Lookalike]:
-    # Batches and counts of its own, around the model that is already loaded.
+    with opened(settings, loop, encoder) as lookalike:
+        yield lookalike
+
+
+@contextmanager
+def opened(settings: Settings, loop: Loop, encoder: Encoder) -> Generator[Lookalike]:
+    """Open a Lookalike with batches and counts of its own around a model that is loaded already."""
     with closing(Encoder(encoder.model, source=encoder.source)) as own:
-        opened = open_lookalike(settings, announce=lambda _: None, encoder=own)
-        with loop.entered(opened) as lookalike:
+        manager = open_lookalike(settings, announce=lambda _: None, encoder=own)
+        with loop.entered(manager) as lookalike:
             yield lookalike
 
 
@@ -185,6 +214,21 @@ def server(lookalike: Lookalike, loop: Loop) -> Generator[Server]:
         yield Server(address, client, lookalike)
 
 
+@pytest.fixture(scope="module")
+def shared_server(
+    postgres: str, loop: Loop, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Server]:
+    """One server for the tests of a module that ask only, or are refused."""
+    with databases(postgres) as make:
+        settings = settings_of(make(), tmp_path_factory.mktemp("shared"))
+        with (
+            opened(settings, loop, encoder) as lookalike,
+            loop.serving(create_app(lookalike)) as address,
+            client_of(address) as client,
+        ):
+            yield Server(address, client, lookalike)
+
+
 @pytest.fixture
 def reading(
     settings: Settings, loop: Loop, tmp_path_factory: pytest.TempPathFactory
@@ -234,9 +278,11 @@ def _host_server(loop: Loop) -> Generator[ImageHost]:
 def host(_host_server: ImageHost) -> ImageHost:
     """The image host, reset for each test."""
     _host_server.pictures.clear()
+    _host_server.lists.clear()
     _host_server.asked.clear()
     _host_server.sent.clear()
     _host_server.most_at_once = 0
     _host_server.troubles.clear()
+    _host_server.password, _host_server.refusal = "me:hunter2", 401
     _host_server.open.set()
     return _host_server

@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+from base64 import b64decode
 from collections import Counter
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 
 from PIL import Image
 from starlette.applications import Starlette
@@ -14,12 +16,54 @@ from starlette.routing import Route
 from tests.samples import encode, png
 
 
+class RawHost:
+    """Answers each path with the bytes given for it, and keeps the heads of requests."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.answers: dict[str, bytes] = {}
+        self.heads: list[bytes] = []
+
+    def url(self, path: str) -> str:
+        return f"{self.address}/{path}"
+
+    def add(self, path: str, *headers: str | bytes, body: bytes = b"", status: str = "200") -> str:
+        """Answer with these header lines and this body, and return the URL."""
+        given = [line.encode() if isinstance(line, str) else line for line in headers]
+        length = f"Content-Length: {len(body)}".encode()
+        lines = [f"HTTP/1.1 {status} So".encode(), *given, length, b"Connection: close"]
+        self.answers[path] = b"\r\n".join(lines) + b"\r\n\r\n" + body
+        return self.url(path)
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.heads.append(head)
+        path = head.split(b" ")[1].decode().lstrip("/")
+        writer.write(self.answers.get(path, b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"))
+        # Whoever asked may have heard enough.
+        with suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def raw_host() -> AsyncGenerator[RawHost]:
+    """Run a host whose answers may be no HTTP at all."""
+    host = RawHost("")
+    server = await asyncio.start_server(host.answer, "127.0.0.1", 0)
+    host.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        yield host
+
+
 class ImageHost:
     """Serves `pictures` by name, and counts the requests (`asked`) and bodies (`sent`)."""
 
     def __init__(self) -> None:
         self.address = ""
         self.pictures: dict[str, bytes] = {}
+        self.lists: dict[str, tuple[bytes, str]] = {}
+        self.password, self.refusal = "me:hunter2", 401
         self.asked: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.now = 0
@@ -41,6 +85,11 @@ class ImageHost:
         self.pictures[name] = data
         return self.url(f"pictures/{name}")
 
+    def add_list(self, name: str, data: bytes, media_type: str = "text/plain") -> str:
+        """Serve a list of URLs and return its URL."""
+        self.lists[name] = (data, media_type)
+        return self.url(f"lists/{name}")
+
     def app(self) -> Starlette:
         return Starlette(
             routes=[
@@ -57,6 +106,9 @@ class ImageHost:
                 Route("/cut", self.cut),
                 Route("/hops/{count:int}", self.hops),
                 Route("/to", self.to),
+                Route("/locked/{name}", self.locked),
+                Route("/padded/{padding:path}", self.padded),
+                Route("/lists/{name}", self.list),
                 Route("/together/{expected:int}/{name}", self.together),
             ]
         )
@@ -127,7 +179,7 @@ class ImageHost:
 
     async def cut(self, request: Request) -> Response:
         data = png(1)
-        return Response(data[: len(data) // 2], media_type="image/png")
+        return Response(data[: len(data) // 5], media_type="image/png")
 
     async def hops(self, request: Request) -> Response:
         count = request.path_params["count"]
@@ -135,6 +187,25 @@ class ImageHost:
 
     async def to(self, request: Request) -> Response:
         return RedirectResponse(request.query_params["url"])
+
+    async def locked(self, request: Request) -> Response:
+        """A picture for those who know the password."""
+        kind, _, said = request.headers.get("authorization", "").partition(" ")
+        if b64decode(said if kind == "Basic" else "").decode() != self.password:
+            return PlainTextResponse("who are you?", self.refusal)
+        return await self.picture(request)
+
+    async def padded(self, request: Request) -> Response:
+        """A picture at URLs of any length."""
+        return Response(png(len(request.path_params["padding"]) % 100))
+
+    async def list(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        self.asked[name] += 1
+        if name not in self.lists:
+            return PlainTextResponse("no such list", 404)
+        data, media_type = self.lists[name]
+        return Response(data, headers={"content-type": media_type})
 
     async def together(self, request: Request) -> Response:
         """Answer once `expected` requests are here at once, and record the most at once."""

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 
 from app.lookalike import Lookalike
 from app.search.query import Query, Term
-from app.store.catalog import Entry
+from app.store.images import Entry
 from demo.__main__ import sample_photos, sample_route
 from tests.live import Loop
 from tests.samples import altered, encode, photo

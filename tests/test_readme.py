@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from app.lookalike import Lookalike
-from app.store.catalog import Entry
+from app.store.images import Entry
 from demo.__main__ import sample_photos
 from tests.live import Loop
 

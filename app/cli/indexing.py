@@ -1,50 +1,48 @@
 """The commands that fill the index: `index`, `reindex`, `export` and `import`."""
 
 import asyncio
-import functools
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
 from app.cli.jobs import show_new_job
 from app.cli.terminal import bar, say, show_counts
 from app.indexing.documents import outcome_document
-from app.indexing.fetcher import Fetcher
-from app.indexing.files import exists
-from app.indexing.indexer import Indexer, Outcome
-from app.indexing.sources import is_web, items_of
+from app.indexing.files import exists, is_local, local_path, local_url
+from app.indexing.indexer import Indexer
+from app.indexing.list_fetcher import list_fetcher
+from app.indexing.outcomes import Outcome
+from app.indexing.passed_over import PassedOver
+from app.indexing.sources import items_of
 from app.lookalike import Lookalike, open_lookalike
+from app.problems import InvalidRequest, Problem
 from app.settings import read_settings
+from app.store.images import Entry
 from app.store.items import NewItem
+from app.store.urls import is_web, without_credentials
 
 # Enough to fill the encoder's batches while other images are fetched and decoded.
 IMAGES_AT_ONCE = 64
-# Twice the limit of sitemaps.org.
-MAX_LIST_BYTES = 100_000_000
 
 
 async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool) -> dict[str, int]:
     """Index the images of the sources; return their number by status."""
     counts: dict[str, int] = dict.fromkeys(("indexed", "updated", "unchanged", "failed"), 0)
     async with open_lookalike(read_settings(), announce=say) as lookalike:
-        fetch = _list_fetcher(lookalike)
-        total = await asyncio.to_thread(lambda: sum(1 for _ in _items(sources, fetch)))
-        if not total:
-            raise click.UsageError(f"No images were found in {', '.join(sources)}.")
-        outcomes = _outcomes(lookalike.indexer, _items(sources, fetch))
-        try:
-            with bar("Indexing", total) as show:
-                async with aclosing(outcomes):
-                    async for outcome in outcomes:
-                        counts[outcome.status] += 1
-                        _show_outcome(outcome, as_json=as_json)
-                        show(sum(counts.values()))
-        finally:
-            if not as_json:
-                show_counts(counts)
+        with TemporaryDirectory() as folder:
+            fetch = list_fetcher(lookalike.fetcher, kept_in=Path(folder))
+            passed_over = PassedOver()
+            items = _items(sources, fetch, passed_over)
+            total = await asyncio.to_thread(lambda: sum(1 for _ in items))
+            _say_passed_over(passed_over)
+            if not total:
+                named = without_credentials(", ".join(sources))
+                raise click.UsageError(f"No images were found in {named}.")
+            await _index(lookalike, _items(sources, fetch), counts, total, as_json=as_json)
         await _prune(lookalike, sources, prune=prune)
         job_id = await lookalike.jobs.caption()
         if job_id is not None:
@@ -52,11 +50,36 @@ async def index_sources(sources: tuple[str, ...], *, prune: bool, as_json: bool)
     return counts
 
 
+async def _index(
+    lookalike: Lookalike,
+    items: Iterator[NewItem],
+    counts: dict[str, int],
+    total: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Index items, count how they end and print it."""
+    outcomes = _outcomes(lookalike.indexer, items)
+    try:
+        with bar("Indexing", total) as show:
+            async with aclosing(outcomes):
+                async for outcome in outcomes:
+                    counts[outcome.status] += 1
+                    _show_outcome(outcome, as_json=as_json)
+                    show(sum(counts.values()))
+    finally:
+        if not as_json:
+            show_counts(counts)
+
+
 async def index_as_job(sources: tuple[str, ...], *, as_json: bool) -> None:
     """Create a job that indexes the images of the sources, and print it."""
     async with open_lookalike(read_settings(), announce=say) as lookalike:
-        items = _items(sources, _list_fetcher(lookalike))
-        job_id = await lookalike.jobs.create(", ".join(sources)[:200], items)
+        passed_over = PassedOver()
+        items = _items(sources, list_fetcher(lookalike.fetcher), passed_over)
+        title = without_credentials(", ".join(sources))[:200]
+        job_id = await lookalike.jobs.create(title.encode("utf-8", "replace").decode(), items)
+        _say_passed_over(passed_over)
         show_new_job(await lookalike.job_items.find(job_id), as_json=as_json)
 
 
@@ -101,28 +124,19 @@ async def import_file(file: Path) -> None:
     say(f"Imported {read.images} images, {read.vectors} of them with their vectors.")
 
 
-def _items(sources: tuple[str, ...], fetch: Callable[[str], bytes]) -> Iterator[NewItem]:
-    return chain.from_iterable(items_of(source, fetch=fetch) for source in sources)
-
-
-def _list_fetcher(lookalike: Lookalike) -> Callable[[str], bytes]:
-    """Return a function that fetches a list of URLs, cached, for use in other threads."""
-    settings, loop = lookalike.settings, asyncio.get_running_loop()
-
-    async def fetch(url: str) -> bytes:
-        fetcher = Fetcher(
-            allow=settings.fetch_allow, timeout_s=settings.fetch_timeout_s, max_bytes=MAX_LIST_BYTES
-        )
+def _items(
+    sources: tuple[str, ...],
+    fetch: Callable[[str], bytes],
+    passed_over: PassedOver | None = None,
+) -> Iterator[NewItem]:
+    """Yield what the sources name; a list from the web that cannot be read is one that failed."""
+    for source in sources:
         try:
-            return await fetcher.fetch(url)
-        finally:
-            await fetcher.close()
-
-    @functools.cache
-    def fetch_in_thread(url: str) -> bytes:
-        return asyncio.run_coroutine_threadsafe(fetch(url), loop).result()
-
-    return fetch_in_thread
+            yield from items_of(source, fetch=fetch, passed_over=passed_over)
+        except Problem as problem:
+            if not is_web(source):
+                raise
+            yield NewItem("web", Entry(source), f"The list cannot be read: {problem.detail}")
 
 
 async def _outcomes(indexer: Indexer, items: Iterator[NewItem]) -> AsyncGenerator[Outcome]:
@@ -132,7 +146,7 @@ async def _outcomes(indexer: Indexer, items: Iterator[NewItem]) -> AsyncGenerato
         while True:
             room = IMAGES_AT_ONCE - len(running)
             new = await asyncio.to_thread(list, islice(items, room))
-            running |= {asyncio.create_task(indexer.upsert(i.source, i.entry)) for i in new}
+            running |= {asyncio.create_task(_outcome(indexer, item)) for item in new}
             if not running:
                 return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -144,6 +158,12 @@ async def _outcomes(indexer: Indexer, items: Iterator[NewItem]) -> AsyncGenerato
         await asyncio.gather(*running, return_exceptions=True)
 
 
+async def _outcome(indexer: Indexer, item: NewItem) -> Outcome:
+    if item.reason is not None:
+        return Outcome(item.entry.url, "failed", problem=InvalidRequest(item.reason))
+    return await indexer.upsert(item.source, item.entry)
+
+
 def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
     """Print an outcome as JSON, or, without `as_json`, only if it is a failure."""
     if as_json:
@@ -152,13 +172,20 @@ def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
         say(f"failed: {outcome.url}: {outcome.reason}")
 
 
+def _say_passed_over(passed_over: PassedOver) -> None:
+    if sentence := passed_over.sentence():
+        say(f"{sentence}.")
+
+
 def _folder_urls(sources: tuple[str, ...]) -> Iterator[str]:
     """Yield the URL prefix of the files of each source that is a folder."""
     for source in sources:
-        if "://" in source and not is_web(source):
+        if is_local(source):
+            path = local_path(source)
+            if Path(path).is_dir():
+                yield local_url(path).rstrip("/") + "/"
+        elif not is_web(source):
             yield source.rstrip("/") + "/"
-        elif Path(source).is_dir():
-            yield Path(source).resolve().as_uri().rstrip("/") + "/"
 
 
 async def _prune(lookalike: Lookalike, sources: tuple[str, ...], *, prune: bool) -> None:

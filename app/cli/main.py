@@ -113,9 +113,10 @@ def index(sources: tuple[str, ...], as_job: bool, prune: bool, as_json: bool) ->
     continues where it was stopped. With --json, each image is one line of JSON.
     """
     from app.cli.indexing import index_as_job, index_sources
+    from app.indexing.files import is_local, local_path
 
     for source in sources:
-        if "://" not in source and not Path(source).exists():
+        if is_local(source) and not Path(local_path(source)).exists():
             raise click.UsageError(f"{source} is not a URL, and there is no such file or folder.")
     if as_job:
         asyncio.run(index_as_job(sources, as_json=as_json))

@@ -59,14 +59,22 @@ async def search(expression: str, options: Mapping[str, Any], *, limit: int, as_
 
 def _with_file(term: Term) -> Term:
     """Return a term with the bytes of the file it names; other terms as they are."""
-    if term.text is None:
+    if term.text is None or term.quoted:
         return term
     path = Path(term.text)
-    if path.is_file():
+    if _is_file(path):
         return replace(term, text=None, data=path.read_bytes())
     if path.suffix.lower() in SUFFIXES:
         raise click.UsageError(f"There is no file {path}.")
     return term
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A text may be longer than a file's name can be.
+        return False
 
 
 def _show(results: Results) -> None:

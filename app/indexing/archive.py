@@ -9,15 +9,17 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import numpy as np
 
 from app.encoding.encoder import Encoder, Vector
 from app.pictures.decoding import Facts
 from app.problems import InvalidRequest, MissingPackage
-from app.store.catalog import Catalog, Entry, ImageRow, NewImage, Validators
+from app.store.catalog import Catalog
 from app.store.hnsw import build, drop, is_worth_building
+from app.store.images import DROPPED, Entry, ImageRow, NewImage, Validators
+from app.store.urls import split_credentials
 from app.store.vectors import NewVector, VectorTable
 
 try:
@@ -32,6 +34,8 @@ ROWS_AT_ONCE = 1000
 ENCODER = b"lookalike.encoder"
 
 _TEXTS = ("url", "sha256", "format", "title", "description")
+# An id is that of the URL, but of those that had a user and password in it.
+_ID, _NEEDS_CREDENTIALS = "id", "needs_credentials"
 _NUMBERS = ("dhash", "bytes", "width", "height")
 
 
@@ -132,6 +136,8 @@ def _schema(encoder: Encoder) -> Any:
     fields = [(name, pa.string()) for name in _TEXTS]
     fields += [(name, pa.int64()) for name in _NUMBERS]
     fields += [
+        (_ID, pa.string()),
+        (_NEEDS_CREDENTIALS, pa.bool_()),
         ("exif", pa.string()),
         ("colours", pa.string()),
         ("metadata", pa.string()),
@@ -139,6 +145,9 @@ def _schema(encoder: Encoder) -> Any:
         ("etag", pa.string()),
         ("last_modified", pa.string()),
         ("indexed_at", pa.timestamp("us", "UTC")),
+        ("truncated", pa.bool_()),
+        ("too_plain", pa.bool_()),
+        ("decoder", pa.int32()),
         ("thumbnail", pa.binary()),
         ("vector", pa.list_(pa.float16(), encoder.dimensions)),
     ]
@@ -153,6 +162,8 @@ def _table(rows: Sequence[tuple[ImageRow, bytes]], vectors: dict[UUID, Vector], 
     records = [
         {
             **{name: getattr(image, name) for name in (*_TEXTS, *_NUMBERS)},
+            _ID: str(image.id),
+            _NEEDS_CREDENTIALS: image.needs_credentials,
             "exif": json.dumps(image.exif),
             "colours": json.dumps(image.colours),
             "metadata": json.dumps(image.metadata),
@@ -160,6 +171,9 @@ def _table(rows: Sequence[tuple[ImageRow, bytes]], vectors: dict[UUID, Vector], 
             "etag": image.etag,
             "last_modified": image.last_modified,
             "indexed_at": image.indexed_at,
+            "truncated": image.truncated,
+            "too_plain": image.too_plain,
+            "decoder": image.decoder,
             "thumbnail": thumbnail,
             "vector": list(vectors[image.id].astype(np.float16)) if image.id in vectors else None,
         }
@@ -180,7 +194,21 @@ def _new_image(row: dict[str, Any]) -> NewImage:
         # Exports of version 0.1 have neither colours nor metadata.
         colours=json.loads(row.get("colours") or "[]"),
         thumbnail=row["thumbnail"],
+        # An export of an older decoder's images has none of these.
+        truncated=row.get("truncated") or False,
+        too_plain=row.get("too_plain") or False,
+        decoder=row.get("decoder") or 0,
     )
     metadata = json.loads(row.get("metadata") or "{}")
-    entry = Entry(row["url"], row["title"], row["description"], row["tags"], metadata)
+    url, credentials = split_credentials(row["url"])
+    needed = credentials or row.get(_NEEDS_CREDENTIALS)
+    entry = Entry(
+        url,
+        row["title"],
+        row["description"],
+        row["tags"],
+        metadata,
+        DROPPED if needed else None,
+        UUID(row[_ID]) if row.get(_ID) else uuid5(NAMESPACE_URL, row["url"]),
+    )
     return NewImage(entry, facts, Validators(row["etag"], row["last_modified"]))

@@ -1,8 +1,8 @@
 """Concurrent calls that share batches of work."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 from app.problems import Unavailable
 
@@ -68,3 +68,13 @@ class Coalescer(Generic[T, R]):
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
                 future.set_result(result)
+
+
+async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines together; the first one's failure ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            started = [tasks.create_task(item) for item in work]
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
+    return [task.result() for task in started]

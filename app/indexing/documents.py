@@ -5,9 +5,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from app.indexing.indexer import Outcome
-from app.store.catalog import ImageRow
+from app.indexing.outcomes import Outcome
 from app.store.filters import MetadataValue
+from app.store.images import ImageRow
 
 
 class ImageDocument(BaseModel):
@@ -22,7 +22,16 @@ class ImageDocument(BaseModel):
     height: int
     format: str
     bytes: int
-    metadata: dict[str, MetadataValue]
+    metadata: dict[str, MetadataValue] = Field(
+        description="The keys and values it was given, and `truncated` if its file is."
+    )
+    truncated: bool = Field(
+        description="Whether its file ends early or is damaged, so that pixels may be missing."
+    )
+    too_plain: bool = Field(
+        description="Whether it is too plain (one colour, a gradient) to be told from others: "
+        "it is then no one's `copy`."
+    )
     thumbnail: str = Field(description="Path of a JPEG, 256 px on the short side.")
 
 
@@ -54,6 +63,8 @@ def image_fields(image: ImageRow, url: str) -> dict[str, Any]:
         "height": image.height,
         "format": image.format,
         "bytes": image.bytes,
-        "metadata": image.metadata,
+        "metadata": {**image.metadata, **({"truncated": True} if image.truncated else {})},
+        "truncated": image.truncated,
+        "too_plain": image.too_plain,
         "thumbnail": f"/images/{image.id}/thumbnail",
     }

@@ -2,42 +2,46 @@
 
 import asyncio
 import ipaddress
-import math
+import logging
+import re
 import socket
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
-from urllib.parse import urlsplit
+from functools import cached_property
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 from weakref import WeakValueDictionary
 
 import httpx
 from httpx_secure import SSRFProtectionError, httpx_ssrf_protection
 
+from app.indexing.addresses import Address, host_to_ask, is_public
+from app.indexing.answers import ACCEPTED, read_body, validator
 from app.problems import (
     AddressRefused,
     BadUrl,
     FetchFailed,
-    FetchProblem,
     FetchTimedOut,
-    PictureTooLarge,
+    Problem,
     TooManyRedirects,
     UrlNotFound,
-    UrlRefused,
 )
-
-Address = IPv4Address | IPv6Address
+from app.store.urls import LONGEST_URL, URL_TOO_LONG, split_credentials
 
 MOST_FETCHES = 16
 # As many as browsers open.
 MOST_FETCHES_PER_HOST = 6
 MOST_REDIRECTS = 5
-LONGEST_URL = 8192
 
-# RFC 6052: an IPv4 address follows in the last 32 bits.
-NAT64 = IPv6Network("64:ff9b::/96")
+# What urljoin would take for a path beside the URL.
+_WITHOUT_HOST = re.compile(r"https?:(?!//)", re.IGNORECASE)
+NO_WEB_URL = "The URL redirects to something that is no http or https URL."
+
+REDIRECTS = (301, 302, 303, 307, 308)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Fetched:
     data: bytes | None
     etag: str | None = None
     last_modified: str | None = None
+    content_type: str = ""
 
 
 class Fetcher:
@@ -63,14 +68,25 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._fetches = asyncio.Semaphore(MOST_FETCHES)
         self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @cached_property
+    def _client(self) -> httpx.AsyncClient:
+        """The client, made at the first fetch: reading the certificates takes part of a start."""
         client = httpx.AsyncClient(
-            headers={"User-Agent": "Lookalike/0.1", "Accept": "image/*,*/*;q=0.5"},
-            timeout=timeout_s,
+            headers={
+                "User-Agent": "Lookalike/0.1",
+                "Accept": "image/*,*/*;q=0.5",
+                "Accept-Encoding": ACCEPTED,
+            },
+            timeout=self._timeout_s,
             follow_redirects=False,
             trust_env=False,
+            # It takes none.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            event_hooks={"response": [_set_location_aside]},
         )
         # It looks at the address of each new connection, so a name that changes its mind is caught.
-        self._client = httpx_ssrf_protection(
+        return httpx_ssrf_protection(
             client,
             check_globally_reachable=False,
             custom_validator=lambda host, ip, _port: self._may_fetch(host, ip),
@@ -87,51 +103,80 @@ class Fetcher:
 
     @asynccontextmanager
     async def fetched(
-        self, url: str, *, etag: str | None = None, last_modified: str | None = None
+        self,
+        url: str,
+        credentials: str | None = None,
+        etag: str | None = None,
+        last_modified: str | None = None,
+        *,
+        max_bytes: int | None = None,
     ) -> AsyncGenerator[Fetched]:
         """Fetch a URL, or learn that what these validators belong to is still the same.
+
+        `credentials` are a `user:password` as URLs have them; those in the URL itself serve as
+        well. They go to the URL's own host only. `max_bytes` is in place of the fetcher's.
 
         Until the context ends, the answer keeps its place among the fetches, so that no more are
         made than the caller has room for. Raises what `fetch` raises.
         """
-        host = _host(url)
+        bare, own = split_credentials(url)
+        if len(url) + len(credentials or "") > LONGEST_URL:
+            raise BadUrl(URL_TOO_LONG)
+        host = host_to_ask(bare)
         per_host = self._hosts.get(host) or asyncio.Semaphore(MOST_FETCHES_PER_HOST)
         self._hosts[host] = per_host
-        given = {"If-None-Match": etag, "If-Modified-Since": last_modified}
+        given = {"If-None-Match": validator(etag), "If-Modified-Since": validator(last_modified)}
         headers = {name: value for name, value in given.items() if value}
+        if known := own or credentials:
+            headers["Authorization"] = _basic(known)
         # In this order, so that many URLs of one slow host do not keep the others' places.
         async with per_host, self._fetches:
-            yield await self._fetch(url, headers)
+            yield await self._fetch(bare, headers, max_bytes or self._max_bytes)
 
-    async def _fetch(self, url: str, headers: Mapping[str, str]) -> Fetched:
+    async def _fetch(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
+        """Fetch a URL; whatever its servers do, it is a `Problem` of this URL."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._follow(url, headers)
+                return await self._follow(url, headers, max_bytes)
+        except Problem:
+            raise
         except (TimeoutError, httpx.TimeoutException) as exc:
             raise FetchTimedOut(f"No complete answer within {self._timeout_s:g} s.") from exc
         except SSRFProtectionError as exc:
             raise AddressRefused from exc
         except httpx.HTTPError as exc:
             raise FetchFailed from exc
+        except (httpx.InvalidURL, ValueError) as exc:
+            raise BadUrl from exc
+        except Exception as exc:
+            # What the libraries do not declare: it may be a fault of theirs, or of ours.
+            logger.exception("fetching %s", url)
+            raise FetchFailed from exc
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        if "_client" in vars(self):
+            await self._client.aclose()
 
-    async def _follow(self, url: str, headers: Mapping[str, str]) -> Fetched:
+    async def _follow(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
+        conditional = "If-None-Match" in headers or "If-Modified-Since" in headers
         for _ in range(MOST_REDIRECTS + 1):
             async with self._open(url, headers) as response:
-                if response.next_request is None:
-                    data = await self._read(response)
-                    etag = response.headers.get("ETag")
-                    return Fetched(data, etag, response.headers.get("Last-Modified"))
-                url = str(response.next_request.url)
+                location = response.extensions.get("location")
+                if location is None or response.status_code not in REDIRECTS:
+                    return Fetched(
+                        await read_body(response, max_bytes=max_bytes, conditional=conditional),
+                        validator(response.headers.get("ETag")),
+                        validator(response.headers.get("Last-Modified")),
+                        response.headers.get("Content-Type", ""),
+                    )
+            url, headers = _redirected(url, headers, location)
         raise TooManyRedirects(f"The URL redirects more than {MOST_REDIRECTS} times.")
 
     @asynccontextmanager
     async def _open(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[httpx.Response]:
         # Resolved and checked here first: the client's own check comes after a connection is made.
-        await self._check(_host(url), urlsplit(url).port or 443)
+        await self._check(host_to_ask(url), urlsplit(url).port or 443)
         async with self._client.stream("GET", url, headers=headers) as response:
             yield response
 
@@ -156,81 +201,51 @@ class Fetcher:
             return True
         return is_public(ip) or any(ip in network for network in self._allowed_networks)
 
-    async def _read(self, response: httpx.Response) -> bytes | None:
-        if response.status_code == 304:
-            return None
-        if response.status_code != 200:
-            raise _answered(response)
-        length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > self._max_bytes:
-            raise PictureTooLarge.over(self._max_bytes)
-        data = bytearray()
-        async for chunk in response.aiter_bytes():
-            data += chunk
-            if len(data) > self._max_bytes:
-                raise PictureTooLarge.over(self._max_bytes)
-        return bytes(data)
+
+async def _set_location_aside(response: httpx.Response) -> None:
+    """Keep httpx from reading where a redirect goes: some of it makes httpx fail."""
+    locations = response.headers.get_list("Location")
+    if locations:
+        response.extensions["location"] = locations[0]
+        del response.headers["Location"]
 
 
-def _answered(response: httpx.Response) -> FetchProblem:
-    status = response.status_code
-    detail = f"The URL's server answers {status}."
-    if status in (404, 410):
-        return UrlNotFound(detail)
-    if status in (408, 425, 429) or status >= 500:
-        problem = FetchFailed(detail)
-        problem.retry_after_s = _seconds(response.headers.get("Retry-After", ""))
-        return problem
-    return UrlRefused(detail)
-
-
-def _seconds(retry_after: str) -> int | None:
-    """Return the seconds that a Retry-After asks for, as a number or as a date."""
-    if retry_after.isdecimal():
-        return int(retry_after)
+def _redirected(
+    url: str, headers: Mapping[str, str], location: str
+) -> tuple[str, Mapping[str, str]]:
+    """Return the URL that a redirect goes to, and the headers that may go with it."""
+    if len(location) > LONGEST_URL:
+        raise BadUrl(f"The URL redirects to one of more than {LONGEST_URL:,} characters.")
+    location = location.strip()
     try:
-        date = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    return max(0, math.ceil((date - datetime.now(date.tzinfo)).total_seconds()))
+        target, credentials = split_credentials(urljoin(url, location))
+        host_to_ask(target)
+    except (ValueError, BadUrl) as exc:
+        raise BadUrl(NO_WEB_URL) from exc
+    if _WITHOUT_HOST.match(location):
+        raise BadUrl(NO_WEB_URL)
+    headers = dict(headers)
+    if _origin(target) not in (_origin(url), _upgraded(url)):
+        headers.pop("Authorization", None)
+    if credentials:
+        headers["Authorization"] = _basic(credentials)
+    return target, headers
 
 
-def is_public(ip: Address) -> bool:
-    """Return whether an address, and any IPv4 address inside it, is one of the public Internet."""
-    inner: list[Address | None] = []
-    if isinstance(ip, IPv6Address):
-        inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-        if ip in NAT64:
-            inner.append(IPv4Address(ip.packed[-4:]))
-    embedded = [address for address in inner if address is not None]
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        return is_public(ip.ipv4_mapped)
-    return ip.is_global and not ip.is_multicast and all(is_public(address) for address in embedded)
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname, parts.port or usual
 
 
-def _is_disguised(host: str) -> bool:
-    """Return whether the host is an IPv4 address in octal, hexadecimal, decimal or short form."""
-    try:
-        socket.inet_aton(host)
-        ipaddress.IPv4Address(host)
-    except ipaddress.AddressValueError:
-        return True
-    except OSError:
-        return False
-    return False
+def _upgraded(url: str) -> tuple[str, str | None, int | None] | None:
+    """Return the origin at which the same host, at its usual port, is reached over TLS."""
+    scheme, host, port = _origin(url)
+    return ("https", host, 443) if (scheme, port) == ("http", 80) else None
 
 
-def _host(url: str) -> str:
-    """Return the URL's host; raises `BadUrl` unless it is a complete http(s) address."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if _is_disguised(host):
-            raise AddressRefused
-        valid = parts.scheme in ("http", "https") and host and parts.port != 0
-        httpx.URL(url)
-    except (ValueError, httpx.InvalidURL) as exc:
-        raise BadUrl from exc
-    if not valid or len(url) > LONGEST_URL:
-        raise BadUrl
-    return host
+def _basic(credentials: str) -> str:
+    """Return the header of `user:password`, which URLs have percent-encoded (RFC 7617)."""
+    user, _, password = credentials.encode("utf-8", "surrogatepass").partition(b":")
+    said = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)
+    return f"Basic {b64encode(said).decode()}"

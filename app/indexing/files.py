@@ -1,15 +1,27 @@
-"""Picture files where they lie: on this machine, or in any storage that fsspec knows."""
+"""Picture files where they lie: on this machine, or in any storage that fsspec knows.
+
+Files of this machine are opened by the system alone: a name with `::` in it is a name, and a pipe
+or a device is not waited for.
+"""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import os
+import re
+import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import unquote
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote, unquote_to_bytes
 
 import fsspec
 
+from app.indexing.passed_over import PassedOver
 from app.pictures.decoding import SUFFIXES
-from app.problems import NotAPicture, NotFound, PictureTooLarge, WrongSetting
+from app.problems import NotAPicture, NotFound, PictureTooLarge, Problem, WrongSetting
+
+# How a URL begins, and a chain of fsspec's (`simplecache::s3://…`).
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)(::[a-z][a-z0-9+.-]*)*://", re.IGNORECASE)
+NOT_REGULAR = "It is not a regular file, but a folder, a pipe, a socket or a device."
 
 
 def file_title(url: str) -> str:
@@ -17,27 +29,51 @@ def file_title(url: str) -> str:
     return Path(unquote(url)).stem
 
 
-def find_files(place: str) -> Iterator[str]:
+def is_local(place: str) -> bool:
+    """Return whether a path or URL is one of this machine's files or folders."""
+    found = _URL.match(place)
+    return found is None or found[0].lower() in ("file://", "local://")
+
+
+def local_path(place: str) -> str:
+    """Return a path or a `file:` URL as an absolute path, in which any byte may be.
+
+    Raises `NotFound` for the URL of another machine's file.
+    """
+    scheme, separator, rest = place.partition(":")
+    if separator and scheme.lower() in ("file", "local") and rest.startswith("/"):
+        host, slash, below = rest.removeprefix("//").partition("/")
+        if rest.startswith("//") and host.lower() not in ("", "localhost"):
+            raise NotFound(f"{place} is a file of another machine.")
+        path = slash + below if rest.startswith("//") else rest
+        return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
+    return os.path.realpath(place)
+
+
+def local_url(path: str) -> str:
+    """Return the `file:` URL of an absolute path; whatever its bytes are, it leads back to it."""
+    return Path(path).as_uri()
+
+
+def find_files(place: str, *, passed_over: PassedOver | None = None) -> Iterator[str]:
     """Yield the URLs of the picture files under a folder, or of the one that `place` names.
 
-    Folders are read one at a time, in order; what is hidden is left out. Raises `NotFound`.
+    Folders are read one at a time, in order; what is hidden is left out, and what is counted in
+    `passed_over` cannot be indexed. Raises `NotFound`.
     """
-    files, root = _opened(place)
-    info = _info(files, root)
-    if info["type"] != "directory":
-        yield _url(files, root)
-        return
-    for folder, folders, found in files.walk(root, detail=True):
-        for name in [n for n, f in folders.items() if n.startswith(".") or f.get("islink")]:
-            del folders[name]
-        for name in sorted(found):
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield _url(files, f"{folder.rstrip('/')}/{name}")
+    if passed_over is None:
+        passed_over = PassedOver()
+    if is_local(place):
+        yield from _find_local(local_path(place), passed_over)
+    else:
+        yield from _find_elsewhere(place, passed_over)
 
 
 def exists(url: str) -> bool:
     """Return whether there is still a file at the URL."""
-    files, path = _opened(url)
+    if is_local(url):
+        return os.path.isfile(local_path(url))  # noqa: PTH113
+    files, path = _storage(url)
     return bool(files.exists(path))
 
 
@@ -46,50 +82,148 @@ def read_file(
 ) -> tuple[bytes | None, str]:
     """Return a file's bytes, or None if its etag is still this one, and its etag.
 
-    Raises `NotFound`, `NotAPicture` or `PictureTooLarge`.
+    Never more than `max_bytes` are read. Raises `NotFound`, `NotAPicture` or `PictureTooLarge`.
     """
-    files, path = _opened(url)
-    info = _info(files, path)
-    etag: str = _etag(info)
+    if is_local(url):
+        with open_regular(local_path(url)) as file:
+            status = os.fstat(file.fileno())
+            etag = _hashed(f"{status.st_size} {status.st_mtime}")
+            data = None if etag == unless_etag else _read(file, max_bytes)
+        return data, etag
+    try:
+        return _read_elsewhere(url, max_bytes, unless_etag)
+    except Problem:
+        raise
+    except FileNotFoundError as exc:
+        raise NotFound(f"There is no file {url}.") from exc
+    except Exception as exc:
+        # Each kind of storage has its own ways to fail.
+        raise NotAPicture(f"The file cannot be read: {_reason(exc)}.") from exc
+
+
+def _read_elsewhere(url: str, max_bytes: int, unless_etag: str | None) -> tuple[bytes | None, str]:
+    files, path = _storage(url)
+    info = files.info(path)
+    etag = _etag(info)
     if etag == unless_etag:
         return None, etag
     if (info.get("size") or 0) > max_bytes:
         raise PictureTooLarge.over(max_bytes)
+    with files.open(path, "rb") as file:
+        return _read(file, max_bytes), etag
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a file of this machine, and no pipe or device, for which it would wait.
+
+    Raises `NotFound` or `NotAPicture`.
+    """
     try:
-        data: bytes = files.cat_file(path)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise NotFound(f"There is no file {_printable(path)}.") from exc
+    except (OSError, ValueError) as exc:
+        if _is_special(path):
+            raise NotAPicture(NOT_REGULAR) from exc
+        raise NotAPicture(f"The file cannot be read: {_reason(exc)}.") from exc
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAPicture(NOT_REGULAR)
+    return os.fdopen(descriptor, "rb")
+
+
+def _read(file: BinaryIO, max_bytes: int) -> bytes:
+    """Return what a file holds, however large it said that it was."""
+    try:
+        data = file.read(max_bytes + 1)
     except OSError as exc:
-        raise NotAPicture(f"The file cannot be read: {exc.strerror or exc}.") from exc
-    return data, etag
+        raise NotAPicture(f"The file cannot be read: {_reason(exc)}.") from exc
+    if len(data) > max_bytes:
+        raise PictureTooLarge.over(max_bytes)
+    return data
 
 
-def _opened(url: str) -> tuple[Any, str]:
-    place = unquote(url) if url.startswith("file:") else url
-    if "://" not in place:
-        place = str(Path(place).resolve())
+def _find_local(root: str, passed_over: PassedOver) -> Iterator[str]:
+    if not os.path.isdir(root):  # noqa: PTH112
+        if not os.path.lexists(root):
+            raise NotFound(f"There is no file {_printable(root)}.")
+        yield local_url(root)
+        return
+    # A folder that may not be read would else be left out in silence.
+    walked = os.walk(root, onerror=lambda _: passed_over.add_folder())
+    for folder, folders, names in walked:
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = os.path.join(folder, name)  # noqa: PTH118
+            if _is_wanted(name, passed_over):
+                if os.path.isfile(path):  # noqa: PTH113
+                    yield local_url(path)
+                else:
+                    passed_over.add_special(name)
+
+
+def _find_elsewhere(place: str, passed_over: PassedOver) -> Iterator[str]:
+    files, root = _storage(place)
     try:
-        opened = cast(tuple[Any, str], fsspec.url_to_fs(place))
-    except (ImportError, ValueError) as exc:
-        raise WrongSetting(f"{url} cannot be opened: {exc}") from exc
-    return opened
-
-
-def _info(files: Any, path: str) -> dict[str, Any]:
-    try:
-        return files.info(path)
+        is_folder = files.info(root)["type"] == "directory"
     except FileNotFoundError as exc:
-        raise NotFound(f"There is no file {path}.") from exc
-    except OSError as exc:
-        raise NotAPicture(f"The file cannot be read: {exc.strerror or exc}.") from exc
+        raise NotFound(f"There is no file {root}.") from exc
+    except Exception as exc:
+        raise NotAPicture(f"{place} cannot be read: {exc}.") from exc
+    if not is_folder:
+        yield files.unstrip_protocol(root)
+        return
+    for folder, folders, found in files.walk(root, detail=True):
+        for name in [n for n, f in folders.items() if n.startswith(".") or f.get("islink")]:
+            del folders[name]
+        for name in sorted(found):
+            if _is_wanted(name, passed_over):
+                yield files.unstrip_protocol(f"{folder.rstrip('/')}/{name}")
 
 
-def _url(files: Any, path: str) -> str:
-    return Path(path).as_uri() if "file" in files.protocol else files.unstrip_protocol(path)
+def _is_wanted(name: str, passed_over: PassedOver) -> bool:
+    """Return whether a name is that of a picture; count it if it is that of a kindred file."""
+    if name.startswith("."):
+        return False
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+    if suffix in SUFFIXES:
+        return True
+    passed_over.add(suffix)
+    return False
 
 
-def _etag(info: Mapping[str, Any]) -> str:
+def _storage(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path in it."""
+    try:
+        return cast(tuple[Any, str], fsspec.url_to_fs(url))
+    except Exception as exc:
+        raise WrongSetting(f"{url} cannot be opened: {exc}") from exc
+
+
+def _etag(info: dict[str, Any]) -> str:
     """Return what the storage itself calls the content's version, or size and time of change."""
     known = info.get("ETag") or info.get("etag")
     if known:
         return str(known)
     changed = info.get("mtime") or info.get("LastModified") or info.get("created")
-    return hashlib.sha256(f"{info.get('size')} {changed}".encode()).hexdigest()[:32]
+    return _hashed(f"{info.get('size')} {changed}")
+
+
+def _hashed(version: str) -> str:
+    return hashlib.sha256(version.encode()).hexdigest()[:32]
+
+
+def _is_special(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode)
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "replace").decode()
+
+
+def _reason(exc: Exception) -> str:
+    return str((exc.strerror if isinstance(exc, OSError) else None) or exc)

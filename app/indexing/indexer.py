@@ -2,29 +2,37 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 from app.encoding.encoder import Encoder, Vector
-from app.indexing.coalescer import Coalescer
+from app.indexing.coalescer import Coalescer, gather
 from app.indexing.fetcher import Fetcher
 from app.indexing.files import file_title, read_file
 from app.indexing.media import Media
+from app.indexing.outcomes import Outcome, OutcomeStatus
+from app.indexing.requests import LONGEST_TITLE
 from app.pictures.decoding import Decoder, Picture
-from app.problems import NotFound, PictureTooLarge, Problem, Unavailable, UrlNotFound
-from app.store.catalog import Catalog, Entry, ImageRow, NewImage, Selection, Validators
+from app.problems import (
+    CredentialsDropped,
+    InvalidRequest,
+    NotFound,
+    PictureTooLarge,
+    Problem,
+    Unavailable,
+    UrlNotFound,
+)
+from app.store.catalog import Catalog, Selection
 from app.store.database import Database
+from app.store.images import DROPPED, Entry, ImageRow, NewImage, Validators
 from app.store.items import Ended, Item, ItemSource, NewItem
 from app.store.job_items import JobItems
 from app.store.vectors import NewVector, VectorTable
 
-T = TypeVar("T")
-OutcomeStatus = Literal["indexed", "unchanged", "updated", "failed"]
-
 UPLOAD_SCHEME = "upload:"
+NAME_TOO_LONG = f"The file's name is longer than {LONGEST_TITLE:,} characters."
 
 # Images that are fetched but not yet stored, over all requests and jobs: one batch of the encoder
 # that runs, one that fills and one being written. With the fetches (fetcher.py), they bound the
@@ -34,26 +42,11 @@ MAX_PER_STATEMENT = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """The outcome of indexing an image; `problem` is set if it failed."""
-
-    url: str
-    status: OutcomeStatus
-    id: UUID | None = None
-    problem: Problem | None = None
-
-    @property
-    def reason(self) -> str | None:
-        """Why it failed, as a sentence; None if it did not."""
-        return self.problem.detail if self.problem else None
-
-
-@dataclass(frozen=True, slots=True)
 class _Known:
     """What the index has of an image.
 
-    `embedded` says whether its vector belongs to the bytes of its row. `vector` is that of the new
-    bytes, if any indexed image has them.
+    `embedded` says whether its vector is what the bytes of its row give now. `vector` is that of
+    the new bytes, if any indexed image has them.
     """
 
     image: ImageRow | None
@@ -104,7 +97,7 @@ class Indexer:
         self._media = media
         self._max_bytes = max_bytes
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
-        self._locks: WeakValueDictionary[UUID | str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._lookups = Coalescer(self._look_up, max_batch=MAX_PER_STATEMENT)
         self._writes = Coalescer(self._write, max_batch=MAX_PER_STATEMENT)
 
@@ -119,7 +112,8 @@ class Indexer:
         """Store and index an uploaded file; the same bytes are always the same image."""
         item = await self.keep_upload(data, title=title)
         if item.reason is not None:
-            return Outcome(title, "failed", problem=PictureTooLarge(item.reason))
+            problem = InvalidRequest if item.reason == NAME_TOO_LONG else PictureTooLarge
+            return Outcome(item.entry.title or "", "failed", problem=problem(item.reason))
         outcome = await self.upsert("upload", item.entry)
         return replace(outcome, url=title or outcome.url) if outcome.problem else outcome
 
@@ -129,6 +123,8 @@ class Indexer:
         entry = Entry(UPLOAD_SCHEME + sha256, title=title)
         if len(data) > self._max_bytes:
             return NewItem("upload", entry, PictureTooLarge.over(self._max_bytes).detail)
+        if len(title) > LONGEST_TITLE:
+            return NewItem("upload", replace(entry, title=title[:100]), NAME_TOO_LONG)
         await self._media.save(sha256, data)
         return NewItem("upload", entry)
 
@@ -141,17 +137,17 @@ class Indexer:
         """
         try:
             # A second client with the same URL waits here, and then finds it unchanged.
-            async with self._lock(entry.id):
-                status = await self._upsert(source, entry, item)
+            async with self._lock(entry.url):
+                status, image_id = await self._upsert(source, entry, item)
         except Unavailable:
             raise
         except Problem as problem:
             if isinstance(problem, UrlNotFound):
-                await self._catalog.mark_gone(entry.id)
+                await self._catalog.mark_gone(entry)
             if source == "upload" and await self._catalog.find(entry.id) is None:
                 await self._media.delete(entry.url.removeprefix(UPLOAD_SCHEME))
             return Outcome(entry.url, "failed", problem=problem)
-        return Outcome(entry.url, status, id=entry.id)
+        return Outcome(entry.url, status, id=image_id)
 
     async def original(self, image: ImageRow) -> bytes | None:
         """Return the bytes of an upload or a file; None for an image on the web.
@@ -174,7 +170,7 @@ class Indexer:
         self, image: ImageRow, entry: Entry, *, item: Item | None = None
     ) -> OutcomeStatus:
         """Change the metadata of an image; a None in the entry keeps the value."""
-        async with self._lock(image.id):
+        async with self._lock(image.url):
             validators = Validators(image.etag, image.last_modified)
             return await self._keep(entry, image, validators, item)
 
@@ -233,22 +229,25 @@ class Indexer:
             vector = await self._encoder.embed_image(picture.image)
         return NewVector(Entry(image.url).over(image), image, image.sha256, vector)
 
-    def _lock(self, key: UUID | str) -> asyncio.Lock:
+    def _lock(self, key: str) -> asyncio.Lock:
         lock = self._locks.get(key) or asyncio.Lock()
         self._locks[key] = lock
         return lock
 
-    async def _upsert(self, source: ItemSource, entry: Entry, item: Item | None) -> OutcomeStatus:
+    async def _upsert(
+        self, source: ItemSource, entry: Entry, item: Item | None
+    ) -> tuple[OutcomeStatus, UUID]:
+        """Return also the id of the image, which is not always the one that the URL decides."""
         image, seen = None, Validators()
         if source in ("file", "refresh"):
-            known = await self._lookups.submit((entry.id, None))
+            known = await self._lookups.submit((entry, None))
             if known.image is not None and known.embedded:
                 image = known.image
                 seen = Validators(image.etag, image.last_modified)
         data, validators = await self._read(source, entry, seen)
         try:
             if data is None and image is not None:
-                return await self._keep(entry, image, seen, item)
+                return await self._keep(entry, image, seen, item), image.id
             sha256 = hashlib.sha256(data or b"").hexdigest()
             # The same bytes at another URL wait here, and then reuse this vector.
             async with self._lock(sha256):
@@ -266,18 +265,18 @@ class Indexer:
         sha256: str,
         validators: Validators,
         item: Item | None,
-    ) -> OutcomeStatus:
-        known = await self._lookups.submit((entry.id, sha256))
+    ) -> tuple[OutcomeStatus, UUID]:
+        known = await self._lookups.submit((entry, sha256))
         image, vector = known.image, known.vector
         entry = _with_title(source, entry, image)
         if image is not None and image.sha256 == sha256 and known.embedded:
-            return await self._keep(entry, image, validators, item)
+            return await self._keep(entry, image, validators, item), image.id
         if vector is None:
             picture, vector = await self._decode_and_embed(data)
         else:
             picture = await self._decoder.decode(data)
         write = _Write(entry.over(image), validators, picture, vector, item=item)
-        return await self._writes.submit(write)
+        return await self._writes.submit(write), write.entry.id
 
     async def _decode_and_embed(self, data: bytes) -> tuple[Picture, Vector]:
         encoder = self._encoder
@@ -295,8 +294,10 @@ class Indexer:
         A fetched image keeps its place among the fetches until it has one in flight.
         """
         if source in ("web", "refresh"):
-            conditions = {"etag": seen.etag, "last_modified": seen.last_modified}
-            async with self._fetcher.fetched(entry.url, **conditions) as answer:
+            if entry.credentials == DROPPED:
+                raise CredentialsDropped
+            given = (entry.credentials, seen.etag, seen.last_modified)
+            async with self._fetcher.fetched(entry.url, *given) as answer:
                 await self._in_flight.acquire()
                 return answer.data, Validators(answer.etag, answer.last_modified)
         await self._in_flight.acquire()
@@ -324,22 +325,25 @@ class Indexer:
             return await self._writes.submit(write)
         return "unchanged"
 
-    async def _look_up(self, wanted: Sequence[tuple[UUID, str | None]]) -> list[_Known]:
-        images = await self._catalog.find_all([image_id for image_id, _ in wanted])
-        others = await self._catalog.same_bytes([sha256 for _, sha256 in wanted if sha256])
-        ids = [*images, *others.values()]
+    async def _look_up(self, wanted: Sequence[tuple[Entry, str | None]]) -> list[_Known]:
+        images = await self._catalog.find_entries([entry for entry, _ in wanted])
+        hashes = [sha256 for _, sha256 in wanted]
+        others = await self._catalog.same_bytes([sha256 for sha256 in hashes if sha256])
+        ids = [*(image.id for image in images if image), *others.values()]
         embedded = await self._vectors.embedded(ids) if ids else {}
-        # Only for bytes that are new at their URL.
-        new = {s for i, s in wanted if s and (i not in images or images[i].sha256 != s)}
+        pairs = list(zip(images, hashes, strict=True))
+        # Only for bytes that are new at their URL, or were read by an older decoder there.
+        kept = {(image.id, image.sha256) for image in images if image and not image.is_outdated}
+        new = {s for image, s in pairs if s and (image is None or (image.id, s) not in kept)}
         same = {s: i for s, i in others.items() if s in new and embedded.get(i) == s}
         vectors = await self._vectors.fetch(list(same.values())) if same else {}
         return [
             _Known(
-                image := images.get(image_id),
-                image is not None and embedded.get(image_id) == image.sha256,
+                image,
+                image is not None and (image.id, embedded.get(image.id)) in kept,
                 vectors.get(same[sha256]) if sha256 in same else None,
             )
-            for image_id, sha256 in wanted
+            for image, sha256 in pairs
         ]
 
     async def _write(self, writes: Sequence[_Write]) -> list[OutcomeStatus]:
@@ -359,14 +363,14 @@ class Indexer:
         async with self._database.begin() as connection:
             inserted = await self._catalog.upsert(connection, new) if new else set[UUID]()
             for write in sorted((w for w in writes if not w.picture), key=lambda w: w.entry.id):
-                await self._catalog.mark_same(connection, write.entry.id, write.validators)
+                await self._catalog.mark_same(connection, write.entry, write.validators)
                 if write.described:
                     await self._catalog.describe(connection, write.entry)
             if nodes:
                 await self._vectors.upsert(connection, nodes)
             statuses: list[OutcomeStatus] = [_status(write, inserted) for write in writes]
             ended = [
-                Ended(write.item.job_id, write.item.position, status)
+                Ended(write.item.job_id, write.item.position, status, image_id=write.entry.id)
                 for write, status in zip(writes, statuses, strict=True)
                 if write.item
             ]
@@ -388,13 +392,3 @@ def _status(write: _Write, inserted: set[UUID]) -> OutcomeStatus:
     if write.picture:
         return "indexed" if write.entry.id in inserted else "updated"
     return "updated" if write.described else "unchanged"
-
-
-async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run coroutines together; the first failure cancels the others and is raised, ungrouped."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            started = [tasks.create_task(item) for item in work]
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from group
-    return [task.result() for task in started]

@@ -6,12 +6,21 @@ from typing import Annotated, Any, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.problems import InvalidRequest
+from app.store.urls import LONGEST_URL
 
-Tag = Annotated[str, Field(max_length=200)]
-_MetadataValue = Annotated[str, Field(max_length=200)] | int | float | bool
+LONGEST_TITLE, LONGEST_DESCRIPTION = 1000, 10_000
+LONGEST_TAG, MOST_TAGS = 200, 100
+# Of the metadata: keys and values of the user's own.
+LONGEST_KEY, LONGEST_VALUE, MOST_KEYS = 100, 200, 50
+
+Tag = Annotated[str, Field(max_length=LONGEST_TAG)]
+_MetadataValue = Annotated[str, Field(max_length=LONGEST_VALUE)] | int | float | bool
 Metadata = Annotated[
-    dict[Annotated[str, Field(min_length=1, max_length=100)], _MetadataValue], Field(max_length=50)
+    dict[Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)], _MetadataValue],
+    Field(max_length=MOST_KEYS),
 ]
+# A URL to fetch, on its own: one that is too long is the client's mistake.
+Url = Annotated[str, Field(max_length=LONGEST_URL)]
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 

@@ -1,30 +1,29 @@
 """What people name to have it indexed: URLs, lists of URLs, sitemaps, files and folders.
 
-Everything is read as a stream, so that a list of a million lines takes no memory.
+Everything is read as a stream, so that a list of a million lines takes no memory. What one line, or
+one sitemap of an index, has wrong becomes an item that has failed; the others count.
 """
 
-import csv
-import gzip
 import io
-import json
+import os
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from itertools import islice
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, cast
-from urllib.parse import urlsplit
 
 import fsspec
-from defusedxml import ElementTree
 
-from app.indexing.files import find_files
-from app.problems import InvalidRequest, NotFound
-from app.store.catalog import Entry
-from app.store.database import storable
-from app.store.filters import MetadataValue
+from app.indexing.files import find_files, is_local, local_path, local_url, open_regular
+from app.indexing.lists import SHOWN, Listed, Refused, Sitemap, read_json_lines, read_table
+from app.indexing.lists import read_text as read_urls
+from app.indexing.passed_over import PassedOver
+from app.indexing.sitemaps import LARGEST_SITEMAP, looks_like_xml, read_sitemap
+from app.indexing.streams import lines_of, unpacked
+from app.problems import InvalidRequest, NotFound, Problem
+from app.store.images import Entry
 from app.store.items import NewItem
+from app.store.urls import LONGEST_URL, URL_TOO_LONG, is_web, without_credentials
 
 ListKind = Literal["text", "csv", "tsv", "jsonl", "sitemap"]
 
@@ -45,193 +44,194 @@ LIST_MEDIA_TYPES: dict[str, ListKind] = {
     "application/xml": "sitemap",
     "text/xml": "sitemap",
 }
+# What parts the fields of a table; the first counts if the names of the columns do not tell.
+DELIMITERS = {"csv": (",", ";", "\t"), "tsv": ("\t", ",", ";")}
 
-# sitemaps.org and its image extension, by their names without the namespace.
-_LOCATIONS = ("image", "sitemap")
 # A sitemap index lists sitemaps, and nothing deeper (sitemaps.org).
 DEEPEST_SITEMAP = 1
-LONGEST_LINE = 100_000
-# A table's columns for keys of the user's own begin so.
-METADATA = "metadata."
-LONGEST_KEY, MOST_KEYS = 100, 50
+# Enough of a sitemap to see its first sign, or its first URL.
+BEGINNING = 10_000
+
+ONLY_WEB = "A list from the web may name only http and https URLs."
+ONLY_SAME = "A list in a storage may name only web URLs, and files of the same storage."
+NO_CHAINS = "A list may not name chains of file systems."
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*(?=://)", re.IGNORECASE)
+
+Fetch = Callable[[str], bytes]
 
 
 def list_kind(name: str) -> ListKind | None:
     """Return what kind of list a file's name or URL promises, None if it is no list."""
-    path = PurePosixPath(urlsplit(name).path.removesuffix(".gz"))
-    return KINDS.get(path.suffix.lower())
+    if _SCHEME.match(name):
+        name = name.partition("#")[0].partition("?")[0]
+    path = PurePosixPath(name)
+    return KINDS.get(
+        (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+    )
 
 
-def is_web(address: str) -> bool:
-    """Return whether an address is fetched over HTTP."""
-    return address.lower().startswith(("http://", "https://"))
+def list_kind_of(content_type: str) -> ListKind | None:
+    """Return what kind of list a Content-Type names, None if it names none."""
+    return LIST_MEDIA_TYPES.get(content_type.partition(";")[0].strip().lower())
 
 
-def items_of(source: str, *, fetch: Callable[[str], bytes], depth: int = 0) -> Iterator[NewItem]:
+def items_of(
+    source: str, *, fetch: Fetch, passed_over: PassedOver | None = None
+) -> Iterator[NewItem]:
     """Yield what a source names: a URL, a list, a file, or every picture file under a folder.
 
     `fetch` gets lists and sitemaps from the web. Raises `NotFound` for a file that does not exist,
-    and `InvalidRequest` for a list that cannot be read, or sitemaps that go round in circles.
+    and what `fetch` raises or `InvalidRequest` for a list that cannot be read; of the sitemaps of
+    an index, each that cannot be read is an item that has failed.
     """
-    if depth > DEEPEST_SITEMAP:
-        raise InvalidRequest(f"{source} is a sitemap of a sitemap of a sitemap.")
     kind = list_kind(source)
-    if kind is not None and not Path(source).is_dir():
+    if kind is not None and not (is_local(source) and Path(local_path(source)).is_dir()):
         with _opened(source, fetch) as file:
-            for entry in read_list(file, kind):
-                if kind == "sitemap" and list_kind(entry.url) == "sitemap":
-                    yield from items_of(entry.url, fetch=fetch, depth=depth + 1)
-                else:
-                    yield _item(entry, source)
+            yield from _items(read_list(file, kind), source, fetch, depth=0)
     elif is_web(source):
-        yield NewItem("web", Entry(source))
+        yield web_item(Entry(source))
     else:
-        for url in find_files(source):
-            yield NewItem("file", Entry(url))
+        for url in find_files(source, passed_over=passed_over):
+            yield _short(NewItem("file", Entry(url)))
 
 
-def read_list(file: BinaryIO, kind: ListKind) -> Iterator[Entry]:
+def posted_items(
+    file: BinaryIO, kind: ListKind, *, fetch: Fetch, charset: str | None = None
+) -> Iterator[NewItem]:
+    """Yield what a list names that a client sent; it may name what a list from the web may."""
+    yield from _items(read_list(file, kind, charset=charset), None, fetch, depth=0)
+
+
+def web_item(entry: Entry) -> NewItem:
+    """Return what is to be fetched as an item, which has failed if the URL is too long."""
+    return _short(NewItem("web", entry))
+
+
+def read_list(file: BinaryIO, kind: ListKind, *, charset: str | None = None) -> Iterator[Listed]:
     """Yield the entries of a list, one at a time.
 
     A text has one URL per line, and `#` starts a comment. A table has a header with `url` and, if
     there are any, `title`, `description`, `tags` (separated by `;`) and columns such as
-    `metadata.sku`. JSON lines are URLs or objects of the same names, with `metadata` an object. A
-    sitemap's entries are its images; those of a sitemap index are the sitemaps. A line without a
-    URL is an entry that says so in place of its URL. Raises `InvalidRequest`.
+    `metadata.sku`; commas, semicolons or tabs part them. JSON lines are URLs or objects of the same
+    names, with `metadata` an object. A sitemap's entries are its images; those of a sitemap index
+    are the sitemaps. What cannot be used is `Refused`. Raises `InvalidRequest`.
+
+    `charset` is what was declared where the list came from.
     """
     if kind == "sitemap":
-        return _sitemap(file)
-    lines = _lines(file)
+        return read_sitemap(file, charset=charset)
+    lines = lines_of(file, charset=charset)
     if kind == "text":
-        return _text(lines)
+        return read_urls(lines)
     if kind == "jsonl":
-        return _json_lines(lines)
-    return _table(lines, delimiter="\t" if kind == "tsv" else ",")
+        return read_json_lines(lines)
+    return read_table(lines, delimiters=DELIMITERS[kind])
 
 
-def _lines(file: BinaryIO) -> Iterator[str]:
-    text = io.TextIOWrapper(cast(Any, file), "utf-8-sig", errors="replace", newline="")
+def _items(
+    listed: Iterator[Listed], source: str | None, fetch: Fetch, *, depth: int
+) -> Iterator[NewItem]:
+    """Yield the items of a list, and of the sitemaps that it names."""
+    for entry in listed:
+        if isinstance(entry, Sitemap):
+            if depth >= DEEPEST_SITEMAP:
+                raise InvalidRequest("It is a sitemap of a sitemap of a sitemap.")
+            yield from _child(entry.url, source, fetch, depth=depth + 1)
+        else:
+            yield _item(entry, source)
+
+
+def _child(url: str, source: str | None, fetch: Fetch, *, depth: int) -> Iterator[NewItem]:
+    """Yield the items of a sitemap that an index names, or one that says why there are none."""
+    item = _item(Entry(url), source)
+    if item.reason is not None:
+        yield item
+        return
+    place = url if item.source == "web" else item.entry.url
     try:
-        yield from text
-    finally:
-        # The file is its opener's to close, and may be closed already.
-        with suppress(ValueError):
-            text.detach()
+        with _opened(place, fetch) as file, unpacked(file, most=LARGEST_SITEMAP) as (stream, _):
+            listed = read_list(stream, _kind_of_child(stream))
+            yield from _items(listed, place, fetch, depth=depth)
+    except Problem as problem:
+        yield NewItem(item.source, item.entry, f"The sitemap cannot be read: {problem.detail}")
 
 
-def _text(lines: Iterable[str]) -> Iterator[Entry]:
-    for line in lines:
-        url = line.strip()
-        if url and not url.startswith("#"):
-            yield Entry(storable(url)[:LONGEST_LINE])
-
-
-def _table(lines: Iterable[str], *, delimiter: str) -> Iterator[Entry]:
-    reader = csv.DictReader(lines, delimiter=delimiter)
-    try:
-        names = {name.strip().lower(): name for name in reader.fieldnames or () if name}
-        if "url" not in names:
-            raise InvalidRequest(
-                f"The table's first line must name a column `url`; it has {', '.join(names)}."
-            )
-        for row in reader:
-            yield _entry({name: row.get(given) for name, given in names.items()}, reader.line_num)
-    except csv.Error as exc:
-        raise InvalidRequest(f"Line {reader.line_num + 1} of the table: {exc}.") from exc
-
-
-def _json_lines(lines: Iterable[str]) -> Iterator[Entry]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError:
-            yield Entry(f"(line {number} is not JSON)")
-            continue
-        fields = {"url": value} if isinstance(value, str) else value
-        yield _entry(cast(dict[str, Any], fields) if isinstance(fields, dict) else {}, number)
-
-
-def _entry(fields: dict[str, Any], line: int) -> Entry:
-    tags = fields.get("tags")
-    if isinstance(tags, str):
-        tags = re.split(r"[;|]", tags)
-    listed = cast(list[object], tags) if isinstance(tags, list) else None
-    given = None if listed is None else [storable(str(tag)).strip() for tag in listed]
-    return Entry(
-        storable(str(fields.get("url") or "")).strip() or f"(line {line} has no url)",
-        _optional(fields.get("title")),
-        _optional(fields.get("description")),
-        None if given is None else [tag for tag in given if tag],
-        _metadata(fields),
-    )
-
-
-def _metadata(fields: dict[str, Any]) -> dict[str, MetadataValue] | None:
-    given: dict[str, Any] = {
-        name.removeprefix(METADATA): value
-        for name, value in fields.items()
-        if name.startswith(METADATA) and value
-    }
-    if isinstance(fields.get("metadata"), dict):
-        given |= fields["metadata"]
-    plain = {
-        storable(key)[:LONGEST_KEY]: value
-        if isinstance(value, int | float)
-        else storable(str(value))
-        for key, value in given.items()
-        if value is not None
-    }
-    return dict(islice(plain.items(), MOST_KEYS)) or None
-
-
-def _optional(value: object) -> str | None:
-    return storable(str(value)).strip() if value else None
-
-
-def _sitemap(file: BinaryIO) -> Iterator[Entry]:
-    try:
-        for _, element in ElementTree.iterparse(file, events=("end",)):
-            if _name(element) in _LOCATIONS:
-                said = {_name(child): (child.text or "").strip() for child in element}
-                if said.get("loc"):
-                    title = said.get("title") or said.get("caption")
-                    yield Entry(storable(said["loc"]), title=_optional(title))
-            if _name(element) in ("url", "sitemap"):
-                element.clear()
-    except (ElementTree.ParseError, ValueError) as exc:
-        raise InvalidRequest(f"The sitemap is not XML that can be read: {exc}.") from exc
-
-
-def _name(element: Any) -> str:
-    return str(element.tag).rpartition("}")[2]
+def _kind_of_child(stream: BinaryIO) -> ListKind:
+    """Return what a sitemap is by its content: XML, or a text of URLs; raises `InvalidRequest`."""
+    beginning = cast(io.BufferedReader, stream).peek(BEGINNING)[:BEGINNING]
+    if looks_like_xml(beginning):
+        return "sitemap"
+    if is_web(beginning.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").decode("latin")):
+        return "text"
+    raise InvalidRequest("It is neither XML nor a text of URLs.")
 
 
 @contextmanager
-def _opened(source: str, fetch: Callable[[str], bytes]) -> Generator[BinaryIO]:
-    """Open a list; what ends in .gz is unpacked."""
+def _opened(source: str, fetch: Fetch) -> Generator[BinaryIO]:
+    """Open a list; raises `NotFound`, `NotAPicture` or what `fetch` raises."""
     if is_web(source):
-        file: Any = io.BytesIO(fetch(source))
-        yield cast(BinaryIO, gzip.GzipFile(fileobj=file) if source.endswith(".gz") else file)
+        yield io.BytesIO(fetch(source))
         return
-    opened = cast(Any, fsspec).open(source, "rb", compression="infer")
+    if is_local(source):
+        with open_regular(local_path(source)) as file:
+            yield file
+        return
     try:
+        opened = cast(Any, fsspec).open(source, "rb")
         file = opened.__enter__()
-    except OSError as exc:
-        raise NotFound(f"{source} cannot be read: {exc.strerror or exc}.") from exc
+    except Exception as exc:
+        # Each kind of storage has its own ways to fail.
+        raise NotFound(f"{source} cannot be read: {exc}.") from exc
     try:
         yield file
     finally:
         opened.__exit__(None, None, None)
 
 
-def _item(entry: Entry, source: str) -> NewItem:
+def _item(entry: Entry | Refused, source: str | None) -> NewItem:
     """Return an entry of a list as an item; what is no URL is a file beside the list."""
-    if is_web(entry.url) or is_web(source) or entry.url.startswith("("):
-        return NewItem("web", entry)
-    if "://" in entry.url:
-        return NewItem("file", entry)
-    if "://" in source:
-        return NewItem("file", replace(entry, url=f"{source.rpartition('/')[0]}/{entry.url}"))
-    return NewItem("file", replace(entry, url=(Path(source).parent / entry.url).resolve().as_uri()))
+    if isinstance(entry, Refused):
+        return NewItem("web", Entry(entry.url), entry.reason)
+    if is_web(entry.url):
+        return web_item(entry)
+    if source is None or is_web(source):
+        return _failed(entry, ONLY_WEB)
+    scheme = _SCHEME.match(entry.url)
+    if scheme and "::" in scheme[0]:
+        return _failed(entry, NO_CHAINS)
+    if is_local(source):
+        return _short(NewItem("file", _with_url(entry, _beside(entry.url, source))))
+    if scheme is None and not entry.url.startswith(("/", "file:")):
+        return _short(NewItem("file", _with_url(entry, f"{source.rpartition('/')[0]}/{entry.url}")))
+    if scheme is None or not source.lower().startswith(f"{scheme[0].lower()}://"):
+        return _failed(entry, ONLY_SAME)
+    return _short(NewItem("file", entry))
+
+
+def _beside(name: str, source: str) -> str:
+    """Return the URL of what a list on this machine names: a URL, or a file by its path."""
+    if _SCHEME.match(name) or name.startswith("file:/"):
+        return name
+    folder = os.path.dirname(local_path(source))  # noqa: PTH120
+    return local_url(os.path.realpath(os.path.join(folder, name)))  # noqa: PTH118
+
+
+def _with_url(entry: Entry, url: str) -> Entry:
+    return Entry(url, entry.title, entry.description, entry.tags, entry.metadata)
+
+
+def _failed(entry: Entry, reason: str) -> NewItem:
+    return NewItem("web", Entry(_shown(entry.url)), reason)
+
+
+def _short(item: NewItem) -> NewItem:
+    """Return an item, which has failed if its URL is too long."""
+    if len(item.entry.url) + len(item.entry.credentials or "") <= LONGEST_URL:
+        return item
+    return NewItem(item.source, Entry(_shown(item.entry.url)), URL_TOO_LONG)
+
+
+def _shown(url: str) -> str:
+    url = without_credentials(url)
+    return url if len(url) <= LONGEST_URL else f"{url[:SHOWN]}…"

@@ -13,11 +13,14 @@ from typing import Any
 
 import httpx
 
-from app.indexing.indexer import Indexer, Outcome, OutcomeStatus
+from app.indexing.answers import retry_after_s
+from app.indexing.indexer import Indexer
+from app.indexing.outcomes import Outcome, OutcomeStatus
 from app.problems import CaptionBudgetSpent, CaptionFailed, CaptionProblem, CaptionRefused, NotFound
 from app.settings import Settings
-from app.store.catalog import Catalog, Entry
+from app.store.catalog import Catalog
 from app.store.database import storable
+from app.store.images import Entry
 from app.store.items import Item
 from app.store.job_items import JobItems
 
@@ -129,8 +132,7 @@ def read_caption(answer: str) -> tuple[str, str]:
 
 def _retryable(response: httpx.Response) -> CaptionFailed:
     problem = CaptionFailed(f"The caption model's server answered {response.status_code}.")
-    seconds = response.headers.get("retry-after", "")
-    problem.retry_after_s = int(seconds) if seconds.isdigit() else None
+    problem.retry_after_s = retry_after_s(response.headers.get("retry-after", ""))
     return problem
 
 

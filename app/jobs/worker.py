@@ -19,7 +19,8 @@ from procrastinate.jobs import Job
 from procrastinate.worker import Worker as QueueWorker
 from psycopg_pool import PoolTimeout
 
-from app.indexing.indexer import Indexer, gather
+from app.indexing.coalescer import gather
+from app.indexing.indexer import Indexer
 from app.jobs.captions import Captioner
 from app.jobs.queue import QUEUE, ChunkQueue
 from app.problems import DatabaseUnavailable, Problem

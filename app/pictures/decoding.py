@@ -3,20 +3,28 @@
 import asyncio
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import pillow_heif
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from app.pictures.colours import Colour, dominant_colours
-from app.problems import DamagedPicture, EmptyPicture, NotAPicture, TooManyPixels
+from app.pictures.containers import take_apart
+from app.pictures.opening import ANIMATED, later_frames, load
+from app.pictures.pixels import is_blank, shown
+from app.pictures.plainness import SIDE, is_too_plain
+from app.pictures.tags import Block, named_tags, orientation
+from app.problems import DamagedPicture, EmptyPicture, PictureProblem, TooManyPixels
 
 T = TypeVar("T")
+
+# Counted up whenever files are decoded to other pixels than before; what is indexed is then better
+# read again. 1: profiles, deep grey, grounds for transparency, blank first frames, cut files.
+DECODER = 1
 
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
@@ -27,12 +35,10 @@ MEDIA_TYPES = {
     "BMP": "image/bmp",
     "AVIF": "image/avif",
     "HEIF": "image/heic",
+    # Rows of version 0.1 have this for what is a JPEG with further pictures in it.
     "MPO": "image/jpeg",
 }
 """The formats that are read (Pillow's names), each with its media type."""
-
-# Pillow opens an MPO as the JPEG that it begins with, and only then calls it MPO.
-OPENED = tuple(name for name in MEDIA_TYPES if name != "MPO")
 
 THUMBNAIL_SIDE = 256
 THUMBNAIL_LONGEST_SIDE = 2048
@@ -43,10 +49,6 @@ REDUCING_GAP = 3
 LEAST_REGION = 0.1
 # Of the common CLIP models, the largest input is 448 px; most take 224.
 LARGEST_MODEL_SIDE = 448
-
-pillow_heif.register_heif_opener()
-# The limit is ours (`max_pixels`), checked before decoding; Pillow's only warns at first.
-Image.MAX_IMAGE_PIXELS = None
 
 SUFFIXES = frozenset(
     suffix for suffix, name in Image.registered_extensions().items() if name in MEDIA_TYPES
@@ -61,6 +63,9 @@ class Facts:
     `width` and `height` are the upright picture's own. `dhash` is a signed 64-bit integer.
     `colours` are the dominant ones.
     `thumbnail` is a JPEG of 256 px on the short side, or of the picture's own size if smaller.
+    `truncated` says that the file ends early or is damaged, and some pixels may be missing;
+    `too_plain`, that it looks like too many others to be called a copy of one. `decoder` is the
+    version that read it.
     """
 
     width: int
@@ -72,6 +77,9 @@ class Facts:
     exif: dict[str, str | int | float]
     colours: list[Colour]
     thumbnail: bytes
+    truncated: bool = field(default=False, kw_only=True)
+    too_plain: bool = field(default=False, kw_only=True)
+    decoder: int = field(default=DECODER, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,48 +152,73 @@ class Decoder:
 
 
 def decode(data: bytes, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE) -> Picture:
-    """Decode the first frame of a picture file, for a model that looks at so many pixels a side.
+    """Decode a picture file for a model that looks at so many pixels a side.
+
+    Of an animation, the first frame that is not blank counts.
 
     Raises `EmptyPicture`, `NotAPicture`, `TooManyPixels` (before any pixel is decoded) or
     `DamagedPicture`.
     """
-    source = _open(data)
-    if source.width * source.height > max_pixels:
-        raise TooManyPixels(
-            f"The picture has {source.width} x {source.height} pixels; "
-            f"this server accepts {max_pixels:,} in all."
-        )
-    format_name = source.format or ""
-    width, height = source.size
+    if not data:
+        raise EmptyPicture
     try:
         # Pillow reports what is odd about a file as warnings, and what is wrong with it as nearly
         # any exception: struct.error, SyntaxError, zlib.error, OSError, ValueError, ...
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exif = source.getexif()
-            side = max(THUMBNAIL_SIDE, 2 * model_side)
-            source.draft("RGB", (side, side))
-            source.load()
-            if exif.get(ExifTags.Base.Orientation, 1) >= 5:
-                width, height = height, width
-            image = _rgb(_shrink(ImageOps.exif_transpose(source), side))
-            small = _small(image)
-            tags = _readable(exif)
-    except MemoryError:
+            return _decode(data, max_pixels=max_pixels, side=max(THUMBNAIL_SIDE, 2 * model_side))
+    except (MemoryError, PictureProblem):
         raise
     except Exception as exc:
         raise DamagedPicture from exc
+
+
+def _decode(data: bytes, *, max_pixels: int, side: int) -> Picture:
+    parts, size = take_apart(data), (0, 0)
+
+    def accept(told: tuple[int, int]) -> None:
+        nonlocal size
+        size = width, height = told
+        if width * height > max_pixels:
+            raise TooManyPixels(
+                f"The picture has {width} x {height} pixels; "
+                f"this server accepts {max_pixels:,} in all."
+            )
+
+    loaded = load(parts.pixels, side=side, accept=accept)
+    source = loaded.image
+    exif = Block(parts.exif or source.info.get("exif") or b"")
+    # HEIF's own turning is done by its decoder, and what EXIF says of it has no meaning.
+    turn = orientation(exif) if source.format != "HEIF" else 1
+    profile = parts.profile or source.info.get("icc_profile") or b""
+    image = shown(source, side=side, turn=turn, profile=profile)
+    if source.format in ANIMATED and is_blank(image):
+        # The frames after it take its place in the memory.
+        image = image.copy()
+        image = next(
+            (
+                frame
+                for later in later_frames(source, max_pixels=max_pixels)
+                if not is_blank(frame := shown(later, side=side, turn=turn, profile=profile))
+            ),
+            image,
+        )
+    small = _small(image)
+    sample = small.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=1)
+    width, height = size if turn < 5 else size[::-1]
     return Picture(
         image=small if side <= THUMBNAIL_SIDE else image,
         width=width,
         height=height,
-        format=format_name,
+        format=source.format or "",
         sha256=hashlib.sha256(data).hexdigest(),
         file_bytes=len(data),
         dhash=dhash(small),
-        exif=tags,
-        colours=dominant_colours(small),
+        exif=named_tags(exif),
+        colours=dominant_colours(sample),
         thumbnail=jpeg(small),
+        truncated=loaded.is_truncated or parts.ends_early,
+        too_plain=is_too_plain(sample),
     )
 
 
@@ -206,52 +239,6 @@ def hamming(a: int, b: int) -> int:
     return ((a ^ b) & 0xFFFF_FFFF_FFFF_FFFF).bit_count()
 
 
-def _open(data: bytes) -> Image.Image:
-    if not data:
-        raise EmptyPicture
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Image.open(BytesIO(data), formats=OPENED)
-    except UnidentifiedImageError as exc:
-        raise NotAPicture from exc
-    except MemoryError:
-        raise
-    except Exception as exc:
-        raise DamagedPicture from exc
-
-
-def _shrink(image: Image.Image, side: int) -> Image.Image:
-    factor = min(image.size) // side
-    # Palettes cannot be averaged; they are expanded first.
-    if factor < 2 or image.mode in {"P", "PA", "1"}:
-        return image
-    return image.reduce(factor)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: deep greys scaled to 8 bits, transparency laid on white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_eight_bits(np.asarray(image, dtype=np.float64))).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
-
-
-def _eight_bits(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, Any]:
-    values = np.nan_to_num(values)
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 65535:
-        values = (values - low) / (high - low) * 255
-    elif high > 255:
-        values = values / 257
-    elif high <= 1:
-        values = values * 255
-    return np.round(values).astype(np.uint8)
-
-
 def _small(image: Image.Image) -> Image.Image:
     scale = min(1, THUMBNAIL_SIDE / min(image.size), THUMBNAIL_LONGEST_SIDE / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
@@ -264,37 +251,3 @@ def jpeg(image: Image.Image) -> bytes:
     out = BytesIO()
     image.save(out, "JPEG", quality=85)
     return out.getvalue()
-
-
-def _readable(exif: Image.Exif) -> dict[str, str | int | float]:
-    """Return the EXIF tags that people read, by name, as JSON can hold them."""
-    tags: dict[int, Any] = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
-    named = _named(tags, ExifTags.TAGS)
-    gps = _named(exif.get_ifd(ExifTags.IFD.GPSInfo), ExifTags.GPSTAGS)
-    return {**named, **gps}
-
-
-def _named(tags: Mapping[int, Any], names: Mapping[int, str]) -> dict[str, str | int | float]:
-    readable: dict[str, str | int | float] = {}
-    for tag, value in tags.items():
-        name, plain = names.get(tag), _plain(value)
-        if name is not None and plain is not None:
-            readable[name] = plain
-    return readable
-
-
-def _plain(value: object) -> str | int | float | None:
-    if isinstance(value, bool | int):
-        return int(value)
-    if isinstance(value, str):
-        # Postgres' text holds no NUL, and its JSON no lone surrogate.
-        text = value.replace("\0", "").encode("utf-8", "replace").decode().strip()
-        return text[:1000] or None
-    if isinstance(value, tuple):
-        parts: list[str] = [str(_plain(part)) for part in value]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        return " ".join(parts)[:1000]
-    try:
-        number = float(value)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return number if np.isfinite(number) else None

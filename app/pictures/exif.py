@@ -4,26 +4,62 @@ The tags are those of `Facts.exif`: names as in the standard (CIPA DC-008), numb
 numbers as a text with spaces between.
 """
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 Tags = Mapping[str, str | int | float]
 
+# The date tags, the most telling first, each with the tag of its offset from UTC.
+_DATES = (
+    ("DateTimeOriginal", "OffsetTimeOriginal"),
+    ("DateTimeDigitized", "OffsetTimeDigitized"),
+    ("DateTime", "OffsetTime"),
+)
+# Nothing was photographed before; clocks that were never set say the year 1 or 0.
+FIRST_YEAR = 1826
+# From UTC-12 to UTC+14 there are offsets.
+LOWEST_OFFSET, HIGHEST_OFFSET = timedelta(hours=-12), timedelta(hours=14)
+
+_DATE = re.compile(r"\s*(\d{4})[-:/. ](\d{1,2})[-:/. ](\d{1,2})(?!\d)")
+_TIME = re.compile(r"[T\s]+(\d{1,2})[-:.](\d{1,2})(?:[-:.](\d{1,2})(?:[.,]\d+)?)?(?!\d)", re.I)
+_OFFSET = re.compile(r"\s*(?:Z|([-+])(\d{1,2}):?(\d{2})?)\s*", re.I)
+
 
 def taken_at(tags: Tags) -> datetime | None:
-    """Return when a picture was taken; a camera that tells no offset is taken to mean UTC."""
-    said = str(tags.get("DateTimeOriginal") or tags.get("DateTime") or "")
-    try:
-        time = datetime.strptime(said[:19], "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
-        return time - _offset(str(tags.get("OffsetTimeOriginal") or ""))
-    except (ValueError, OverflowError):
-        return None
+    """Return when a picture was taken, by the first tag that tells a date.
+
+    A camera that tells no offset is taken to mean UTC; GPS tells UTC. A date whose time of day is
+    none begins at midnight.
+    """
+    for time in _times(tags):
+        if time.year >= FIRST_YEAR:
+            return time
+    return None
+
+
+def _times(tags: Tags) -> Iterator[datetime]:
+    offsets = [_offset(_text(tags.get(name))) for _, name in _DATES]
+    for (name, _), own in zip(_DATES, offsets, strict=True):
+        said = _text(tags.get(name))
+        time, rest = _time(said)
+        told = _offset(rest)
+        known = [offset for offset in (told, own, *offsets) if offset is not None]
+        if time is not None:
+            try:
+                yield time - (known[0] if known else timedelta())
+            except OverflowError:
+                continue
+    day, _ = _time(_text(tags.get("GPSDateStamp")))
+    if day is not None:
+        yield day + _time_of_day(_text(tags.get("GPSTimeStamp")))
 
 
 def location(tags: Tags) -> tuple[float, float] | None:
     """Return the latitude and longitude, in degrees, of where a picture was taken."""
-    latitude = _degrees(tags.get("GPSLatitude"), tags.get("GPSLatitudeRef"), "S")
-    longitude = _degrees(tags.get("GPSLongitude"), tags.get("GPSLongitudeRef"), "W")
+    latitude = _degrees(_text(tags.get("GPSLatitude")), _text(tags.get("GPSLatitudeRef")), "S")
+    longitude = _degrees(_text(tags.get("GPSLongitude")), _text(tags.get("GPSLongitudeRef")), "W")
     if latitude is None or longitude is None:
         return None
     # Cameras without a fix write zeros.
@@ -39,21 +75,69 @@ def camera(tags: Tags) -> str | None:
     return f"{make} {model}"
 
 
-def _offset(said: str) -> timedelta:
-    if len(said) != 6 or said[0] not in "+-":
-        return timedelta()
-    offset = timedelta(hours=int(said[1:3]), minutes=int(said[4:6]))
-    return -offset if said[0] == "-" else offset
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    return "" if value is None else str(value).replace("\0", "").strip()
 
 
-def _degrees(
-    value: str | float | None, reference: str | float | None, negative: str
-) -> float | None:
+def _time(said: str) -> tuple[datetime | None, str]:
+    """Return the date and time that a text begins with, as if in UTC, and what follows it."""
+    date = _DATE.match(said)
+    if date is None:
+        return None, ""
     try:
-        parts = [float(part) for part in str(value).split()]
+        day = datetime(*(int(part) for part in date.groups()), tzinfo=UTC)
+    except ValueError:
+        return None, ""
+    rest = said[date.end() :]
+    time = _TIME.match(rest)
+    if time is None:
+        return day, ""
+    hour, minute, second = (int(part or 0) for part in time.groups())
+    try:
+        return day.replace(hour=hour, minute=minute, second=second), rest[time.end() :]
+    except ValueError:
+        return day, ""
+
+
+def _time_of_day(said: str) -> timedelta:
+    numbers = _numbers(said.replace(":", " "))
+    if numbers is None or len(numbers) != 3:
+        return timedelta()
+    hours, minutes, seconds = (0.0 if math.isnan(number) else number for number in numbers)
+    valid = 0 <= hours < 24 and 0 <= minutes < 60 and 0 <= seconds < 60
+    return timedelta(hours=hours, minutes=minutes, seconds=int(seconds)) if valid else timedelta()
+
+
+def _offset(said: str) -> timedelta | None:
+    """Return the offset from UTC that a text is, if it is one that is in use."""
+    found = _OFFSET.fullmatch(said)
+    if found is None:
+        return None
+    sign, hours, minutes = found.groups()
+    if int(minutes or 0) >= 60:
+        return None
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    offset = -offset if sign == "-" else offset
+    return offset if LOWEST_OFFSET <= offset <= HIGHEST_OFFSET else None
+
+
+def _degrees(value: str, reference: str, negative: str) -> float | None:
+    parts = _numbers(value)
+    if parts is None or not 1 <= len(parts) <= 3 or math.isnan(parts[0]):
+        return None
+    # Minutes or seconds that are no number (0/0) are none.
+    degrees = sum(part / 60**place for place, part in enumerate(parts) if not math.isnan(part))
+    if not math.isfinite(degrees):
+        return None
+    # `S`, `s`, `South`.
+    return -abs(degrees) if reference[:1].upper() == negative else degrees
+
+
+def _numbers(said: str) -> list[float] | None:
+    """Return the numbers of a text; of version 0.1's, `None` is one that could not be read."""
+    try:
+        return [math.nan if part == "None" else float(part) for part in said.split()]
     except ValueError:
         return None
-    if not 1 <= len(parts) <= 3:
-        return None
-    degrees = sum(part / 60**place for place, part in enumerate(parts))
-    return -degrees if reference == negative else degrees

@@ -54,6 +54,7 @@ class Asked(BaseModel):
     diversity: float = 0.0
     sha256: str | None = None
     dhash: int | None = None
+    too_plain: bool = False
     notes: Sequence[str] = ()
     unknown_words: Sequence[str] = ()
     distance: float | None = None

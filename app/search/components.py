@@ -1,8 +1,9 @@
 """Groups of duplicates as the connected components of a graph, read as far as it is needed.
 
 Two images are linked if each finds the other: their files have the same bytes, or their vectors and
-difference hashes are near. A link that the vector index finds from one side only does not count, so
-that the graph is the same from wherever it is entered, and its components share no image.
+difference hashes are near and neither is too plain to be told from others. A link that the vector
+index finds from one side only does not count, so that the graph is the same from wherever it is
+entered, and its components share no image.
 """
 
 import math
@@ -148,9 +149,11 @@ class Components:
         """Return whether to ask for the neighbours of an image.
 
         Of many images of one file, the one with the lowest id asks for all; a file with too many
-        has a group of its own.
+        has a group of its own, and what is too plain only the same bytes.
         """
-        return len(self._files[image.sha256]) <= MAX_GROUP and self._asker(image) == image
+        if image.too_plain or len(self._files[image.sha256]) > MAX_GROUP:
+            return False
+        return self._asker(image) == image
 
     def _asker(self, image: Fingerprint) -> Fingerprint:
         same = self._files[image.sha256]
@@ -195,8 +198,10 @@ class Components:
         # The least similar first: of several images of a file, the most similar counts.
         for other_id, similarity in reversed(near):
             other = self._images.get(other_id)
-            link = None if other is None else (similarity, hamming(image.dhash, other.dhash))
-            if other is not None and link is not None and self._relations[0].holds(link):
+            if other is None or image.too_plain or other.too_plain:
+                continue
+            link = (similarity, hamming(image.dhash, other.dhash))
+            if self._relations[0].holds(link):
                 links[self._asker(other).id] = link
         if same[0] == image:
             links |= {other.id: SAME_BYTES for other in same}

@@ -18,8 +18,9 @@ from app.encoding.encoder import Vector
 from app.search import cursors
 from app.search.components import IMAGES_AT_ONCE, Components, Relation
 from app.search.hits import Hit, match_of
-from app.store.catalog import Catalog, ImageRow
+from app.store.catalog import Catalog
 from app.store.fingerprints import BRIEF_BYTES, Fingerprints, brief
+from app.store.images import ImageRow
 from app.store.vectors import VectorTable
 
 # What one answer takes: images visited, neighbours asked for, images shown. An answer ends with the
@@ -185,7 +186,13 @@ def _compared(first: ImageRow, other: ImageRow, vectors: dict[UUID, Vector]) -> 
     similarity = None
     if first.id in vectors and other.id in vectors:
         similarity = _cosine(vectors[first.id], vectors[other.id])
-    match = match_of(other, similarity or 0.0, sha256=first.sha256, dhash=first.dhash)
+    match = match_of(
+        other,
+        similarity or 0.0,
+        sha256=first.sha256,
+        dhash=first.dhash,
+        too_plain=first.too_plain,
+    )
     return Hit(other, similarity, match)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from app.encoding.encoder import Vector, Vectors
 from app.pictures.decoding import hamming
-from app.store.catalog import ImageRow
+from app.store.images import ImageRow
 
 Match = Literal["exact", "copy", "similar"]
 Reason = Literal["picture", "text"]
@@ -50,13 +50,24 @@ class Hit:
 
 
 def match_of(
-    image: ImageRow, similarity: float, *, sha256: str | None, dhash: int | None
+    image: ImageRow,
+    similarity: float,
+    *,
+    sha256: str | None,
+    dhash: int | None,
+    too_plain: bool = False,
 ) -> Match | None:
-    """Classify an image by the hashes of the query image; None if there is no query image."""
+    """Classify an image by the hashes of the query image; None if there is no query image.
+
+    A query image that is `too_plain` has no copies.
+    """
     if sha256 is None or dhash is None:
         return None
     if image.sha256 == sha256:
         return "exact"
+    # Of one that is too plain to be told from others, everything like it would be a copy.
+    if image.too_plain or too_plain:
+        return "similar"
     copy = similarity >= COPY_SIMILARITY and hamming(image.dhash, dhash) <= COPY_DHASH_BITS
     return "copy" if copy else "similar"
 

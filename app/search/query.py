@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import numpy as np
@@ -20,10 +20,16 @@ ROCCHIO_QUERY, ROCCHIO_WANTED, ROCCHIO_UNWANTED = 1.0, 0.75, 0.15
 MIN_LENGTH = 1e-3
 
 MOST_TERMS = 50
+MOST_WEIGHT = 100
+
+# Characters of a query by words.
+LONGEST_WORDS = 10_000
 
 _OPERATOR = re.compile(r"(?:^|\s)([+-])(?=\s)")
 _WEIGHT = re.compile(r"(\d+(?:\.\d+)?|\.\d+):\s*(?=\S)")
 _URL = re.compile(r"https?://\S+", re.IGNORECASE)
+# Without its hyphens, it is as likely the name of a file.
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Term:
 
     Exactly one is given of `data` (an image file), `url`, `image` (the id of an indexed image),
     `upload` (the id of a stored query image, see uploads.py) and `text`. `crop` limits an image to
-    a region.
+    a region. A `quoted` text is searched for as a phrase.
     """
 
     data: bytes | None = None
@@ -42,6 +48,7 @@ class Term:
     text: str | None = None
     weight: float = 1.0
     crop: Crop | None = None
+    quoted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +81,14 @@ class Query:
 
     @property
     def words(self) -> str:
-        """The texts in the syntax of Postgres' `websearch_to_tsquery`, empty if none is added."""
-        wanted = [term.text or "" for term in self.texts if term.weight > 0]
-        unwanted = [f'-"{_unquoted(term.text or "")}"' for term in self.texts if term.weight < 0]
+        """The texts as one query by words (see store/word_query.py), empty if none is added.
+
+        Each of several long texts has an equal share of it.
+        """
+        share = LONGEST_WORDS // max(1, len(self.texts))
+        texts = [replace(term, text=(term.text or "")[:share]) for term in self.texts]
+        wanted = [_as_words(term) for term in texts if term.weight > 0]
+        unwanted = [f'-"{_unquoted(term.text or "")}"' for term in texts if term.weight < 0]
         return " ".join(wanted + unwanted) if wanted else ""
 
     @property
@@ -164,15 +176,28 @@ def _pieces(text: str) -> list[tuple[bool, str]]:
 def _term(sign: str, content: str) -> Term:
     weight = 1.0
     weighted = _WEIGHT.match(content)
-    if weighted:
+    # `0:30` and `2001: A Space Odyssey` are texts.
+    if weighted and 0 < float(weighted[1]) <= MOST_WEIGHT:
         weight, content = float(weighted[1]), content[weighted.end() :]
     weight = -weight if sign == "-" else weight
     if _URL.fullmatch(content):
         return Term(url=content, weight=weight)
-    try:
+    if _ID.fullmatch(content):
         return Term(image=UUID(content), weight=weight)
-    except ValueError:
-        return Term(text=_unquoted(content) if _is_quoted(content) else content, weight=weight)
+    if _is_quoted(content):
+        return Term(text=_unquoted(content), weight=weight, quoted=True)
+    return Term(text=content, weight=weight)
+
+
+def _as_words(term: Term) -> str:
+    """Return a text as a query by words, in which no quote reaches into the next text."""
+    text = term.text or ""
+    if term.quoted:
+        return f'"{_unquoted(text)}"'
+    if text.count('"') % 2 == 0:
+        return text
+    before, _, after = text.rpartition('"')
+    return f"{before}“{after}"
 
 
 def _is_quoted(content: str) -> bool:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from app.indexing.requests import Metadata, RequestModel
+from app.indexing.requests import Metadata, RequestModel, Url
 from app.pictures.colours import ColourName
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
@@ -115,7 +115,7 @@ CropField = Annotated[CropRequest | None, BeforeValidator(_crop)]
 class TermRequest(RequestModel):
     """One part of a query: an image by `url`, `id` or `upload`, or a `text`."""
 
-    url: str | None = None
+    url: Url | None = None
     id: UUID | None = Field(None, description="The id of an indexed image.")
     upload: UUID | None = Field(None, description="The id of an earlier query image.")
     text: str | None = Field(None, min_length=1, max_length=10_000)
@@ -139,7 +139,7 @@ class SearchRequest(FilterRequest):
     `limit` counts; the rest is as on the first page.
     """
 
-    url: str | None = Field(None, description="The URL of a query image.")
+    url: Url | None = Field(None, description="The URL of a query image.")
     text: str | None = Field(
         None,
         max_length=10_000,

@@ -9,13 +9,14 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from app.encoding.encoder import Encoder, Reading, Vector
+from app.indexing.coalescer import gather
 from app.indexing.fetcher import Fetcher
-from app.indexing.indexer import gather
 from app.pictures.decoding import Decoder, Picture
 from app.problems import InvalidRequest, NoPicture, NotFound
 from app.search.asked import Asked
 from app.search.query import Marked, Query, Term, combine, rocchio
-from app.store.catalog import Catalog, ImageRow
+from app.store.catalog import Catalog
+from app.store.images import ImageRow
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
 
@@ -63,6 +64,7 @@ class _Part:
     sha256: str | None = None
     dhash: int | None = None
     picture: Picture | None = None
+    too_plain: bool = False
 
 
 class Resolver:
@@ -128,6 +130,7 @@ class Resolver:
             diversity=query.diversity,
             sha256=alone.sha256 if alone else None,
             dhash=alone.dhash if alone else None,
+            too_plain=alone.too_plain if alone else False,
             notes=notes,
             unknown_words=_unknown(readings),
         )
@@ -164,7 +167,8 @@ class Resolver:
         if term.image is not None:
             image, vector = await self._indexed(term.image)
             if term.crop is None:
-                return _Part(vector, term.weight, image.sha256, image.dhash)
+                known = (image.sha256, image.dhash)
+                return _Part(vector, term.weight, *known, too_plain=image.too_plain)
             _, data = await self._catalog.thumbnail(term.image) or ("", b"")
         elif term.upload is not None:
             upload = await self._uploads.find(term.upload)
@@ -173,7 +177,14 @@ class Resolver:
         clock.lap("decode")
         vector = await self._encoder.embed_image(picture.image)
         clock.lap("embed")
-        return _Part(vector, term.weight, sha256 or picture.sha256, picture.dhash, picture)
+        return _Part(
+            vector,
+            term.weight,
+            sha256 or picture.sha256,
+            picture.dhash,
+            picture,
+            picture.too_plain,
+        )
 
     async def _indexed(self, image_id: UUID) -> tuple[ImageRow, Vector]:
         image = await self._catalog.find(image_id)

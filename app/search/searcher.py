@@ -250,7 +250,13 @@ class Searcher:
             Hit(
                 images[i],
                 similarity,
-                match_of(images[i], similarity, sha256=asked.sha256, dhash=asked.dhash),
+                match_of(
+                    images[i],
+                    similarity,
+                    sha256=asked.sha256,
+                    dhash=asked.dhash,
+                    too_plain=asked.too_plain,
+                ),
             )
             for i, similarity in kept
             if i in images

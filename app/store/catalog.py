@@ -4,18 +4,21 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
     Boolean,
     ColumnClause,
     Row,
+    and_,
     bindparam,
     column,
     delete,
     func,
+    literal,
     literal_column,
+    not_,
     or_,
     select,
     table,
@@ -26,10 +29,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.pictures.colours import Colour
-from app.pictures.decoding import Facts
+from app.pictures.decoding import DECODER
 from app.store.database import Database, stage_rows
-from app.store.filters import MetadataValue
+from app.store.images import Entry, ImageRow, NewImage, Validators
 from app.store.tables import IMAGES
+from app.store.words import Placed, placed_words
 
 # Enough that the round trip costs little compared with the rows.
 ROWS_AT_ONCE = 500
@@ -52,94 +56,17 @@ _STAGED = {
     "thumbnail": "bytea",
     "etag": "text",
     "last_modified": "text",
+    "needs_credentials": "boolean",
+    "renamed": "boolean",
+    "truncated": "boolean",
+    "too_plain": "boolean",
+    "decoder": "integer",
+    "words": "text[]",
+    "places": "text[]",
 }
 
 # Thumbnails are large: only `thumbnail()` and `thumbnails()` read them.
-_DETAILS = [column for column in IMAGES.c if column.name not in ("thumbnail", "words")]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRow:
-    """A row of the images table, without its thumbnail."""
-
-    id: UUID
-    url: str
-    sha256: str
-    dhash: int
-    bytes: int
-    width: int
-    height: int
-    format: str
-    exif: dict[str, str | int | float]
-    title: str
-    description: str
-    tags: list[str]
-    indexed_at: datetime
-    updated_at: datetime
-    etag: str | None
-    last_modified: str | None
-    checked_at: datetime
-    gone_at: datetime | None
-    colours: list[Colour]
-    metadata: dict[str, MetadataValue]
-
-    @property
-    def dhash_hex(self) -> str:
-        """The difference hash as 16 hexadecimal digits."""
-        return f"{self.dhash & 0xFFFF_FFFF_FFFF_FFFF:016x}"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An image's URL and its metadata, as clients send them; None keeps what the index has."""
-
-    url: str
-    title: str | None = None
-    description: str | None = None
-    tags: Sequence[str] | None = None
-    metadata: Mapping[str, MetadataValue] | None = None
-
-    @property
-    def id(self) -> UUID:
-        """The image's id, a function of the URL alone (a version 5 UUID, RFC 9562)."""
-        return uuid5(NAMESPACE_URL, self.url)
-
-    def over(self, image: ImageRow | None) -> "Entry":
-        """Return the entry with each None replaced by the image's value, or by an empty one."""
-        title, description, tags, metadata = (
-            (image.title, image.description, image.tags, image.metadata)
-            if image
-            else ("", "", [], {})
-        )
-        return Entry(
-            self.url,
-            title if self.title is None else self.title,
-            description if self.description is None else self.description,
-            list(tags if self.tags is None else self.tags),
-            dict(metadata if self.metadata is None else self.metadata),
-        )
-
-    def describes(self, image: ImageRow) -> bool:
-        """Return whether the image already has this title, description, tags and metadata."""
-        own = (self.title, self.description, self.tags, self.metadata)
-        return own == (image.title, image.description, image.tags, image.metadata)
-
-
-@dataclass(frozen=True, slots=True)
-class Validators:
-    """HTTP validators, which show whether a file has changed without reading it (RFC 9110, 8.8)."""
-
-    etag: str | None = None
-    last_modified: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewImage:
-    """A row to insert or replace; no field of the entry is None (see `Entry.over`)."""
-
-    entry: Entry
-    picture: Facts
-    validators: Validators = Validators()
+_DETAILS = [column for column in IMAGES.c if column.name not in ("thumbnail", "words", "renamed")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +75,8 @@ class Selection:
 
     `text` is a substring of the URL, title, description or a tag, in any case. `gone` images were
     missing at their URL when it was last checked; `checked_before` is the time of that check, and
-    `undescribed` images have no description. A selection without conditions is falsy.
+    `undescribed` images have no description; `outdated` ones were read by an older decoder. A
+    selection without conditions is falsy.
     """
 
     ids: Sequence[UUID] = ()
@@ -156,6 +84,7 @@ class Selection:
     gone: bool | None = None
     checked_before: datetime | None = None
     undescribed: bool = False
+    outdated: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.conditions)
@@ -178,10 +107,13 @@ class Selection:
             wanted.append(IMAGES.c.checked_at < self.checked_before)
         if self.undescribed:
             wanted.append(IMAGES.c.description == "")
+        if self.outdated:
+            wanted.append(IMAGES.c.decoder < DECODER)
         return wanted
 
 
 EVERYTHING = Selection()
+OUTDATED = Selection(outdated=True)
 
 
 class Catalog:
@@ -199,6 +131,28 @@ class Catalog:
         query = select(*_DETAILS).where(IMAGES.c.id.in_(ids))
         async with self._database.begin() as connection:
             return {row.id: _image(row) for row in await connection.execute(query)}
+
+    async def find_entries(self, entries: Sequence[Entry]) -> list[ImageRow | None]:
+        """Return the image of each entry, if there is one.
+
+        Of a URL that had a user and password in it when it was indexed, the image has the id that
+        it had then; it is found by the URL that it has now.
+        """
+        ids = [entry.id for entry in entries]
+        renamed = and_(IMAGES.c.renamed, IMAGES.c.url.in_([entry.url for entry in entries]))
+        query = select(*_DETAILS).where(or_(IMAGES.c.id.in_(ids), renamed)).order_by(IMAGES.c.id)
+        async with self._database.begin() as connection:
+            found = [_image(row) for row in await connection.execute(query)]
+        by_id, by_url = {i.id: i for i in found}, {i.url: i for i in reversed(found)}
+
+        def image_of(entry: Entry) -> ImageRow | None:
+            image = by_id.get(entry.id)
+            if image is not None or entry.image_id is not None:
+                return image
+            former = by_id.get(entry.former_id) if entry.former_id else None
+            return former or by_url.get(entry.url)
+
+        return [image_of(entry) for entry in entries]
 
     async def newest(
         self,
@@ -259,22 +213,30 @@ class Catalog:
         async with self._database.begin() as connection:
             return await connection.scalar(query) or 0
 
-    async def mark_gone(self, image_id: UUID) -> None:
-        """Record that an image is gone from its URL; a row that was gone keeps its `gone_at`."""
-        gone_at = func.coalesce(IMAGES.c.gone_at, func.now())
+    async def mark_gone(self, entry: Entry) -> None:
+        """Record that an image is gone from its URL; a row that was gone keeps its `gone_at`.
+
+        An image that needs a user and password is not, if it was requested without them.
+        """
+        renamed = and_(IMAGES.c.renamed, IMAGES.c.url == entry.url)
+        wanted = [or_(IMAGES.c.id == entry.id, renamed)]
+        if not entry.credentials:
+            wanted.append(not_(IMAGES.c.needs_credentials))
+        now = func.coalesce(IMAGES.c.gone_at, func.now())
         async with self._database.begin() as connection:
             await connection.execute(
-                IMAGES.update()
-                .where(IMAGES.c.id == image_id)
-                .values(gone_at=gone_at, checked_at=func.now())
+                IMAGES.update().where(*wanted).values(gone_at=now, checked_at=func.now())
             )
 
     async def same_bytes(self, hashes: Sequence[str]) -> dict[str, UUID]:
-        """Return the first indexed image of each SHA-256, without hashes that no image has."""
+        """Return the first indexed image of each SHA-256, without hashes that no image has.
+
+        Images that an older decoder read do not count.
+        """
         query = (
             select(IMAGES.c.sha256, IMAGES.c.id)
             .distinct(IMAGES.c.sha256)
-            .where(IMAGES.c.sha256.in_(hashes))
+            .where(IMAGES.c.sha256.in_(hashes), IMAGES.c.decoder >= DECODER)
             .order_by(IMAGES.c.sha256, IMAGES.c.indexed_at)
         )
         async with self._database.begin() as connection:
@@ -289,9 +251,11 @@ class Catalog:
         columns: list[ColumnClause[Any]] = [column(name) for name in _STAGED]
         staged = table("staged_images", *columns)
         # Ordered, so that two writers of the same images wait for each other and do not deadlock.
-        rows = select(*staged.c).order_by(staged.c.id)
-        statement = insert(IMAGES).from_select(list(_STAGED), rows)
-        replaced = {name: statement.excluded[name] for name in _STAGED if name != "id"}
+        values: dict[str, ColumnElement[Any]] = {c.name: c for c in staged.c}
+        values["words"] = func.words_vector(values["words"], values.pop("places"))
+        rows = select(*values.values()).order_by(staged.c.id)
+        statement = insert(IMAGES).from_select(list(values), rows)
+        replaced = {name: statement.excluded[name] for name in values if name != "id"}
         # xmax is 0 for rows that this statement inserted, not for those that it updated.
         inserted = literal_column("xmax = 0", Boolean).label("inserted")
         upserted = statement.on_conflict_do_update(
@@ -310,6 +274,7 @@ class Catalog:
                 description=entry.description,
                 tags=entry.tags,
                 metadata=entry.metadata,
+                words=func.words_vector(*_words(entry)),
                 updated_at=func.now(),
             )
         )
@@ -327,17 +292,19 @@ class Catalog:
         await connection.execute(statement, rows)
 
     async def mark_same(
-        self, connection: AsyncConnection, image_id: UUID, validators: Validators
+        self, connection: AsyncConnection, entry: Entry, validators: Validators
     ) -> None:
         """Record that an image was checked now and has not changed."""
+        needed = or_(IMAGES.c.needs_credentials, literal(entry.credentials is not None))
         await connection.execute(
             IMAGES.update()
-            .where(IMAGES.c.id == image_id)
+            .where(IMAGES.c.id == entry.id)
             .values(
                 etag=validators.etag,
                 last_modified=validators.last_modified,
                 checked_at=func.now(),
                 gone_at=None,
+                needs_credentials=needed,
             )
         )
 
@@ -367,6 +334,21 @@ def _staged(image: NewImage) -> tuple[object, ...]:
         picture.thumbnail,
         image.validators.etag,
         image.validators.last_modified,
+        entry.credentials is not None,
+        entry.is_renamed,
+        picture.truncated,
+        picture.too_plain,
+        picture.decoder,
+        *_words(entry),
+    )
+
+
+def _words(entry: Entry) -> Placed:
+    return placed_words(
+        url=entry.url,
+        title=entry.title or "",
+        description=entry.description or "",
+        tags=entry.tags or (),
     )
 
 

@@ -1,6 +1,6 @@
 """Postgres, embedded or configured: connections, version checks and migrations."""
 
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, LiteralString, cast
@@ -143,10 +143,13 @@ def driver_errors() -> Generator[None]:
         raise
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(
+    settings: Settings, *, announce: Callable[[str], None] = lambda _: None
+) -> Database:
     """Connect to the configured Postgres, or start the embedded one; migrate the schema.
 
-    Raises `UnusableDatabase` or `WrongSetting`, each with one line on what to do.
+    `announce` is called with one line for each migration that may take long. Raises
+    `UnusableDatabase` or `WrongSetting`, each with one line on what to do.
     """
     if settings.database_url is None:
         server = embedded_server(settings.data_dir / "postgres")
@@ -154,7 +157,7 @@ def open_database(settings: Settings) -> Database:
     else:
         database = Database(_driver_url(settings.database_url.get_secret_value()))
     try:
-        _migrate(database)
+        _migrate(database, announce)
     except BaseException as exc:
         database.close_set_up()
         if isinstance(exc, DatabaseUnavailable):
@@ -173,7 +176,7 @@ def _driver_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def _migrate(database: Database) -> None:
+def _migrate(database: Database, announce: Callable[[str], None]) -> None:
     with database.set_up() as connection:
         check_postgres(connection)
         check_pgvector(connection)
@@ -185,7 +188,7 @@ def _migrate(database: Database) -> None:
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
+        config.attributes.update(connection=connection, announce=announce)
         command.upgrade(config, "head")
 
 

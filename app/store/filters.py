@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from app.pictures.colours import Colour
 from app.pictures.exif import camera, location, taken_at
+from app.store.urls import host_of
 
 MetadataValue = str | int | float | bool
 
@@ -132,7 +132,7 @@ def facets_of(
     picture: Described, *, url: str, tags: Sequence[str], metadata: Mapping[str, MetadataValue]
 ) -> Facets:
     """Return the values of the columns that filters use."""
-    host, camera_name = urlsplit(url).hostname, camera(picture.exif)
+    host, camera_name = host_of(url), camera(picture.exif)
     labels = [
         label("format", picture.format),
         label("orientation", orientation(picture.width, picture.height)),

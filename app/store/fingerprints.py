@@ -14,16 +14,26 @@ from app.store.tables import IMAGES
 # Ids are random (version 5 UUIDs), so that seven bytes tell millions of images apart.
 BRIEF_BYTES = 7
 
-_COLUMNS = (IMAGES.c.id, IMAGES.c.sha256, IMAGES.c.dhash, IMAGES.c.indexed_at)
+_COLUMNS = (
+    IMAGES.c.id,
+    IMAGES.c.sha256,
+    IMAGES.c.dhash,
+    IMAGES.c.too_plain,
+    IMAGES.c.indexed_at,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """An image's id, the SHA-256 of its file, its difference hash, and when it was added."""
+    """An image's id, the SHA-256 of its file, its difference hash, and when it was added.
+
+    An image that is `too_plain` has a difference hash that many others have.
+    """
 
     id: UUID
     sha256: str
     dhash: int
+    too_plain: bool
     indexed_at: datetime
 
 
@@ -96,4 +106,4 @@ class Fingerprints:
 
 
 def _fingerprint(row: Row[Any]) -> Fingerprint:
-    return Fingerprint(row.id, row.sha256, row.dhash, row.indexed_at)
+    return Fingerprint(row.id, row.sha256, row.dhash, row.too_plain, row.indexed_at)

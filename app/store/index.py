@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from app.encoding.encoder import Encoder
 from app.encoding.loading import load_encoder
 from app.settings import VERSION, Settings
-from app.store.catalog import Catalog
+from app.store.catalog import OUTDATED, Catalog
 from app.store.database import Database, open_database
 from app.store.encoders import indexed_encoders, record_encoder
 from app.store.vectors import VectorTable
@@ -35,6 +35,9 @@ class StatsResponse(BaseModel):
 
     images: int
     vectors: int = Field(description="Images embedded with the encoder in use.")
+    outdated: int = Field(
+        description="Images that an older version read: a refresh or upload reads them better."
+    )
     encoder: EncoderStats
     database: Literal["embedded", "given"]
     version: str
@@ -67,6 +70,7 @@ class Index:
         return StatsResponse(
             images=await self.catalog.count(),
             vectors=await self.vectors.count(),
+            outdated=await self.catalog.count(OUTDATED),
             encoder=EncoderStats(
                 name=encoder.model.name,
                 precision=encoder.model.precision,
@@ -97,7 +101,7 @@ async def open_index(
     Raises a `StartProblem`.
     """
     async with AsyncExitStack() as stack:
-        database = open_database(settings)
+        database = open_database(settings, announce=announce)
         stack.push_async_callback(database.close)
         if encoder is None:
             encoder = _open_encoder(settings, database, announce)
@@ -128,6 +132,13 @@ def _open_encoder(
 
 async def _announce_outdated(index: Index, announce: Callable[[str], None]) -> None:
     """Announce how many images searches miss until `reindex` has run."""
+    outdated = await index.catalog.count(OUTDATED)
+    if outdated:
+        announce(
+            f"{outdated} images were read by an older version, which shows some of them in other "
+            "colours, or otherwise than viewers do: run `lookalike refresh`, and index or upload "
+            "again those that are not on the web"
+        )
     bare = await index.vectors.count_without_facets()
     if bare:
         announce(

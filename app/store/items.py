@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from app.store.catalog import Entry
+from app.store.images import Entry
 
 ItemSource = Literal["web", "refresh", "upload", "file", "caption"]
 ItemState = Literal["waiting", "indexed", "updated", "unchanged", "failed", "cancelled"]
@@ -46,12 +46,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an item ended: its final state, and the reason if it failed."""
+    """How an item ended: its final state, the reason if it failed, and the image it became."""
 
     job_id: int
     position: int
     state: ItemState
     reason: str | None = None
+    image_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ from sqlalchemy import (
     Float,
     Row,
     Text,
+    Uuid,
     and_,
+    case,
     cast,
     delete,
     extract,
@@ -26,8 +28,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.problems import NotFound
-from app.store.catalog import Entry, Selection
+from app.store.catalog import Selection
 from app.store.database import Database, copy_rows
+from app.store.images import DROPPED, Entry
 from app.store.items import Ended, Item, ItemSource, ItemState, JobProgress, NewItem
 from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS
 
@@ -47,10 +50,15 @@ _COPIED = {
     "description": "text",
     "tags": "text[]",
     "metadata": "jsonb",
+    "credentials": "text",
     "state": "text",
     "reason": "text",
     "ended_at": "timestamptz",
 }
+
+
+# A user and password live until the item ends; that it had them is kept.
+_DROPPED = case((ITEMS.c.credentials.is_not(None), DROPPED), else_=None)
 
 
 class JobItems:
@@ -96,9 +104,9 @@ class JobItems:
             # Otherwise two jobs that end together would request the same captions.
             await connection.execute(select(func.pg_advisory_xact_lock(CAPTION_LOCK)))
             pending = select(ITEMS.c.url).where(
-                ITEMS.c.source == "caption", ITEMS.c.state == "waiting"
+                ITEMS.c.source == "caption", ITEMS.c.state == "waiting", ITEMS.c.url == IMAGES.c.url
             )
-            wanted.append(IMAGES.c.url.not_in(pending))
+            wanted.append(~pending.exists())
         if of_job is not None:
             done = select(ITEMS.c.url).where(
                 ITEMS.c.job_id == of_job, ITEMS.c.state.in_(["indexed", "updated"])
@@ -109,8 +117,10 @@ class JobItems:
             func.row_number().over(order_by=IMAGES.c.id) - 1,
             literal(source),
             IMAGES.c.url,
+            IMAGES.c.id,
+            case((IMAGES.c.needs_credentials, DROPPED), else_=None),
         ).where(*wanted)
-        names = ["job_id", "position", "source", "url"]
+        names = ["job_id", "position", "source", "url", "image_id", "credentials"]
         await connection.execute(insert(ITEMS).from_select(names, images))
         return range(-(-await self._total(connection, job_id) // CHUNK))
 
@@ -143,8 +153,9 @@ class JobItems:
                 cast([e.position for e in ended], ARRAY(BigInteger)),
                 cast([e.state for e in ended], ARRAY(Text)),
                 cast([e.reason for e in ended], ARRAY(Text)),
+                cast([e.image_id for e in ended], ARRAY(Uuid())),
             )
-            .table_valued("job_id", "position", "state", "reason")
+            .table_valued("job_id", "position", "state", "reason", "image_id")
             .render_derived(name="ended")
         )
         statement = (
@@ -152,6 +163,8 @@ class JobItems:
             .values(
                 state=rows.c.state,
                 reason=rows.c.reason,
+                image_id=func.coalesce(rows.c.image_id, ITEMS.c.image_id),
+                credentials=_DROPPED,
                 tries=ITEMS.c.tries + 1,
                 ended_at=func.clock_timestamp(),
             )
@@ -181,14 +194,19 @@ class JobItems:
             await connection.execute(statement)
 
     async def reopen(self, connection: AsyncConnection, job_id: int) -> list[int]:
-        """Make failed and cancelled items pending again; return the numbers of their chunks."""
+        """Make failed and cancelled items pending again; return the numbers of their chunks.
+
+        Items that failed as they were added would only fail again, and stay as they are.
+        """
         await connection.execute(
             update(JOBS).values(cancelled_at=None, tokens=0).where(JOBS.c.id == job_id)
         )
+        failed = and_(ITEMS.c.state == "failed", ITEMS.c.tries > 0)
         statement = (
             update(ITEMS)
             .values(state="waiting", reason=None, tries=0, not_before=None, ended_at=None)
-            .where(ITEMS.c.job_id == job_id, ITEMS.c.state.in_(["failed", "cancelled"]))
+            .where(ITEMS.c.job_id == job_id)
+            .where(or_(ITEMS.c.state == "cancelled", failed))
             .returning(ITEMS.c.position)
         )
         positions = await connection.scalars(statement)
@@ -223,7 +241,7 @@ class JobItems:
             await connection.execute(job)
             await connection.execute(
                 update(ITEMS)
-                .values(state="cancelled", ended_at=func.clock_timestamp())
+                .values(state="cancelled", credentials=_DROPPED, ended_at=func.clock_timestamp())
                 .where(ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting")
             )
 
@@ -349,7 +367,8 @@ def _in_chunk(job_id: int, chunk: int) -> Any:
 
 
 def _item(row: Row[Any]) -> Item:
-    entry = Entry(row.url, row.title, row.description, row.tags, row.metadata)
+    said = (row.title, row.description, row.tags, row.metadata)
+    entry = Entry(row.url, *said, row.credentials, row.image_id)
     return Item(row.job_id, row.position, row.source, entry, row.state, row.reason, row.tries)
 
 
@@ -364,6 +383,7 @@ def _copied(job_id: int, position: int, item: NewItem) -> tuple[object, ...]:
         entry.description,
         None if entry.tags is None else list(entry.tags),
         None if entry.metadata is None else Jsonb(entry.metadata),
+        DROPPED if failed and entry.credentials else entry.credentials,
         "failed" if failed else "waiting",
         item.reason,
         datetime.now(UTC) if failed else None,

@@ -28,7 +28,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from app.encoding.encoder import Encoder, Vector
 from app.pictures.decoding import decode
-from app.store.catalog import Entry
+from app.store.images import Entry
 from app.store.nearest import local_settings
 from app.store.vectors import VectorTable, node_metadata
 

@@ -41,6 +41,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from app.store.filters import Filters
 from app.store.tables import IMAGES
+from app.store.word_query import query_tokens
 
 Untyped: TypeAlias = Any
 
@@ -201,8 +202,10 @@ async def worded(
     connection: AsyncConnection, table: Table, words: str, *, limit: int, filters: Filters
 ) -> list[UUID]:
     """Return images as described at `VectorTable.worded`."""
-    queries = [func.websearch_to_tsquery(language, words) for language in ("english", "simple")]
-    wanted = queries[0].op("||")(queries[1])
+    tokens = query_tokens(words)
+    if not tokens:
+        return []
+    wanted = func.words_query(cast(tokens, ARRAY(Text)))
     found = (
         select(IMAGES.c.id, IMAGES.c.words)
         .join(table, table.c.node_id == cast(IMAGES.c.id, Text))

@@ -3,6 +3,7 @@
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Integer,
@@ -41,6 +42,11 @@ IMAGES = Table(
     Column("colours", JSONB),
     Column("metadata", JSONB),
     Column("words", TSVECTOR),
+    Column("needs_credentials", Boolean),
+    Column("renamed", Boolean),
+    Column("truncated", Boolean),
+    Column("too_plain", Boolean),
+    Column("decoder", Integer),
 )
 
 QUERIES = Table(
@@ -87,6 +93,8 @@ ITEMS = Table(
     Column("state", Text),
     Column("reason", Text),
     Column("metadata", JSONB),
+    Column("credentials", Text),
+    Column("image_id", Uuid()),
     Column("tries", Integer),
     Column("not_before", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),

@@ -35,11 +35,11 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.encoding.encoder import Encoder, Vector
-from app.store.catalog import Entry
 from app.store.database import Database, stage_rows
 from app.store.facet_counts import FacetCounts, facet_counts
 from app.store.filters import NO_FILTERS, Described, Filters, facets_of
 from app.store.hnsw import hnsw_index, make_only
+from app.store.images import Entry
 from app.store.nearest import (
     FACETS,
     Beyond,
@@ -212,7 +212,7 @@ class VectorTable:
     async def worded(self, words: str, *, limit: int, filters: Filters) -> list[UUID]:
         """Return images by words in their title, description, tags or file name, best first.
 
-        `words` is in the syntax of web searches: all are required, `"…"` is a phrase, `-` excludes.
+        `words` is a query as word_query.py reads it.
         """
         async with self.database.begin() as connection:
             return await worded(connection, self.table, words, limit=limit, filters=filters)

@@ -7,7 +7,7 @@ from app.pictures.exif import camera, location, taken_at
 from app.problems import InvalidRequest, Problem
 from app.search.query import Query, Term
 from app.search.searcher import Results
-from app.store.catalog import Entry
+from app.store.images import Entry
 from app.web import schemas
 from app.web.requests import Request, find_image, parts, text_fields
 from app.web.search_api import find_duplicates

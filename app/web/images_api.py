@@ -13,7 +13,8 @@ from app.indexing.requests import parse
 from app.pictures.decoding import MEDIA_TYPES
 from app.pictures.exif import camera, location, taken_at
 from app.problems import InvalidRequest, NotFound
-from app.store.catalog import Entry, ImageRow, Selection
+from app.store.catalog import Selection
+from app.store.images import Entry, ImageRow
 from app.web import schemas
 from app.web.requests import (
     SANDBOX,

@@ -6,20 +6,24 @@ from itertools import chain
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse, Response
 
+from app.indexing.list_fetcher import list_fetcher
 from app.indexing.requests import parse
-from app.indexing.sources import KINDS, ListKind, list_kind, read_list
+from app.indexing.sources import KINDS, ListKind, list_kind, posted_items, web_item
+from app.indexing.streams import charset_of
 from app.problems import InvalidRequest, NoPicture, NotFound, PictureProblem, Problem
-from app.store.catalog import Entry, Selection
-from app.store.items import Item, JobProgress, NewItem
+from app.store.catalog import Selection
+from app.store.database import storable
+from app.store.images import Entry
+from app.store.items import Item, JobProgress
 from app.web import schemas
 from app.web.images_api import page_of_images
-from app.web.indexing_api import keep_uploads, urls_title
+from app.web.indexing_api import SITEMAPS_WITHIN_S, keep_uploads, urls_title
 from app.web.jobs_api import event_stream, find_job
 from app.web.requests import Request, chosen_files, parts, selection_of, text_fields
 from app.web.templating import accept, page, templates
 
 IMAGES_PER_PAGE = 60
-JOBS = 10
+MAX_JOBS = 10
 RECENT = 12
 FAILURES = 20
 
@@ -31,7 +35,7 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
     images, following = await page_of_images(
         request, selection, limit=IMAGES_PER_PAGE, cursor=request.query_params.get("cursor")
     )
-    jobs = await lookalike.job_items.newest(limit=JOBS, recent=RECENT)
+    jobs = await lookalike.job_items.newest(limit=MAX_JOBS, recent=RECENT)
     return page(
         request,
         "index.html",
@@ -105,7 +109,7 @@ def _selection(
 
 async def _job_of(request: Request, form: FormData) -> int:
     lines = str(form.get("urls") or "").splitlines()
-    items = [NewItem("web", Entry(line.strip())) for line in lines if line.strip()]
+    items = [web_item(Entry(storable(line).strip())) for line in lines if line.strip()]
     title = urls_title(items) if items else ""
     files = chosen_files(form)
     lists: list[tuple[UploadFile, ListKind]] = [
@@ -118,7 +122,14 @@ async def _job_of(request: Request, form: FormData) -> int:
         items += await keep_uploads(request, images)
     names = [file.filename or "" for file in files]
     title = title or (names[0] if len(names) == 1 else f"{len(names)} files")
-    listed = (NewItem("web", entry) for file, kind in lists for entry in read_list(file.file, kind))
+    fetch = list_fetcher(parts(request).fetcher, within_s=SITEMAPS_WITHIN_S)
+    listed = (
+        item
+        for file, kind in lists
+        for item in posted_items(
+            file.file, kind, fetch=fetch, charset=charset_of(f"{file.content_type}")
+        )
+    )
     return await parts(request).jobs.create(title, chain(items, listed))
 
 

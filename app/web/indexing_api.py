@@ -9,12 +9,16 @@ from typing import BinaryIO, cast
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
+from app.indexing.coalescer import gather
 from app.indexing.documents import outcome_document
-from app.indexing.indexer import Outcome, gather
+from app.indexing.list_fetcher import list_fetcher
+from app.indexing.outcomes import Outcome
 from app.indexing.requests import parse
-from app.indexing.sources import LIST_MEDIA_TYPES, ListKind, read_list
+from app.indexing.sources import ListKind, list_kind_of, posted_items, web_item
+from app.indexing.streams import charset_of
 from app.problems import InvalidRequest, NoPicture
-from app.store.catalog import Entry, Selection
+from app.store.catalog import Selection
+from app.store.images import Entry
 from app.store.items import NewItem
 from app.web import schemas
 from app.web.jobs_api import accepted
@@ -30,19 +34,21 @@ from app.web.requests import (
 
 # How much of a list is kept in memory before it is moved to a temporary file.
 SPOOLED_BYTES = 1_000_000
+# How long a request may take to fetch the sitemaps that its lists name.
+SITEMAPS_WITHIN_S = 600
 # How many uploaded files of one request are in memory at once.
 UPLOADS_AT_ONCE = 8
 
 
 async def upsert(request: Request) -> Response:
     """Index images by URL: immediately, or as a job if the client asks for one or sends a list."""
-    kind = LIST_MEDIA_TYPES.get(request.headers.get("content-type", "").partition(";")[0].strip())
+    kind = list_kind_of(request.headers.get("content-type", ""))
     if kind is not None:
         return await _upsert_list(request, kind)
     body = await json_body(request, schemas.UpsertRequest)
     entries = [_entry(image) for image in body.images]
     if _prefers_async(request):
-        items = [NewItem("web", entry) for entry in entries]
+        items = [web_item(entry) for entry in entries]
         return await accepted(request, await parts(request).jobs.create(urls_title(items), items))
     outcomes = await parts(request).indexer.upsert_urls(entries)
     await describe_indexed(request, outcomes)
@@ -116,8 +122,9 @@ async def _upsert_list(request: Request, kind: ListKind) -> Response:
         async for chunk in request.stream():
             await asyncio.to_thread(file.write, chunk)
         file.seek(0)
-        entries = read_list(cast(BinaryIO, file), kind)
-        items = (NewItem("web", entry) for entry in entries)
+        charset = charset_of(request.headers.get("content-type", ""))
+        fetch = list_fetcher(parts(request).fetcher, within_s=SITEMAPS_WITHIN_S)
+        items = posted_items(cast(BinaryIO, file), kind, fetch=fetch, charset=charset)
         job_id = await parts(request).jobs.create("A list of URLs", items)
     return await accepted(request, job_id)
 

@@ -1,14 +1,14 @@
 """What the endpoints share: requests, their bodies and forms, and responses."""
 
 import json
-from typing import TypedDict, TypeVar
+from typing import TypedDict
 
 from pydantic import BaseModel
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request as AnyRequest
 from starlette.responses import Response
 
-from app.indexing.requests import parse
+from app.indexing.requests import MODEL, parse
 from app.lookalike import Lookalike
 from app.problems import (
     BodyTooLarge,
@@ -18,15 +18,14 @@ from app.problems import (
     NotFound,
     PictureTooLarge,
 )
-from app.store.catalog import ImageRow, Selection
+from app.store.catalog import Selection
+from app.store.images import ImageRow
 from app.web import schemas
 
 JSON_BYTES = 4_000_000
 
 # For files from users: whatever type a browser takes them for, nothing in them runs.
 SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox"}
-
-MODEL = TypeVar("MODEL", bound=BaseModel)
 
 
 class AppState(TypedDict):

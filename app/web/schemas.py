@@ -1,10 +1,10 @@
 """The JSON of requests and responses; the OpenAPI document is made from these models."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, WithJsonSchema, field_validator
 
 from app.indexing.documents import ImageDocument, OutcomeDocument
 from app.indexing.requests import Metadata, RequestModel, Tag
@@ -13,14 +13,18 @@ from app.search.cursors import MAX_CHARACTERS
 from app.search.documents import HitDocument
 from app.search.resolver import Timings
 from app.store.items import ItemState
+from app.store.urls import LONGEST_URL
 
 MOST_IMAGES_PER_REQUEST = 1000
+
+# Of many URLs, one that is too long fails alone, as one does that is no URL.
+ImageUrl = Annotated[str, WithJsonSchema({"type": "string", "maxLength": LONGEST_URL})]
 
 
 class ImageEntry(RequestModel):
     """An image to index; fields that are left out keep their values."""
 
-    url: str
+    url: ImageUrl
     title: str | None = Field(None, max_length=1000)
     description: str | None = Field(None, max_length=10_000)
     tags: list[Tag] | None = Field(None, max_length=100)
@@ -30,7 +34,7 @@ class ImageEntry(RequestModel):
 class UpsertRequest(RequestModel):
     """Images to index."""
 
-    images: list[str | ImageEntry] = Field(
+    images: list[ImageUrl | ImageEntry] = Field(
         max_length=MOST_IMAGES_PER_REQUEST,
         description="URLs, or objects with a `url`.",
         examples=[["https://example.com/cat.jpg"]],

@@ -18,14 +18,13 @@ from app.indexing.requests import parse
 from app.problems import NoPicture, Problem
 from app.search.requests import FilterRequest, SearchRequest
 from app.search.searcher import Results
-from app.store.catalog import ImageRow
 from app.store.filters import NO_FILTERS, Filters
+from app.store.images import ImageRow
 from app.web.requests import SANDBOX, Request, parts, uploaded
 from app.web.schemas import FacetsResponse
 from app.web.search_api import facets_document, run_search, search_fields
 from app.web.templating import accept, page
 
-NEIGHBOURS = 24
 NEWEST = 12
 RESULTS = 60
 

@@ -9,7 +9,7 @@ from starlette.templating import Jinja2Templates
 
 import app
 from app.pictures.decoding import MEDIA_TYPES, SUFFIXES
-from app.store.catalog import ImageRow
+from app.store.images import ImageRow
 from app.web.requests import Request, original_url, parts
 
 

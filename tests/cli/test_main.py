@@ -143,8 +143,10 @@ def test_text_is_searched_for_as_words_if_the_encoder_embeds_images_only(
     run: Run, photos: Path, tmp_path: Path
 ) -> None:
     silent = {"ENCODER": str(write_clip(tmp_path / "silent", text=False))}
-    done = run("search", "a red cat", **silent)
-    assert (done.returncode, "images only" in done.stderr) == (3, True)
+    # Also a file's name, in quotes, and what is longer than any file's name.
+    for text in ("a red cat", '"holiday.jpg"', "a red cat " * 30):
+        done = run("search", text, **silent)
+        assert (done.returncode, "images only" in done.stderr) == (3, True)
     tiny = {"ENCODER": str(write_clip(tmp_path / "tiny"))}
     run("index", str(photos), **tiny)
     found = run("search", "a red cat", "--limit", "2", **tiny)

@@ -1,16 +1,24 @@
 import asyncio
+import gzip
 import ipaddress
+import re
 import socket
+import tracemalloc
+import zlib
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from app.indexing.fetcher import MOST_FETCHES, MOST_FETCHES_PER_HOST, Fetcher, is_public
+from app.indexing.addresses import is_public
+from app.indexing.answers import retry_after_s
+from app.indexing.fetcher import MOST_FETCHES, MOST_FETCHES_PER_HOST, Fetcher
 from app.problems import (
     AddressRefused,
     BadUrl,
     FetchFailed,
+    FetchProblem,
     FetchTimedOut,
     PictureTooLarge,
     Problem,
@@ -18,7 +26,9 @@ from app.problems import (
     UrlNotFound,
     UrlRefused,
 )
-from tests.image_host import ImageHost
+from tests.conftest import Server
+from tests.image_host import ImageHost, RawHost, raw_host
+from tests.live import Loop
 from tests.samples import png
 
 
@@ -209,3 +219,311 @@ def test_fetches_at_once_are_bounded(host: ImageHost, monkeypatch: pytest.Monkey
 )
 def test_which_addresses_are_public(address: str, public: bool) -> None:
     assert is_public(ipaddress.ip_address(address)) is public
+
+
+def answers(
+    prepare: Callable[[RawHost], Sequence[str]], **options: Any
+) -> tuple[list[Any], list[bytes]]:
+    """Fetch what `prepare` returns, one after the other; return outcomes and heads of requests."""
+
+    async def run() -> tuple[list[Any], list[bytes]]:
+        limits = {"timeout_s": 60, "max_bytes": 1_000_000, **options}
+        fetcher = Fetcher(allow=["127.0.0.1", "localhost"], **limits)
+        outcomes: list[Any] = []
+        async with raw_host() as host:
+            for url in prepare(host):
+                try:
+                    outcomes.append(await fetcher.fetch(url))
+                except Problem as problem:
+                    outcomes.append(problem)
+        await fetcher.close()
+        return outcomes, host.heads
+
+    return asyncio.run(run())
+
+
+def answer(*headers: str | bytes, body: bytes = b"", status: str = "200") -> Any:
+    [outcome], _ = answers(lambda host: [host.add("x", *headers, body=body, status=status)])
+    return outcome
+
+
+NO_WEB_URLS = [
+    "data:image/png;base64,AAAA",
+    "mailto:someone@example.com",
+    "javascript:alert(1)",
+    "http:",
+    "https:",
+    "http:path",
+    "http://",
+    "http:///path",
+    "http://[",
+    "http://[::1",
+    "http://host:99999/",
+    "http://host:port/",
+    "http://host:-1/",
+    "http://a..b/",
+    "http://" + "a" * 70 + ".example/",
+    "http://xn--a\xff.example/",
+    "http://\u2603\ufe0f.example/",
+    "//",
+    "//[/",
+    "file:///etc/passwd",
+    "ftp://127.0.0.1/x",
+    "x" * 9000,
+    "http://127.0.0.1/" + "x" * 9000,
+    "::::",
+    "%",
+    "\\\\host\\share",
+]
+
+
+def test_a_redirect_to_what_is_no_web_url_fails_that_url() -> None:
+    def redirects(host: RawHost) -> list[str]:
+        pairs = enumerate(NO_WEB_URLS)
+        return [host.add(f"{i}", f"Location: {to}".encode(), status="302") for i, to in pairs] + [
+            host.add("good", body=b"image")
+        ]
+
+    outcomes, _ = answers(redirects)
+    assert outcomes[-1] == b"image"
+    for target, outcome in zip(NO_WEB_URLS, outcomes[:-1], strict=True):
+        assert isinstance(outcome, FetchProblem), (target[:80], outcome)
+        assert len(outcome.detail) < 200
+    assert isinstance(answer("Location: ", status="302"), TooManyRedirects)
+    assert isinstance(answer(status="302"), UrlRefused)
+
+
+def test_one_such_redirect_fails_alone_in_a_batch_and_is_said_to_a_search(
+    server: Server, host: ImageHost
+) -> None:
+    bad = host.url("to?url=mailto:someone@example.com")
+    failed, good = server.upsert([bad, host.url("seed/1.png")])
+    assert (failed["status"], good["status"]) == ("failed", "indexed")
+    assert "redirects to something that is no http or https URL" in failed["reason"]
+    found = server.client.post("/api/search", json={"url": bad})
+    assert (found.status_code, found.json()["type"]) == (422, "/docs#bad-url")
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("7", 7),
+        ("0", 0),
+        ("9" * 5000, 86_400),
+        ("-5", None),
+        ("5.5", None),
+        ("\u0665", None),
+        ("soon", None),
+        ("", None),
+        ("Fri, 99 Foo 2026 00:00:00 GMT", None),
+        ("Fri, 31 Feb 2026 00:00:00 GMT", None),
+        ("Fri, 01 Jan 0000 00:00:00 GMT", 0),
+        ("Fri, 01 Jan 0001 00:00:00 -2359", 0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 86_400),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("Fri, 01 Jan 2016 00:00:00 +9999999999", None),
+        ("Fri, 01 Jan 2016 00:00:00", 0),
+    ],
+)
+def test_a_retry_after_is_a_number_of_seconds_or_nothing(said: str, seconds: int | None) -> None:
+    assert retry_after_s(said) == seconds
+    problem = answer(f"Retry-After: {said}".encode(), status="503")
+    assert isinstance(problem, FetchFailed)
+    assert problem.retry_after_s == (None if said == "\u0665" else seconds)
+
+
+@pytest.mark.parametrize("value", [b'"caf\xc3\xa9"', b'"caf\xe9"', b'"a\tb"', b'"' + b"x" * 2000])
+def test_validators_that_cannot_be_sent_back_are_dropped(value: bytes) -> None:
+    async def run() -> tuple[Any, list[bytes]]:
+        fetcher = Fetcher(allow=["127.0.0.1"], timeout_s=60, max_bytes=1000)
+        async with raw_host() as host:
+            url = host.add("x", b"ETag: " + value, b"Last-Modified: " + value, body=b"image")
+            async with fetcher.fetched(url) as first:
+                pass
+            # As an older version stored them.
+            stored = value.decode("latin-1")
+            async with fetcher.fetched(url, etag=stored, last_modified="\r\n\0") as second:
+                pass
+        await fetcher.close()
+        return (first, second), host.heads
+
+    outcomes, heads = asyncio.run(run())
+    for outcome in outcomes:
+        assert (outcome.data, outcome.etag, outcome.last_modified) == (b"image", None, None)
+    assert b"if-none-match" not in heads[1].lower()
+
+
+def test_a_refresh_goes_on_where_a_server_has_odd_validators(
+    server: Server, loop: Loop, host: ImageHost
+) -> None:
+    [outcome] = server.upsert([host.url("seed/1.png")])
+
+    async def spoil() -> None:
+        async with server.lookalike.database.begin() as connection:
+            await connection.exec_driver_sql("UPDATE images SET etag = 'é', last_modified = '☃'")
+
+    loop.run(spoil())
+    job = server.client.post("/api/refresh").json()
+    assert server.done(job["id"])["unchanged"] == 1
+    assert server.client.get(f"/api/images/{outcome['id']}").json()["gone_at"] is None
+
+
+def test_no_cookie_is_kept() -> None:
+    def twice(host: RawHost) -> list[str]:
+        url = host.add("x", *(f"Set-Cookie: c{i}=v; Path=/" for i in range(300)), body=b"image")
+        return [url, url]
+
+    outcomes, heads = answers(twice)
+    assert outcomes == [b"image", b"image"]
+    assert b"cookie" not in heads[1].lower()
+
+
+@pytest.mark.parametrize("status", ["200", "201", "203", "226", "299"])
+def test_every_success_with_a_body_is_one(status: str) -> None:
+    assert answer(body=b"image", status=status) == b"image"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "said"),
+    [
+        ("204", [], "answers 204, without an image"),
+        ("205", [], "answers 205, without an image"),
+        ("206", ["Content-Range: bytes 0-4/9"], "a part of the file only"),
+        ("206", [], "a part of the file only"),
+        ("304", ['ETag: "x"'], "answers 304"),
+        ("300", ["Location: /y"], "answers 300"),
+        ("600", [], "answers 600"),
+    ],
+)
+def test_what_is_no_image_is_refused(status: str, headers: list[str], said: str) -> None:
+    problem = answer(*headers, status=status)
+    assert isinstance(problem, (UrlRefused, FetchFailed))
+    assert said in problem.detail
+
+
+def test_a_part_that_is_the_whole_is_taken() -> None:
+    assert answer("Content-Range: bytes 0-4/5", body=b"image", status="206") == b"image"
+
+
+def packed(data: bytes, wbits: int) -> bytes:
+    packer = zlib.compressobj(wbits=wbits)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(b"image")),
+        ("X-GZIP", gzip.compress(b"image")),
+        ("deflate", packed(b"image", zlib.MAX_WBITS)),
+        ("deflate", packed(b"image", -zlib.MAX_WBITS)),
+        ("identity", b"image"),
+        ("", b"image"),
+    ],
+)
+def test_packed_bodies_are_unpacked(encoding: str, body: bytes) -> None:
+    assert answer(f"Content-Encoding: {encoding}", body=body) == b"image"
+
+
+BOMB = gzip.compress(bytes(100_000_000))
+# Blocks that hold nothing, without an end.
+NOTHING = b"\0\0\0\xff\xff" * 300_000
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "kind"),
+    [
+        ("gzip", BOMB, PictureTooLarge),
+        ("gzip, gzip", gzip.compress(BOMB), UrlRefused),
+        ("br", b"\x0b\x02\x80image\x03", UrlRefused),
+        ("deflate", NOTHING, PictureTooLarge),
+        ("gzip", b"image", FetchFailed),
+        ("deflate", b"\x78image", FetchFailed),
+        ("gzip", gzip.compress(b"image")[:-4], FetchFailed),
+        ("\xff", b"image", UrlRefused),
+    ],
+    ids=["bomb", "bomb in a bomb", "not asked for", "nothing", "not packed", "x", "cut", "garbage"],
+)
+def test_what_is_packed_wrongly_or_too_well_fails_within_its_bounds(
+    encoding: str, body: bytes, kind: type[Problem]
+) -> None:
+    tracemalloc.start()
+    outcome = answer(f"Content-Encoding: {encoding}".encode("latin-1"), body=body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(outcome, kind)
+    # The body itself, the most that may come of it, and what stands around.
+    assert peak < 30_000_000
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1_000_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nimage",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
+        b"HTTP/1.1 99999 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX\0Y: \xff\r\n\r\n",
+        b"image",
+        b"",
+        b"HTTP/1.1 103 Hints\r\n\r\n" * 1000,
+    ],
+    ids=lambda raw: raw[:40].decode("latin-1"),
+)
+def test_what_is_no_http_fails_that_url(raw: bytes) -> None:
+    def garbage(host: RawHost) -> list[str]:
+        host.answers["x"] = raw
+        return [host.url("x")]
+
+    [outcome], _ = answers(garbage)
+    assert isinstance(outcome, (FetchProblem, PictureTooLarge)), outcome
+
+
+def test_a_user_and_password_go_to_their_own_host_only() -> None:
+    def locked(host: RawHost) -> list[str]:
+        elsewhere = host.url("b").replace("127.0.0.1", "localhost")
+        host.add("a", f"Location: {elsewhere}", status="302")
+        host.add("b", f"Location: {host.url('c')}", status="302")
+        host.add("c", body=b"c")
+        host.add("d", "Location: /c", status="302")
+        named = host.address.replace("//", "//m%C3%A9:a%3Ab%40@")
+        return [f"{named}/a", f"{named}/d", f"{host.address.replace('//', '//me@')}/c"]
+
+    outcomes, heads = answers(locked)
+    assert outcomes == [b"c", b"c", b"c"]
+    known = f"Authorization: Basic {b64encode('mé:a:b@'.encode()).decode()}"
+    sent = [(re.search(rb"Authorization: .*", head) or [b""])[0].decode() for head in heads]
+    alone = f"Authorization: Basic {b64encode(b'me:').decode()}"
+    assert [said.strip() for said in sent] == [known, "", "", known, known, alone]
+    assert not any(b"%C3" in head or b"@" in head for head in heads)
+
+
+def test_a_url_has_a_longest_length_on_every_way_in(server: Server, host: ImageHost) -> None:
+    longest = host.url("padded/")
+    longest += "x" * (8000 - len(longest))
+    fine, refused = server.upsert([longest, longest + "x"])
+    assert (fine["status"], refused["status"]) == ("indexed", "failed")
+    assert refused["reason"] == "The URL is longer than 8,000 characters."
+    for body in ({"url": longest + "x"}, {"query": [{"url": longest + "x"}]}):
+        answer = server.client.post("/api/search", json=body)
+        assert (answer.status_code, "8000" in answer.json()["detail"]) == (422, True)
+    answer = server.client.post("/api/search", json={"text": longest + "x"})
+    assert answer.json()["detail"] == "The URL is longer than 8,000 characters."
+    for sent in (
+        {"json": {"images": [longest + "x"]}, "headers": {"prefer": "respond-async"}},
+        {"content": f"url\n{longest}x\n", "headers": {"content-type": "text/csv"}},
+    ):
+        job = server.client.post("/api/upsert", **sent).json()
+        assert server.done(job["id"])["failed"] == 1
+        [item] = server.client.get(f"/api/jobs/{job['id']}/items").json()["items"]
+        assert "The URL is longer than 8,000 characters." in item["reason"]
+        assert len(item["url"]) < 300
+    server.client.post("/index", data={"urls": f"{longest}x\n{longest}"})
+    job = server.client.get("/api/jobs").json()["jobs"][0]
+    done = server.done(job["id"])
+    assert (done["failed"], done["unchanged"]) == (1, 1)
+    page = server.client.get("/", params={"url": longest + "x"})
+    assert (page.status_code, "8000 characters" in page.text) == (422, True)

@@ -9,8 +9,8 @@ from app.lookalike import Lookalike, open_lookalike
 from app.problems import NotFound
 from app.search.query import Query, Term
 from app.settings import Settings
-from app.store.catalog import Entry
 from app.store.filters import Filters
+from app.store.images import Entry
 from tests.image_host import ImageHost
 from tests.live import Loop
 from tests.onnx_models import write_clip
@@ -94,6 +94,13 @@ def test_find_files_finds_images_in_folders(tmp_path: Path) -> None:
         path.write_bytes(b"x")
     found = [url.removeprefix(tmp_path.as_uri() + "/") for url in find_files(str(tmp_path))]
     assert found == ["a.jpg", "b/c.PNG", "b/d/e.heic"]
+
+
+def test_the_name_of_an_upload_has_a_limit(lookalike: Lookalike, loop: Loop) -> None:
+    outcome = loop.run(lookalike.indexer.upsert_upload(png(1), title="x" * 1001))
+    assert (outcome.status, outcome.url) == ("failed", "x" * 100)
+    assert outcome.reason == "The file's name is longer than 1,000 characters."
+    assert loop.run(lookalike.indexer.upsert_upload(png(1), title="x" * 1000)).id
 
 
 def test_uploading_again_restores_a_lost_file(

@@ -65,6 +65,17 @@ def last_job(server: Server) -> dict[str, Any]:
     return server.done(jobs[0]["id"])
 
 
+def test_images_with_long_urls_are_described(server: Server, host: ImageHost) -> None:
+    long = host.url("padded/") + "x" * 6000
+    job = server.start([long])
+    assert server.done(job["id"])["indexed"] == 1
+    job = last_job(server)
+    assert (job["title"], job["updated"], job["failed"]) == ("Captions", 1, 0)
+    [direct] = server.upsert([long + "y"])
+    assert direct["status"] == "indexed"
+    assert last_job(server)["updated"] == 1
+
+
 def caption_of(server: Server, result: dict[str, Any]) -> tuple[str, str]:
     image = server.client.get(f"/api/images/{result['id']}").json()
     return image["title"], image["description"]

@@ -1,6 +1,7 @@
 """Jobs: no image is lost and none is indexed twice, whichever process dies."""
 
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -19,8 +20,8 @@ import pytest
 
 from app.lookalike import Lookalike, open_lookalike
 from app.settings import Settings
-from app.store.catalog import Entry
 from app.store.embedded import embedded_server
+from app.store.images import Entry
 from app.store.items import NewItem
 from tests.conftest import Server
 from tests.image_host import ImageHost
@@ -104,11 +105,12 @@ def test_a_list_as_the_request_body_becomes_a_job(
     assert server.done(answer.json()["id"])["indexed"] == 2
 
 
-def test_a_malformed_list_leaves_no_job_behind(server: Server) -> None:
-    body = "url\n" + "https://example.com/1.jpg\n" * 3000 + "x" * 200_000
+def test_a_damaged_list_leaves_no_job_behind(server: Server) -> None:
+    urls = "".join(f"https://example.com/{n}.jpg\n" for n in range(3000))
+    body = gzip.compress(f"url\n{urls}".encode())[:-20]
     answer = server.client.post("/api/upsert", content=body, headers={"content-type": "text/csv"})
     assert answer.status_code == 422
-    assert "Line 3002" in answer.json()["detail"]
+    assert answer.json()["detail"] == "The list is packed by gzip, and damaged."
     assert server.client.get("/api/jobs").json() == {"jobs": []}
 
 

@@ -203,6 +203,20 @@ def test_the_pixel_limit_holds_before_any_pixel_is_decoded() -> None:
         decoded(data, max_pixels=20_000)
 
 
+def test_the_canvas_of_a_webp_is_looked_at_before_it_is_made() -> None:
+    # 16 million pixels a side, for which there is no memory.
+    frames = [photo(seed, (64, 64)) for seed in (1, 2)]
+    data = bytearray(encode(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
+    assert data[12:16] == b"VP8X"
+    data[24:30] = b"\xff" * 6
+    for cut in (0, 2):
+        with pytest.raises(TooManyPixels, match="16777216 x 16777216"):
+            decoded(bytes(data[: len(data) - cut]))
+    for lossless in (False, True):
+        with pytest.raises(TooManyPixels, match="300 x 200"):
+            decoded(encode(photo(1, (300, 200)), "WEBP", lossless=lossless), max_pixels=59_999)
+
+
 def test_the_hash_of_a_picture_survives_alteration_and_tells_others_apart() -> None:
     image = photo(1)
     small = image.resize((90, 90)).convert("L").convert("RGB")

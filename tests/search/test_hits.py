@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.search.hits import Hit, marginal_relevance, match_of, one_per_file, reciprocal_rank_fusion
-from app.store.catalog import ImageRow
+from app.store.images import ImageRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

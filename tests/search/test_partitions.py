@@ -45,6 +45,7 @@ class Made:
     file: int
     title: str = ""
     url: str = ""
+    too_plain: bool = False
 
     @property
     def entry(self) -> Entry:
@@ -56,7 +57,11 @@ class Made:
 
     @property
     def facts(self) -> Facts:
-        return facts(dhash=self.dhash, sha256=f"{self.file:016x}{self.file:048x}")
+        return facts(
+            dhash=self.dhash,
+            sha256=f"{self.file:016x}{self.file:048x}",
+            too_plain=self.too_plain,
+        )
 
     @property
     def vector(self) -> NewVector:
@@ -64,7 +69,8 @@ class Made:
 
     def is_like(self, other: "Made") -> bool:
         near = abs(self.angle - other.angle) < 15 and hamming(self.dhash, other.dhash) <= 4
-        return near or self.file == other.file
+        plain = self.too_plain or other.too_plain
+        return (near and not plain) or self.file == other.file
 
 
 # Cosines of angles between 10 degrees, which are duplicates, and 20.
@@ -195,6 +201,7 @@ images = st.builds(
     angle=st.integers(0, 11).map(lambda place: place * 10.0),
     dhash=st.sampled_from([0, 0b111, 0xFFFF]),
     file=st.integers(1, 40),
+    too_plain=st.sampled_from([False] * 7 + [True]),
 )
 
 

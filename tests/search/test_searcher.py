@@ -8,7 +8,7 @@ from app.problems import NotAPicture, NotFound, TooBusy
 from app.search.query import Query, Term
 from app.search.searcher import MOST_SEARCHES
 from app.settings import Settings
-from app.store.catalog import Entry
+from app.store.images import Entry
 from tests.image_host import ImageHost
 from tests.live import Loop
 from tests.onnx_models import write_clip

@@ -7,8 +7,9 @@ import pytest
 
 from app.pictures.decoding import decode
 from app.settings import Settings
-from app.store.catalog import Catalog, Entry, ImageRow, NewImage
+from app.store.catalog import Catalog
 from app.store.database import Database, open_database
+from app.store.images import Entry, ImageRow, NewImage
 from tests.samples import png
 
 

@@ -5,11 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
 
 from app.problems import DatabaseUnavailable, UnusableDatabase, WrongSetting
 from app.settings import read_settings
-from app.store.database import Database, check_postgres, open_database
+from app.store.database import MIGRATIONS, Database, check_pgvector, check_postgres, open_database
 from tests.conftest import named
 
 
@@ -152,3 +154,39 @@ def test_no_statement_is_prepared_on_the_server(database_url: str) -> None:
         return prepared or 0
 
     assert asyncio.run(run()) == 0
+
+
+def migrate_to(url: str, revision: str) -> None:
+    """Set up an empty database as an older version left it."""
+    engine = create_engine(url.replace("postgresql", "postgresql+psycopg", 1))
+    with engine.begin() as connection:
+        check_pgvector(connection)
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def test_rows_of_before_decoders_were_counted_are_kept(new_database: Callable[..., str]) -> None:
+    url = new_database("template1")
+    migrate_to(url, "0003")
+    execute(
+        url,
+        # A JPEG with further pictures in it, by its old name.
+        """
+        INSERT INTO images (id, url, sha256, dhash, bytes, width, height, format, exif, title,
+            description, tags, thumbnail)
+        VALUES (gen_random_uuid(), 'https://example.com/a', 's', 1, 2, 3, 4, 'MPO', '{}', 'A', '',
+            '{}', '')
+        """,
+        "INSERT INTO encoders VALUES ('a', 'a', 'a', 1, 'data_a'), ('b', 'b', 'b', 1, 'data_gone')",
+        "CREATE TABLE data_a (labels text[])",
+        "INSERT INTO data_a VALUES ('{format:mpo,tag:a}'), (NULL), ('{format:png}')",
+    )
+    asyncio.run(opened(url).close())
+    with psycopg.connect(url) as connection:
+        query = "SELECT title, format, truncated, too_plain, decoder FROM images"
+        assert connection.execute(query).fetchall() == [("A", "JPEG", False, False, 0)]
+        labels = connection.execute("SELECT labels FROM data_a ORDER BY labels").fetchall()
+        assert labels == [(["format:jpeg", "tag:a"],), (["format:png"],), (None,)]

@@ -15,10 +15,10 @@ from app.encoding.onnx_model import OnnxModel
 from app.encoding.weights import BUILTIN_DIRECTORY
 from app.pictures.colours import Colour
 from app.settings import Settings, read_settings
-from app.store.catalog import Entry
 from app.store.database import Database, open_database
 from app.store.filters import Box, Filters, facets_of, metadata_label
 from app.store.hnsw import build, drop
+from app.store.images import Entry
 from app.store.index import open_vectors
 from app.store.nearest import FILE_DIGITS, Beyond
 from app.store.vectors import NewVector, VectorTable

@@ -28,8 +28,8 @@ from app.encoding.encoder import Encoder
 from app.encoding.onnx_model import OnnxModel
 from app.encoding.weights import BUILTIN_DIRECTORY
 from app.settings import Settings
-from app.store.catalog import Entry
 from app.store.database import Database, open_database
+from app.store.images import Entry
 from app.store.index import open_vectors
 from app.store.llama_index import EncoderEmbedding, ImageVectorStore, image_node
 from app.store.vectors import NewVector, VectorTable, node_metadata

@@ -44,8 +44,8 @@ def test_upsert_stores_title_description_and_tags(server: Server, host: ImageHos
     assert (shown["title"], shown["tags"]) == ("Circles", ["round", "test"])
 
 
-def test_an_empty_upsert_returns_an_empty_list(server: Server) -> None:
-    assert server.upsert([]) == []
+def test_an_empty_upsert_returns_an_empty_list(shared_server: Server) -> None:
+    assert shared_server.upsert([]) == []
 
 
 @pytest.mark.parametrize(
@@ -60,20 +60,20 @@ def test_an_empty_upsert_returns_an_empty_list(server: Server) -> None:
         ([], "body"),
     ],
 )
-def test_an_invalid_upsert_names_the_field(server: Server, body: Any, names: str) -> None:
-    answer = server.client.post("/api/upsert", json=body)
+def test_an_invalid_upsert_names_the_field(shared_server: Server, body: Any, names: str) -> None:
+    answer = shared_server.client.post("/api/upsert", json=body)
     assert answer.status_code == 422
     assert names in answer.json()["detail"]
 
 
-def test_a_body_that_is_not_json(server: Server) -> None:
-    answer = server.client.post("/api/upsert", content=b"{")
+def test_a_body_that_is_not_json(shared_server: Server) -> None:
+    answer = shared_server.client.post("/api/upsert", content=b"{")
     assert (answer.status_code, answer.json()["detail"]) == (422, "The body is not valid JSON.")
 
 
-def test_query_without_a_file_is_a_400(server: Server) -> None:
+def test_query_without_a_file_is_a_400(shared_server: Server) -> None:
     for files in ({}, {"other": b"x"}):
-        answer = server.client.post("/api/query", files=files or None, data={"a": "b"})
+        answer = shared_server.client.post("/api/query", files=files or None, data={"a": "b"})
         assert answer.status_code == 400
         assert "file" in answer.json()["detail"]
 
@@ -158,17 +158,19 @@ def test_search_respects_limit_and_threshold(server: Server, host: ImageHost) ->
     ],
 )
 def test_an_invalid_search_names_the_field(
-    server: Server, fields: dict[str, Any], names: str
+    shared_server: Server, fields: dict[str, Any], names: str
 ) -> None:
-    answer = server.client.post("/api/search", content=json.dumps(fields))
+    answer = shared_server.client.post("/api/search", content=json.dumps(fields))
     assert answer.status_code == 422, answer.text
     assert names in answer.json()["detail"]
 
 
-def test_an_unknown_form_field_is_named(server: Server) -> None:
-    answer = server.client.post("/api/search", files={"file": png(1)}, data={"colour": "red"})
+def test_an_unknown_form_field_is_named(shared_server: Server) -> None:
+    answer = shared_server.client.post(
+        "/api/search", files={"file": png(1)}, data={"colour": "red"}
+    )
     assert (answer.status_code, answer.json()["detail"]) == (422, "colour: unknown field")
-    answer = server.client.post("/api/search", files={"picture": png(1)})
+    answer = shared_server.client.post("/api/search", files={"picture": png(1)})
     assert (answer.status_code, "picture" in answer.json()["detail"]) == (422, True)
 
 
@@ -216,15 +218,15 @@ def test_the_list_is_paged_newest_first(server: Server, host: ImageHost) -> None
 
 
 @pytest.mark.parametrize("params", [{"cursor": "x"}, {"limit": 0}, {"limit": "x"}, {"page": 2}])
-def test_an_invalid_list_request_is_a_422(server: Server, params: dict[str, Any]) -> None:
-    assert server.client.get("/api/images", params=params).status_code == 422
+def test_an_invalid_list_request_is_a_422(shared_server: Server, params: dict[str, Any]) -> None:
+    assert shared_server.client.get("/api/images", params=params).status_code == 422
 
 
-def test_an_unknown_image_is_a_404(server: Server) -> None:
+def test_an_unknown_image_is_a_404(shared_server: Server) -> None:
     unknown = "00000000-0000-0000-0000-000000000000"
     for path in (f"/api/images/{unknown}", f"/images/{unknown}", f"/images/{unknown}/thumbnail"):
-        assert server.client.get(path).status_code == 404
-    assert server.client.get("/api/images/nonsense").status_code == 404
+        assert shared_server.client.get(path).status_code == 404
+    assert shared_server.client.get("/api/images/nonsense").status_code == 404
 
 
 def test_original_redirects_to_the_url(server: Server, host: ImageHost) -> None:

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from app.lookalike import open_lookalike
 from app.settings import Settings
-from app.store.catalog import Entry
+from app.store.images import Entry
 from app.web.server import create_app
 from tests.browser import file
 from tests.conftest import Server

@@ -50,20 +50,20 @@ def test_every_problem_has_a_title_and_a_place_in_the_docs(problem: type[Problem
     assert re.fullmatch(r"[a-z-]+", problem.slug())
 
 
-def test_the_type_of_a_problem_links_to_its_description(server: Server) -> None:
-    document = check(server.client.get("/api/nothing"), 404)
+def test_the_type_of_a_problem_links_to_its_description(shared_server: Server) -> None:
+    document = check(shared_server.client.get("/api/nothing"), 404)
     page, _, anchor = document["type"].partition("#")
-    assert f'id="{anchor}"' in server.client.get(page).text
+    assert f'id="{anchor}"' in shared_server.client.get(page).text
 
 
 @pytest.mark.parametrize("path", ["/api/nothing", "/nothing", "/images/1", "/api/images/x/y"])
-def test_an_unknown_url_is_a_404(server: Server, path: str) -> None:
-    check(server.client.get(path), 404)
+def test_an_unknown_url_is_a_404(shared_server: Server, path: str) -> None:
+    check(shared_server.client.get(path), 404)
 
 
 @pytest.mark.parametrize("path", sorted({path_of(op) for op in OPERATIONS}))
-def test_a_wrong_method_is_a_405(server: Server, path: str) -> None:
-    answer = server.client.request("PUT", path)
+def test_a_wrong_method_is_a_405(shared_server: Server, path: str) -> None:
+    answer = shared_server.client.request("PUT", path)
     check(answer, 405)
     assert answer.headers["allow"]
 
@@ -144,23 +144,25 @@ def test_an_unexpected_error_is_a_500_without_a_traceback(
 
 
 @pytest.mark.parametrize("path", ["/api/query", "/api/search", "/"])
-def test_a_body_that_is_too_large_is_refused_before_it_is_read(server: Server, path: str) -> None:
-    answer = server.client.post(path, files={"file": bytes(21_000_000)})
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(
+    shared_server: Server, path: str
+) -> None:
+    answer = shared_server.client.post(path, files={"file": bytes(21_000_000)})
     if path == "/":
         assert answer.status_code == 413
     else:
         check(answer, 413)
 
 
-def test_a_body_of_unknown_length_is_refused_once_it_is_too_large(server: Server) -> None:
+def test_a_body_of_unknown_length_is_refused_once_it_is_too_large(shared_server: Server) -> None:
     def body() -> Generator[bytes]:
         yield b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n'
         for _ in range(25):
             yield bytes(1_000_000)
 
     kind = {"content-type": "multipart/form-data; boundary=x"}
-    check(server.client.post("/api/query", content=body(), headers=kind), 413)
-    check(server.client.post("/api/upsert", content=body()), 413)
+    check(shared_server.client.post("/api/query", content=body(), headers=kind), 413)
+    check(shared_server.client.post("/api/upsert", content=body()), 413)
 
 
 @pytest.mark.parametrize(
@@ -175,19 +177,21 @@ def test_a_body_of_unknown_length_is_refused_once_it_is_too_large(server: Server
     ids=["empty", "not an image", "truncated", "pixels", "bytes"],
 )
 @pytest.mark.parametrize("path", ["/api/query", "/api/search"])
-def test_an_unusable_query_image(server: Server, path: str, data: bytes, status: int) -> None:
-    check(server.client.post(path, files={"file": ("a.png", data)}), status)
-    assert server.client.get("/healthz").status_code == 200
+def test_an_unusable_query_image(
+    shared_server: Server, path: str, data: bytes, status: int
+) -> None:
+    check(shared_server.client.post(path, files={"file": ("a.png", data)}), status)
+    assert shared_server.client.get("/healthz").status_code == 200
 
 
-def test_a_malformed_form_is_a_400(server: Server) -> None:
-    answer = server.client.post(
+def test_a_malformed_form_is_a_400(shared_server: Server) -> None:
+    answer = shared_server.client.post(
         "/api/query",
         content=b"--x\r\nnonsense",
         headers={"content-type": "multipart/form-data; boundary=x"},
     )
     check(answer, 400)
-    answer = server.client.post(
+    answer = shared_server.client.post(
         "/api/query", content=b"x", headers={"content-type": "multipart/form-data"}
     )
     check(answer, 400)

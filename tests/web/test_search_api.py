@@ -19,7 +19,7 @@ from app.problems import FetchProblem
 from app.search.query import Query, Term
 from app.search.searcher import MOST_SEARCHES
 from app.settings import Settings
-from app.store.catalog import Entry
+from app.store.images import Entry
 from app.store.vectors import NewVector
 from app.web.server import create_app
 from demo.__main__ import sample_photos

@@ -2,13 +2,13 @@
 
 import base64
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from app.lookalike import Lookalike, open_lookalike
-from app.settings import Settings
+from app.lookalike import Lookalike
 from app.web.openapi import OPERATIONS
 from app.web.server import create_app
 from tests.conftest import Server, client_of, path_of
@@ -18,11 +18,12 @@ from tests.samples import png
 WRITES = [(op.method, path_of(op)) for op in OPERATIONS if op.writes]
 
 
-@pytest.fixture
-def with_keys(settings: Settings, loop: Loop) -> Generator[httpx.Client]:
+@pytest.fixture(scope="module")
+def with_keys(shared_server: Server, loop: Loop) -> Generator[httpx.Client]:
+    settings = shared_server.lookalike.settings
     keyed = type(settings)(**{**settings.model_dump(), "api_keys": ["first", "second"]})
+    lookalike = replace(shared_server.lookalike, settings=keyed)
     with (
-        loop.entered(open_lookalike(keyed, announce=lambda _: None)) as lookalike,
         loop.serving(create_app(lookalike)) as address,
         client_of(address) as client,
     ):
@@ -63,8 +64,8 @@ def test_the_index_page_requires_a_key_too(with_keys: httpx.Client) -> None:
     assert answer.status_code == 303
 
 
-def test_without_keys_this_machine_may_write(server: Server) -> None:
-    assert write(server.client).status_code == 200
+def test_without_keys_this_machine_may_write(shared_server: Server) -> None:
+    assert write(shared_server.client).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -79,8 +80,8 @@ def test_without_keys_this_machine_may_write(server: Server) -> None:
     ],
     ids=str,
 )
-def test_without_keys_no_one_else_may_write(server: Server, headers: dict[str, str]) -> None:
-    answer = write(server.client, **headers)
+def test_without_keys_no_one_else_may_write(shared_server: Server, headers: dict[str, str]) -> None:
+    answer = write(shared_server.client, **headers)
     assert answer.status_code == 403
     assert answer.headers["content-type"] == "application/problem+json"
 
@@ -115,8 +116,8 @@ def _with_state(app: Any, lookalike: Lookalike) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("path", ["/", "/index", "/api/stats", "/nothing", "/static/style.css"])
-def test_every_response_has_the_security_headers(server: Server, path: str) -> None:
-    headers = server.client.get(path).headers
+def test_every_response_has_the_security_headers(shared_server: Server, path: str) -> None:
+    headers = shared_server.client.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -124,9 +125,9 @@ def test_every_response_has_the_security_headers(server: Server, path: str) -> N
     assert "server" not in headers or "Lookalike" not in headers["server"]
 
 
-def test_an_upload_cannot_run_as_a_page(server: Server) -> None:
-    answer = server.client.post("/api/images", files={"file": ("x.html", png(1))})
+def test_an_upload_cannot_run_as_a_page(shared_server: Server) -> None:
+    answer = shared_server.client.post("/api/images", files={"file": ("x.html", png(1))})
     path = f"/images/{answer.json()['results'][0]['id']}/original"
-    headers = server.client.get(path).headers
+    headers = shared_server.client.get(path).headers
     assert headers["content-type"] == "image/png"
     assert "sandbox" in headers["content-security-policy"]

@@ -1,0 +1,234 @@
+"""A picture file taken apart: the pixels' part for Pillow, and what stands beside them.
+
+Pillow refuses whole files for a text too long, a checksum of a date, a resolution that is no
+number. So it gets a file of nothing but what makes pixels, in which nothing else can be wrong; EXIF
+and colour profile are read from the original. What cannot be taken apart is passed on as it is.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.pictures.tags import Block
+
+# The largest profiles of presses have 3 MB; more is not read.
+LARGEST_PROFILE = 4_000_000
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+# Tags of a TIFF that make its pixels (TIFF 6.0, its technical notes, and libtiff's own).
+_STRUCTURE = frozenset(
+    {
+        *(254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320),
+        *(322, 323, 324, 325, 332, 334, 336, 338, 339, 340, 341, 347, *range(512, 522)),
+        *(529, 530, 531, 532),
+    }
+)
+_PROFILE = 34675
+# Not fill bytes, bytes of a scan, nor markers that stand alone, but for the end's.
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A file's pixels, its EXIF block and its colour profile; these are empty if there is none.
+
+    Of WebP, AVIF and HEIF, Pillow tells them. `ends_early` is said of PNGs only.
+    """
+
+    pixels: bytes
+    exif: bytes = b""
+    profile: bytes = b""
+    ends_early: bool = False
+
+
+def take_apart(data: bytes) -> Parts:
+    """Return the parts of a file of any format; never raises."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg(data)
+    if data.startswith(_PNG):
+        return _png(data)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return _tiff(data)
+    if data.startswith(b"BM"):
+        return _bmp(data)
+    return Parts(data)
+
+
+def _jpeg(data: bytes) -> Parts:
+    kept, exif, pieces, place = [data[:2]], b"", list[bytes](), 2
+    for marker, start, end in jpeg_segments(data):
+        body = data[start + 4 : end]
+        if marker == 0xDA:
+            break
+        if marker == 0xE1 and body.startswith(b"Exif\0"):
+            exif = exif or body
+        elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0"):
+            pieces.append(body)
+        if _makes_pixels(marker, body):
+            kept.append(data[start:end])
+        place = end
+    # Of a profile in pieces, each has its number, and how many there are.
+    pieces.sort(key=lambda piece: piece[12:13])
+    profile = b"".join(piece[14:] for piece in pieces)
+    return Parts(b"".join((*kept, data[place:])), exif, profile)
+
+
+def jpeg_segments(data: bytes, *, in_scans: bool = False) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker, the start and the end of each segment of a JPEG that is there as a whole.
+
+    The last one is the header of the first scan, or, with those `in_scans`, the end marker, or a
+    marker of zero where one begins that is not whole.
+    """
+    end = 2
+    while found := _MARKER.search(data, end):
+        place = found.start()
+        marker = data[place + 1]
+        if marker == 0xD9:
+            yield marker, place, place + 2
+            return
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if not place + 4 <= end <= len(data):
+            if in_scans:
+                yield 0, place, place
+            return
+        yield marker, place, end
+        if marker == 0xDA and not in_scans:
+            return
+
+
+def _makes_pixels(marker: int, body: bytes) -> bool:
+    """Return whether a decoder needs a JPEG's segment: of the applications', two tell colours."""
+    if marker == 0xE0:
+        return body.startswith(b"JFIF\0") and len(body) >= 14
+    if marker == 0xEE:
+        return body.startswith(b"Adobe") and len(body) >= 12
+    return not (0xE0 <= marker <= 0xEF or marker == 0xFE)
+
+
+def _png(data: bytes) -> Parts:
+    chunks = list(_chunks(data))
+    beside = {
+        name: data[start + 8 : end - 4]
+        for name, start, end in reversed(chunks)
+        if name in (b"eXIf", b"iCCP")
+    }
+    kept = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+    if _is_sound_animation(data, chunks):
+        kept.update(_ANIMATION)
+    pixels = [
+        data[start:end]
+        for name, start, end in chunks
+        if name in kept or (name == b"tRNS" and _is_sound_key(data, start, end))
+    ]
+    return Parts(
+        _PNG + b"".join(pixels),
+        beside.get(b"eXIf", b""),
+        _inflated(beside.get(b"iCCP", b"")),
+        ends_early=not chunks or chunks[-1][0] != b"IEND",
+    )
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name, the start and the end of each chunk of a PNG; the last may be cut."""
+    place = len(_PNG)
+    while place + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, place)
+        end = place + 12 + length
+        yield name, place, end
+        if name == b"IEND":
+            return
+        place = end
+
+
+def _is_whole(data: bytes, start: int, end: int) -> bool:
+    checksum = int.from_bytes(data[end - 4 : end], "big")
+    return end <= len(data) and zlib.crc32(data[start + 4 : end - 4]) == checksum
+
+
+def _is_sound_key(data: bytes, start: int, end: int) -> bool:
+    """Return whether a PNG's transparency can be used: 2 bytes for grey, 6 for colours."""
+    needed = {b"\0": 2, b"\2": 6, b"\3": 1}.get(data[25:26], 1 << 31)
+    return _is_whole(data, start, end) and end - start - 12 >= needed
+
+
+def _is_sound_animation(data: bytes, chunks: list[tuple[bytes, int, int]]) -> bool:
+    """Return whether every frame of an animated PNG is in order; else it is shown as a still."""
+    animation = [chunk for chunk in chunks if chunk[0] in _ANIMATION]
+    if not animation or animation[0][0] != b"acTL" or len(data) < 33:
+        return False
+    canvas, expected = struct.unpack_from(">II", data, 16), 0
+    for name, start, end in animation:
+        if not _is_whole(data, start, end) or end - start - 12 < (4 if name == b"fdAT" else 8):
+            return False
+        if name == b"acTL":
+            continue
+        if int.from_bytes(data[start + 8 : start + 12], "big") != expected:
+            return False
+        expected += 1
+        if name == b"fcTL":
+            if end - start - 12 < 26:
+                return False
+            width, height, left, top = struct.unpack_from(">4I", data, start + 12)
+            if left + width > canvas[0] or top + height > canvas[1]:
+                return False
+    return True
+
+
+def _inflated(chunk: bytes) -> bytes:
+    """Return the profile of a PNG's chunk: a name, a zero, the method (0), and it, compressed."""
+    _, _, packed = chunk.partition(b"\0")
+    try:
+        return zlib.decompressobj().decompress(packed[1:], LARGEST_PROFILE + 1)
+    except zlib.error:
+        return b""
+
+
+def _tiff(data: bytes) -> Parts:
+    block = Block(data)
+    count, start = block.count(block.first)
+    size = block.entry_size
+    end = start + count * size
+    pointer = 8 if block.is_big else 4
+    if not count or end + pointer > len(data):
+        return Parts(data)
+    entries = list(block.entries(block.first))
+    profiles = [entry for entry in entries if entry.tag == _PROFILE]
+    profile = block.bytes_of(profiles[0], LARGEST_PROFILE + 1) if profiles else b""
+    kept = [data[at : at + size] for at in range(start, end, size)]
+    kept = [
+        entry for entry in kept if struct.unpack_from(block.order + "H", entry)[0] in _STRUCTURE
+    ]
+    # In its own place: the directory with fewer entries, and no other page behind it.
+    directory = struct.pack(block.order + ("Q" if block.is_big else "H"), len(kept))
+    directory += b"".join(kept) + bytes(pointer)
+    begin = block.first
+    pixels = b"".join((data[:begin], directory, data[begin + len(directory) :]))
+    return Parts(pixels, data, profile)
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Return the width and height that a WebP's first chunk says; (0, 0) if it is none."""
+    kind, body = data[12:16], data[20:30].ljust(10, b"\0")
+    if not data.startswith(b"RIFF") or data[8:12] != b"WEBP":
+        return 0, 0
+    if kind == b"VP8X":
+        return _little(body[4:7]) + 1, _little(body[7:10]) + 1
+    if kind == b"VP8L":
+        both = _little(body[1:5])
+        return (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1
+    return _little(body[6:8]) & 0x3FFF, _little(body[8:10]) & 0x3FFF
+
+
+def _little(data: bytes) -> int:
+    return int.from_bytes(data, "little")
+
+
+def _bmp(data: bytes) -> Parts:
+    """Return a BMP's parts: its fifth header says where a profile is, counted from byte 14."""
+    if len(data) < 138 or data[14:18] != b"|\0\0\0" or data[70:74] != b"DEBM":
+        return Parts(data)
+    start, size = struct.unpack_from("<II", data, 126)
+    return Parts(data, profile=data[14 + start : 14 + start + min(size, LARGEST_PROFILE + 1)])

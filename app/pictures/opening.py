@@ -1,0 +1,167 @@
+"""Opening and loading files with Pillow: the formats that are read, cut files, frames."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+import pillow_heif
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from app.pictures.containers import webp_size
+from app.pictures.tags import Block
+from app.pictures.truncation import (
+    Completion,
+    completed_jpeg,
+    completion_of,
+    missing_share,
+    refuse_if_most_is_missing,
+    show_rows_twice,
+    undrawn_share,
+)
+from app.problems import DamagedPicture, NotAPicture, PictureProblem
+
+OPENED = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF")
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
+# Of an animation, so many frames are looked at for one that is not blank, if these have no more
+# pixels than a picture may have.
+MOST_FRAMES = 32
+# An AVIF whose EXIF item (ISO/IEC 14496-12, 8.11.6: version, flags, id, protection, type) cannot be
+# read is refused by the library; an item of an unknown type is passed over.
+_EXIF_ITEM = re.compile(rb"(infe[\x02\x03].{3}(?:.{4}|.{6}))Exif", re.DOTALL)
+# What JPEG decoders make of missing blocks.
+_FILLING = (128, (128, 128, 128))
+
+pillow_heif.register_heif_opener()
+# The limit is ours (`max_pixels`), checked before decoding; Pillow's only warns at first.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An opened file with the pixels of its first frame, which may end early."""
+
+    image: ImageFile.ImageFile
+    is_truncated: bool = False
+
+
+def open_image(data: bytes) -> ImageFile.ImageFile:
+    """Open a file of any format that is read; raises `NotAPicture` or `DamagedPicture`."""
+    try:
+        return _open(data)
+    except PictureProblem:
+        without = _EXIF_ITEM.sub(rb"\1skip", data) if data[4:8] == b"ftyp" else data
+        if without == data:
+            raise
+        return _open(without)
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    try:
+        return Image.open(BytesIO(data), formats=OPENED)
+    except UnidentifiedImageError as exc:
+        raise DamagedPicture if Block(data).is_cut else NotAPicture from exc
+    except MemoryError:
+        raise
+    except Exception as exc:
+        raise DamagedPicture from exc
+
+
+def load(data: bytes, *, side: int, accept: Callable[[tuple[int, int]], None]) -> Loaded:
+    """Load the first frame of a file, of which JPEGs may be made smaller: `side` or more a side.
+
+    `accept` sees its size before any pixel is decoded, and raises what it likes.
+    Raises `NotAPicture` and `DamagedPicture`.
+    """
+    # Pillow makes room for all of a WebP when it opens it.
+    accept(webp_size(data))
+    completion = completion_of(data)
+    if completion is not None:
+        return _load_completed(completion, side, accept)
+    image = open_image(data)
+    accept(image.size)
+    try:
+        if getattr(image, "default_image", False):
+            # Of an animated PNG, the image for those who cannot show animations.
+            image.seek(1)
+        image.draft("RGB", (side, side))
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as exc:
+        return _partly_loaded(image, data, exc)
+    if image.format == "JPEG" and image.getpixel((image.width - 1, image.height - 1)) in _FILLING:
+        share = missing_share(completed_jpeg(data), _load_small)
+        refuse_if_most_is_missing(share)
+        return Loaded(image, is_truncated=share > 0)
+    return Loaded(image)
+
+
+def _partly_loaded(image: ImageFile.ImageFile, data: bytes, problem: Exception) -> Loaded:
+    """Return an image with the rows that were read before loading it failed, if they are enough."""
+    if image.format in ("WEBP", "AVIF", "HEIF"):
+        raise DamagedPicture from problem
+    try:
+        share = undrawn_share(lambda: open_image(data))
+        refuse_if_most_is_missing(share)
+        image.tile = []
+        image.load()
+        if image.info.get("interlace") and image.format == "PNG":
+            show_rows_twice(image, share)
+    except (MemoryError, PictureProblem):
+        raise
+    except Exception as exc:
+        raise DamagedPicture from exc
+    return Loaded(image, is_truncated=True)
+
+
+def _load_completed(
+    completion: Completion, side: int, accept: Callable[[tuple[int, int]], None]
+) -> Loaded:
+    """Load a file that ends early, completed in the first way that can be read."""
+    problem: Exception = NotAPicture()
+    for data in completion.versions():
+        try:
+            image = open_image(data)
+        except (NotAPicture, DamagedPicture) as exc:
+            problem = exc
+            continue
+        accept(image.size)
+        try:
+            image.draft("RGB", (side, side))
+            image.load()
+        except MemoryError:
+            raise
+        except Exception as exc:
+            problem = DamagedPicture()
+            problem.__cause__ = exc
+            continue
+        refuse_if_most_is_missing(missing_share(completion, _load_small))
+        return Loaded(image, is_truncated=True)
+    raise problem
+
+
+def _load_small(data: bytes) -> Image.Image:
+    image = open_image(data)
+    image.draft("RGB", (1, 1))
+    image.load()
+    return image
+
+
+def later_frames(image: ImageFile.ImageFile, *, max_pixels: int) -> Iterator[Image.Image]:
+    """Yield the frames of an animation after the first, loaded, as far as they are looked at."""
+    if image.format not in ANIMATED:
+        return
+    most = min(MOST_FRAMES, max_pixels // max(1, image.width * image.height))
+    for number in range(image.tell() + 1, most):
+        try:
+            image.seek(number)
+            if image.width * image.height > max_pixels:
+                return
+            image.load()
+        except MemoryError:
+            raise
+        except Exception:
+            # The end, or what cannot be read.
+            return
+        yield image

@@ -1,0 +1,138 @@
+"""An image and what is to become one, as the program sees them; catalog.py keeps them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from app.pictures.colours import Colour
+from app.pictures.decoding import DECODER, Facts
+from app.store.filters import MetadataValue
+from app.store.urls import split_credentials, with_credentials
+
+# In place of a user and password that are known to be needed, but not kept.
+DROPPED = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One row of the images table, without its thumbnail."""
+
+    id: UUID
+    url: str
+    sha256: str
+    dhash: int
+    bytes: int
+    width: int
+    height: int
+    format: str
+    exif: dict[str, str | int | float]
+    title: str
+    description: str
+    tags: list[str]
+    indexed_at: datetime
+    updated_at: datetime
+    etag: str | None
+    last_modified: str | None
+    checked_at: datetime
+    gone_at: datetime | None
+    colours: list[Colour]
+    metadata: dict[str, MetadataValue]
+    needs_credentials: bool = False
+    truncated: bool = False
+    too_plain: bool = False
+    decoder: int = DECODER
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its file would be read better now."""
+        return self.decoder < DECODER
+
+    @property
+    def dhash_hex(self) -> str:
+        """The difference hash as 16 hexadecimal digits."""
+        return f"{self.dhash & 0xFFFF_FFFF_FFFF_FFFF:016x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is to be indexed: a picture's URL and what people say about it.
+
+    None leaves what the index already says as it is.
+
+    A user and password in the URL become `credentials`, `user:password` as they stood there; these
+    are for fetching only. An image that was fetched with them, but for which they are not kept, has
+    `DROPPED` in their place. `image_id` is the image's id where its URL does not decide it.
+    """
+
+    url: str
+    title: str | None = None
+    description: str | None = None
+    tags: Sequence[str] | None = None
+    metadata: Mapping[str, MetadataValue] | None = None
+    credentials: str | None = field(default=None, repr=False)
+    image_id: UUID | None = None
+
+    def __post_init__(self) -> None:
+        url, credentials = split_credentials(self.url)
+        if url != self.url:
+            object.__setattr__(self, "url", url)
+            object.__setattr__(self, "credentials", credentials)
+
+    @property
+    def id(self) -> UUID:
+        """The image's id, which its URL decides (RFC 9562, version 5) unless `image_id` does."""
+        return self.image_id or _id(self.url)
+
+    @property
+    def former_id(self) -> UUID | None:
+        """The id that the URL had when its user and password were kept in it."""
+        return _id(with_credentials(self.url, self.credentials)) if self.credentials else None
+
+    @property
+    def is_renamed(self) -> bool:
+        """Whether the id is not the one that the URL would decide."""
+        return self.image_id not in (None, _id(self.url))
+
+    def over(self, image: ImageRow | None) -> "Entry":
+        """Return the entry with what the image says where it says nothing itself."""
+        title, description, tags, metadata = (
+            (image.title, image.description, image.tags, image.metadata)
+            if image
+            else ("", "", [], {})
+        )
+        return Entry(
+            self.url,
+            title if self.title is None else self.title,
+            description if self.description is None else self.description,
+            list(tags if self.tags is None else self.tags),
+            dict(metadata if self.metadata is None else self.metadata),
+            self.credentials,
+            image.id if image else self.image_id,
+        )
+
+    def describes(self, image: ImageRow) -> bool:
+        """Return whether the image already has this title, description, tags and metadata."""
+        said = (self.title, self.description, self.tags, self.metadata)
+        return said == (image.title, image.description, image.tags, image.metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What tells, without reading it, whether a file has changed (RFC 9110, 8.8)."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """A picture as it goes into the table; the entry says everything (see `Entry.over`)."""
+
+    entry: Entry
+    picture: Facts
+    validators: Validators = Validators()
+
+
+def _id(url: str) -> UUID:
+    return uuid5(NAMESPACE_URL, url)

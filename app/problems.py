@@ -13,7 +13,8 @@
     │   ├── QueryCancels
     │   ├── NotFound
     │   ├── MethodNotAllowed
-    │   └── BodyTooLarge
+    │   ├── BodyTooLarge
+    │   └── Unstorable
     ├── AccessProblem
     │   ├── KeyRequired
     │   └── NotAllowed
@@ -38,6 +39,8 @@
     │   └── CaptionBudgetSpent
     └── Unavailable
         ├── DatabaseUnavailable
+        ├── DatabaseBusy
+        ├── WriteConflict
         └── TooBusy
 
 A problem is shown in three ways: as an HTTP problem document (`document()`, RFC 9457), as the
@@ -66,8 +69,9 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
     """Whether a retry may succeed."""
 
     def __init__(self, detail: str = "") -> None:
-        super().__init__(detail or self.title())
-        self.detail = detail or self.title()
+        # What it quotes may hold half of a character, which no answer can be written with.
+        self.detail = (detail or self.title()).encode("utf-8", "replace").decode()
+        super().__init__(self.detail)
 
     @classmethod
     def title(cls) -> str:
@@ -149,6 +153,10 @@ class BodyTooLarge(InvalidRequest):
     """The request is larger than this server accepts."""
 
     status = 413
+
+
+class Unstorable(InvalidRequest):
+    """The database cannot take these values: they are too long, too large or invalid."""
 
 
 class AccessProblem(Problem):
@@ -275,6 +283,22 @@ class Unavailable(Problem):
 
 class DatabaseUnavailable(Unavailable):
     """The database is not responding; try again soon."""
+
+    may_pass = True
+
+
+class DatabaseBusy(Unavailable):
+    """The database has reached a limit, such as its disk or its connections; try again later."""
+
+    retry_after_s = 30
+    may_pass = True
+
+
+class WriteConflict(Unavailable):
+    """Another change of the same rows came first; try again."""
+
+    retry_after_s = 1
+    may_pass = True
 
 
 class TooBusy(Unavailable):

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import uvicorn
 
+from app.web.serving import Protocol
+
 T = TypeVar("T")
 
 
@@ -38,7 +40,9 @@ class Loop:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen(128)
-        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=0)
+        config = uvicorn.Config(
+            app, http=Protocol, log_level="critical", timeout_graceful_shutdown=0
+        )
         server = _Server(config)
         serving = asyncio.run_coroutine_threadsafe(server.serve([listener]), self._loop)
         assert server.answers.wait(10)

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from app.problems import Unavailable
+from app.problems import Unavailable, WriteConflict
 
 # About as long as a transaction with one row.
 HELD_OPEN_S = 0.01
+# How often a batch that conflicts with another writer is run.
+MAX_RUNS = 3
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,7 +22,7 @@ class Coalescer(Generic[T, R]):
     `work` returns one result per item, in order. A single call runs at once; after a batch of
     several, the next one is held open for 10 ms, which makes fewer and larger batches under load.
     If a batch fails, its items are retried one by one, so that a bad item fails alone, unless the
-    problem is `Unavailable`.
+    problem is `Unavailable`. After a `WriteConflict`, the batch runs again, three times at most.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Coalescer(Generic[T, R]):
         if not batch:
             return
         try:
-            results = await self._work([item for item, _ in batch])
+            results = await self._run_work([item for item, _ in batch])
         except Exception as exc:
             if len(batch) > 1 and not isinstance(exc, Unavailable):
                 for pair in batch:
@@ -68,6 +71,12 @@ class Coalescer(Generic[T, R]):
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
                 future.set_result(result)
+
+    async def _run_work(self, items: Sequence[T]) -> Sequence[R]:
+        for _ in range(MAX_RUNS - 1):
+            with suppress(WriteConflict):
+                return await self._work(items)
+        return await self._work(items)
 
 
 async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

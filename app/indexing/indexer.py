@@ -13,7 +13,7 @@ from app.indexing.fetcher import Fetcher
 from app.indexing.files import file_title, read_file
 from app.indexing.media import Media
 from app.indexing.outcomes import Outcome, OutcomeStatus
-from app.indexing.requests import LONGEST_TITLE
+from app.indexing.requests import MAX_TITLE
 from app.pictures.decoding import Decoder, Picture
 from app.problems import (
     CredentialsDropped,
@@ -32,7 +32,7 @@ from app.store.job_items import JobItems
 from app.store.vectors import NewVector, VectorTable
 
 UPLOAD_SCHEME = "upload:"
-NAME_TOO_LONG = f"The file's name is longer than {LONGEST_TITLE:,} characters."
+NAME_TOO_LONG = f"The file's name is longer than {MAX_TITLE:,} characters."
 
 # Images that are fetched but not yet stored, over all requests and jobs: one batch of the encoder
 # that runs, one that fills and one being written. With the fetches (fetcher.py), they bound the
@@ -123,7 +123,7 @@ class Indexer:
         entry = Entry(UPLOAD_SCHEME + sha256, title=title)
         if len(data) > self._max_bytes:
             return NewItem("upload", entry, PictureTooLarge.over(self._max_bytes).detail)
-        if len(title) > LONGEST_TITLE:
+        if len(title) > MAX_TITLE:
             return NewItem("upload", replace(entry, title=title[:100]), NAME_TOO_LONG)
         await self._media.save(sha256, data)
         return NewItem("upload", entry)
@@ -370,7 +370,7 @@ class Indexer:
                 await self._vectors.upsert(connection, nodes)
             statuses: list[OutcomeStatus] = [_status(write, inserted) for write in writes]
             ended = [
-                Ended(write.item.job_id, write.item.position, status, image_id=write.entry.id)
+                Ended(write.item, status, image_id=write.entry.id)
                 for write, status in zip(writes, statuses, strict=True)
                 if write.item
             ]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from app.indexing.requests import (
-    LONGEST_DESCRIPTION,
-    LONGEST_KEY,
-    LONGEST_TAG,
-    LONGEST_TITLE,
-    LONGEST_VALUE,
-    MOST_KEYS,
-    MOST_TAGS,
+    MAX_DESCRIPTION,
+    MAX_METADATA_KEY,
+    MAX_METADATA_KEYS,
+    MAX_METADATA_VALUE,
+    MAX_TAG,
+    MAX_TAGS,
+    MAX_TITLE,
 )
 from app.indexing.streams import LONGEST_LINE, Line
 from app.indexing.tables import Record, records
@@ -172,23 +172,23 @@ def _complaint(entry: Entry) -> str | None:
     """Return what is longer than it may be, as a sentence."""
     tags, metadata = entry.tags or (), entry.metadata or {}
     lengths = [
-        ("the title", len(entry.title or ""), LONGEST_TITLE),
-        ("the description", len(entry.description or ""), LONGEST_DESCRIPTION),
-        ("a tag", max(map(len, tags), default=0), LONGEST_TAG),
-        ("a key of the metadata", max(map(len, metadata), default=0), LONGEST_KEY),
+        ("the title", len(entry.title or ""), MAX_TITLE),
+        ("the description", len(entry.description or ""), MAX_DESCRIPTION),
+        ("a tag", max(map(len, tags), default=0), MAX_TAG),
+        ("a key of the metadata", max(map(len, metadata), default=0), MAX_METADATA_KEY),
         (
             "a value of the metadata",
             max((len(str(value)) for value in metadata.values()), default=0),
-            LONGEST_VALUE,
+            MAX_METADATA_VALUE,
         ),
     ]
     for name, length, longest in lengths:
         if length > longest:
             return f"{name} is longer than {longest:,} characters."
-    if len(tags) > MOST_TAGS:
-        return f"there are more than {MOST_TAGS} tags."
-    if len(metadata) > MOST_KEYS:
-        return f"there are more than {MOST_KEYS} keys of metadata."
+    if len(tags) > MAX_TAGS:
+        return f"there are more than {MAX_TAGS} tags."
+    if len(metadata) > MAX_METADATA_KEYS:
+        return f"there are more than {MAX_METADATA_KEYS} keys of metadata."
     return "a key of the metadata is empty." if "" in metadata else None
 
 
@@ -213,6 +213,6 @@ def _number(digits: str) -> float:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > LONGEST_VALUE:
+    if len(digits) > MAX_METADATA_VALUE:
         raise OverflowError
     return int(digits)

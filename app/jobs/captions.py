@@ -16,6 +16,7 @@ import httpx
 from app.indexing.answers import retry_after_s
 from app.indexing.indexer import Indexer
 from app.indexing.outcomes import Outcome, OutcomeStatus
+from app.indexing.requests import MAX_INTEGER
 from app.problems import CaptionBudgetSpent, CaptionFailed, CaptionProblem, CaptionRefused, NotFound
 from app.settings import Settings
 from app.store.catalog import Catalog
@@ -108,8 +109,12 @@ class Captioner:
             ) from exc
         except openai.APIError as exc:
             raise CaptionFailed(f"The caption model's server did not answer: {exc}") from exc
+        except (ValueError, RecursionError) as exc:
+            raise CaptionFailed("The caption model's server answered with no JSON.") from exc
         usage = getattr(answer.raw, "usage", None)
-        return str(answer.message.content or ""), int(getattr(usage, "total_tokens", 0) or 0)
+        tokens = getattr(usage, "total_tokens", None)
+        used = tokens if isinstance(tokens, int) and 0 <= tokens <= MAX_INTEGER else 0
+        return str(answer.message.content or ""), min(used, self._settings.caption_tokens)
 
 
 def read_caption(answer: str) -> tuple[str, str]:
@@ -121,7 +126,7 @@ def read_caption(answer: str) -> tuple[str, str]:
     try:
         fields: Any = json.loads(found[0], strict=False) if found else None
         title, description = (str(fields[name]).strip() for name in ("title", "description"))
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise CaptionFailed(
             "The caption model did not answer with a title and description."
         ) from exc

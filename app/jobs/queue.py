@@ -17,6 +17,8 @@ INDEX_CHUNK = "index_chunk"
 CAPTIONS = "captions"
 LOWEST_PRIORITY = -1_000_000
 LONGEST_RETRY_WAIT_S = 60
+# Of one task: more than the interruptions after which the worker gives its chunk up.
+MAX_TRIES = 50
 
 IndexChunk = Callable[[JobContext, int, int], Awaitable[None]]
 """Indexes a chunk: the task's context, the job's id and the chunk's number."""
@@ -54,10 +56,15 @@ class ChunkQueue:
             await task.defer_async(job_id=job_id, chunk=chunk)
 
 
-class _RetryUntilDone(BaseRetryStrategy):
-    """Retries an interrupted chunk: at once after a shutdown, later if the database was away."""
+class _RetryInterrupted(BaseRetryStrategy):
+    """Retries an interrupted chunk: at once after a shutdown, later if the database was away.
 
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
+    Before the last try, the worker lets the items fail that still wait.
+    """
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if job.attempts >= MAX_TRIES:
+            return None
         wait_s = 0
         if not isinstance(exception, asyncio.CancelledError):
             wait_s = min(2**job.attempts, LONGEST_RETRY_WAIT_S)
@@ -75,7 +82,7 @@ def _create_app(url: str, index_chunk: IndexChunk) -> App:
     )
     app = App(connector=connector)
 
-    @app.task(name=INDEX_CHUNK, queue=QUEUE, pass_context=True, retry=_RetryUntilDone())
+    @app.task(name=INDEX_CHUNK, queue=QUEUE, pass_context=True, retry=_RetryInterrupted())
     async def run(context: JobContext, job_id: int, chunk: int) -> None:
         await index_chunk(context, job_id, chunk)
 

@@ -23,7 +23,7 @@ from app.indexing.coalescer import gather
 from app.indexing.indexer import Indexer
 from app.jobs.captions import Captioner
 from app.jobs.queue import QUEUE, ChunkQueue
-from app.problems import DatabaseUnavailable, Problem
+from app.problems import DatabaseUnavailable, Problem, Unavailable
 from app.store.database import Database
 from app.store.items import Item
 from app.store.job_items import JobItems
@@ -34,6 +34,10 @@ logger = logging.getLogger(__name__)
 CHUNKS_AT_ONCE = 8
 MAX_TRIES = 5
 MAX_RETRY_WAIT_S = 3600
+# A chunk that was interrupted is indexed item by item, so that an item that ends the worker or the
+# database with it is found; after this many interruptions its other items fail.
+MAX_INTERRUPTIONS = 30
+INTERRUPTED = "Indexing this image was interrupted too often; see the server's log."
 # A chunk waits this long itself for its next retry; before a longer wait it returns to the queue.
 SHORT_WAIT_S = 2
 POLL_S = 1.0
@@ -154,16 +158,21 @@ class Worker:
         assert task_id is not None  # noqa: S101 - a task that runs was queued, and so has an id
         self._running_tasks.add(task_id)
         self._worker_id = context.job.worker_id
+        interruptions = context.job.attempts
         try:
-            await self._index_due_items(job_id, chunk)
+            if interruptions >= MAX_INTERRUPTIONS:
+                logger.error("Chunk %s of job %s was interrupted too often.", chunk, job_id)
+                await self._job_items.fail_chunk(job_id, chunk, INTERRUPTED)
+            await self._index_due_items(job_id, chunk, together=interruptions == 0)
         finally:
             self._running_tasks.discard(task_id)
 
-    async def _index_due_items(self, job_id: int, chunk: int) -> None:
+    async def _index_due_items(self, job_id: int, chunk: int, *, together: bool) -> None:
         """Index a chunk's items; requeue the chunk if its next retry is not due soon."""
         while True:
             items = await self._job_items.due(job_id, chunk)
-            if not await self._index_unless_cancelled(job_id, items):
+            work = gather(map(self._index, items)) if together else self._index_one_by_one(items)
+            if not await self._finished(job_id, work):
                 return
             next_due = await self._job_items.next_due(job_id, chunk)
             if next_due is None:
@@ -176,9 +185,9 @@ class Worker:
                 return
             await asyncio.sleep(max(0, wait_s))
 
-    async def _index_unless_cancelled(self, job_id: int, items: Sequence[Item]) -> bool:
+    async def _finished(self, job_id: int, work: Coroutine[Any, Any, Any]) -> bool:
         """Index items; return False, with the rest left undone, if the job is cancelled."""
-        indexing = asyncio.create_task(gather([self._index(item) for item in items]))
+        indexing = asyncio.create_task(work)
         try:
             while not indexing.done():
                 await asyncio.wait([indexing], timeout=POLL_S)
@@ -190,8 +199,28 @@ class Worker:
             await asyncio.wait([indexing])
         return True
 
+    async def _index_one_by_one(self, items: Sequence[Item]) -> None:
+        """Index the items of a chunk that was interrupted; each attempt is counted beforehand.
+
+        An item with which every attempt is interrupted fails.
+        """
+        for item in items:
+            if item.tries >= MAX_TRIES:
+                await self._job_items.fail(item, INTERRUPTED)
+                continue
+            await self._job_items.start(item)
+            try:
+                await self._index(item)
+            except DatabaseUnavailable as problem:
+                # If the database answers now, the item is to blame; if not, this raises again.
+                logger.warning("indexing %s: %s", item.entry.url, problem.__cause__)
+                await self._end_or_retry(item, problem)
+
     async def _index(self, item: Item) -> None:
-        """Index or caption one item; record a failure, or a retry if the problem may pass."""
+        """Index or caption one item; record a failure, or a retry if the problem may pass.
+
+        Raises `DatabaseUnavailable`.
+        """
         try:
             if item.source == "caption":
                 outcome = await self._captioner.caption(item)
@@ -200,13 +229,19 @@ class Worker:
             problem = outcome.problem
         except DatabaseUnavailable:
             raise
+        except Unavailable as exc:
+            problem = exc
         except Exception:
             logger.exception("indexing %s", item.entry.url)
             problem = Problem()
-        if problem is None:
-            return
-        if problem.may_pass and item.tries + 1 < MAX_TRIES:
-            wait_s = max(self._retry_s * 2**item.tries, problem.retry_after_s or 0)
+        if problem is not None:
+            await self._end_or_retry(item, problem)
+
+    async def _end_or_retry(self, item: Item, problem: Problem) -> None:
+        if problem.may_pass and item.next_tries < MAX_TRIES:
+            wait_s = self._retry_s * 2**item.tries
+            if not isinstance(problem, Unavailable):
+                wait_s = max(wait_s, problem.retry_after_s or 0)
             wait_s = min(wait_s, MAX_RETRY_WAIT_S)
             await self._job_items.postpone(item, problem.detail, wait_s=wait_s)
         else:

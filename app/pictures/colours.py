@@ -1,4 +1,4 @@
-"""The dominant colours of a picture, by the names that people use."""
+"""The dominant colours of an image, under their everyday names."""
 
 import colorsys
 import functools
@@ -14,10 +14,10 @@ ColourName = Literal[
 ]
 NAMES: tuple[ColourName, ...] = get_args(ColourName)
 
-# A picture is looked at this small, with so many bits of each channel.
+# Images are reduced to this side, and to this many bits per channel, before colours are counted.
 SIDE = 32
 BITS = 4
-# What covers less than this share of a picture is not what someone means who asks for a colour.
+# Someone who searches by colour does not mean one that covers less of the image than this.
 LEAST_SHARE = 0.1
 
 # The hue, in degrees, at which each name ends.
@@ -28,7 +28,7 @@ _HUES: tuple[tuple[int, ColourName], ...] = (
 
 
 class Colour(TypedDict):
-    """One colour of a picture: its name, `#rrggbb`, and the share of the picture, 0 to 1."""
+    """One colour of an image: its name, `#rrggbb`, and the share of the image it covers, 0 to 1."""
 
     name: ColourName
     rgb: str
@@ -36,9 +36,9 @@ class Colour(TypedDict):
 
 
 def dominant_colours(image: Image.Image) -> list[Colour]:
-    """Return the colours that cover at least a tenth of an RGB picture each, the largest first.
+    """Return the colours that each cover at least a tenth of an RGB image, largest share first.
 
-    A colour's `rgb` is the mean of what has its name.
+    A colour's `rgb` is the mean of the pixels with its name.
     """
     small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=1))
     pixels = small.reshape(-1, 3).astype(np.int64)
@@ -56,14 +56,14 @@ def dominant_colours(image: Image.Image) -> list[Colour]:
 
 @functools.cache
 def _name_places() -> NDArray[np.int64]:
-    """Return, for every colour of so few bits, the place of its name in `NAMES`."""
+    """Return the index into `NAMES` of every colour of `BITS` bits per channel."""
     levels = [(level << (8 - BITS)) + (1 << (7 - BITS)) for level in range(1 << BITS)]
     every = [colour_name(r, g, b) for r in levels for g in levels for b in levels]
     return np.array([NAMES.index(name) for name in every])
 
 
 def colour_name(red: int, green: int, blue: int) -> ColourName:
-    """Return the name of a colour given as 0 to 255 each."""
+    """Return the name of a colour; each channel is 0 to 255."""
     hue, saturation, value = colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255)
     if value < 0.2:
         return "black"

@@ -1,8 +1,9 @@
-"""A picture file taken apart: the pixels' part for Pillow, and what stands beside them.
+"""Splits an image file into the data that makes up its pixels, its EXIF block and its profile.
 
-Pillow refuses whole files for a text too long, a checksum of a date, a resolution that is no
-number. So it gets a file of nothing but what makes pixels, in which nothing else can be wrong; EXIF
-and colour profile are read from the original. What cannot be taken apart is passed on as it is.
+Pillow rejects whole files for an overlong text, a bad checksum on a date or a resolution that is
+not a number. So it is given only the data that makes up the pixels, where no metadata can be wrong;
+EXIF and the colour profile are read from the original. Files that cannot be split are passed
+through unchanged.
 """
 
 import re
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 
 from app.pictures.tags import Block
 
-# The largest profiles of presses have 3 MB; more is not read.
+# The largest press profiles are 3 MB; larger ones are ignored.
 LARGEST_PROFILE = 4_000_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
-# Tags of a TIFF that make its pixels (TIFF 6.0, its technical notes, and libtiff's own).
+# TIFF tags needed to decode the pixels (TIFF 6.0, its technical notes, and libtiff's own).
 _STRUCTURE = frozenset(
     {
         *(254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320),
@@ -27,15 +28,15 @@ _STRUCTURE = frozenset(
     }
 )
 _PROFILE = 34675
-# Not fill bytes, bytes of a scan, nor markers that stand alone, but for the end's.
+# Skips fill bytes, scan data and standalone markers, except the end marker.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A file's pixels, its EXIF block and its colour profile; these are empty if there is none.
+    """A file's pixel data, EXIF block and colour profile; the last two are empty if absent.
 
-    Of WebP, AVIF and HEIF, Pillow tells them. `ends_early` is said of PNGs only.
+    For WebP, AVIF and HEIF, Pillow reports them instead. `ends_early` is only set for PNGs.
     """
 
     pixels: bytes
@@ -45,7 +46,7 @@ class Parts:
 
 
 def take_apart(data: bytes) -> Parts:
-    """Return the parts of a file of any format; never raises."""
+    """Split a file of any format into its parts; never raises."""
     if data.startswith(b"\xff\xd8\xff"):
         return _jpeg(data)
     if data.startswith(_PNG):
@@ -70,17 +71,17 @@ def _jpeg(data: bytes) -> Parts:
         if _makes_pixels(marker, body):
             kept.append(data[start:end])
         place = end
-    # Of a profile in pieces, each has its number, and how many there are.
+    # A profile may be split over several segments, each with its number and the total.
     pieces.sort(key=lambda piece: piece[12:13])
     profile = b"".join(piece[14:] for piece in pieces)
     return Parts(b"".join((*kept, data[place:])), exif, profile)
 
 
 def jpeg_segments(data: bytes, *, in_scans: bool = False) -> Iterator[tuple[int, int, int]]:
-    """Yield the marker, the start and the end of each segment of a JPEG that is there as a whole.
+    """Yield the marker, start and end of each complete segment of a JPEG.
 
-    The last one is the header of the first scan, or, with those `in_scans`, the end marker, or a
-    marker of zero where one begins that is not whole.
+    The last one is the header of the first scan. With `in_scans`, it is the end marker, or a marker
+    of zero at the start of an incomplete segment.
     """
     end = 2
     while found := _MARKER.search(data, end):
@@ -100,7 +101,7 @@ def jpeg_segments(data: bytes, *, in_scans: bool = False) -> Iterator[tuple[int,
 
 
 def _makes_pixels(marker: int, body: bytes) -> bool:
-    """Return whether a decoder needs a JPEG's segment: of the applications', two tell colours."""
+    """Return whether decoding needs a JPEG segment; two of the APPn segments define colours."""
     if marker == 0xE0:
         return body.startswith(b"JFIF\0") and len(body) >= 14
     if marker == 0xEE:
@@ -132,7 +133,7 @@ def _png(data: bytes) -> Parts:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name, the start and the end of each chunk of a PNG; the last may be cut."""
+    """Yield the name, start and end of each chunk of a PNG; the last may be cut off."""
     place = len(_PNG)
     while place + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, place)
@@ -149,13 +150,13 @@ def _is_whole(data: bytes, start: int, end: int) -> bool:
 
 
 def _is_sound_key(data: bytes, start: int, end: int) -> bool:
-    """Return whether a PNG's transparency can be used: 2 bytes for grey, 6 for colours."""
+    """Return whether a PNG's tRNS chunk is usable: at least 2 bytes for grey, 6 for RGB."""
     needed = {b"\0": 2, b"\2": 6, b"\3": 1}.get(data[25:26], 1 << 31)
     return _is_whole(data, start, end) and end - start - 12 >= needed
 
 
 def _is_sound_animation(data: bytes, chunks: list[tuple[bytes, int, int]]) -> bool:
-    """Return whether every frame of an animated PNG is in order; else it is shown as a still."""
+    """Return whether every frame of an animated PNG is valid; otherwise it is read as a still."""
     animation = [chunk for chunk in chunks if chunk[0] in _ANIMATION]
     if not animation or animation[0][0] != b"acTL" or len(data) < 33:
         return False
@@ -178,7 +179,7 @@ def _is_sound_animation(data: bytes, chunks: list[tuple[bytes, int, int]]) -> bo
 
 
 def _inflated(chunk: bytes) -> bytes:
-    """Return the profile of a PNG's chunk: a name, a zero, the method (0), and it, compressed."""
+    """Return the profile from an iCCP chunk: name, zero byte, method (0), compressed profile."""
     _, _, packed = chunk.partition(b"\0")
     try:
         return zlib.decompressobj().decompress(packed[1:], LARGEST_PROFILE + 1)
@@ -201,7 +202,7 @@ def _tiff(data: bytes) -> Parts:
     kept = [
         entry for entry in kept if struct.unpack_from(block.order + "H", entry)[0] in _STRUCTURE
     ]
-    # In its own place: the directory with fewer entries, and no other page behind it.
+    # The directory stays where it is, with fewer entries and no link to a next page.
     directory = struct.pack(block.order + ("Q" if block.is_big else "H"), len(kept))
     directory += b"".join(kept) + bytes(pointer)
     begin = block.first
@@ -210,7 +211,7 @@ def _tiff(data: bytes) -> Parts:
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Return the width and height that a WebP's first chunk says; (0, 0) if it is none."""
+    """Return the width and height from a WebP's first chunk; (0, 0) if it is not a WebP."""
     kind, body = data[12:16], data[20:30].ljust(10, b"\0")
     if not data.startswith(b"RIFF") or data[8:12] != b"WEBP":
         return 0, 0
@@ -227,7 +228,7 @@ def _little(data: bytes) -> int:
 
 
 def _bmp(data: bytes) -> Parts:
-    """Return a BMP's parts: its fifth header says where a profile is, counted from byte 14."""
+    """Return a BMP's parts; a V5 header has the profile's offset, counted from byte 14."""
     if len(data) < 138 or data[14:18] != b"|\0\0\0" or data[70:74] != b"DEBM":
         return Parts(data)
     start, size = struct.unpack_from("<II", data, 126)

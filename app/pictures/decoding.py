@@ -1,4 +1,4 @@
-"""From bytes to a `Picture`: decoded, turned upright, measured and hashed."""
+"""From bytes to a `Picture`: decode an image, turn it upright, measure it and hash it."""
 
 import asyncio
 import hashlib
@@ -22,8 +22,9 @@ from app.problems import DamagedPicture, EmptyPicture, PictureProblem, TooManyPi
 
 T = TypeVar("T")
 
-# Counted up whenever files are decoded to other pixels than before; what is indexed is then better
-# read again. 1: profiles, deep grey, grounds for transparency, blank first frames, cut files.
+# Increment when files decode to different pixels; images read by an older version should then be
+# read again. 1: colour profiles, 16-bit and deeper grey, backgrounds behind transparency, blank
+# first frames, truncated files.
 DECODER = 1
 
 MEDIA_TYPES = {
@@ -35,37 +36,38 @@ MEDIA_TYPES = {
     "BMP": "image/bmp",
     "AVIF": "image/avif",
     "HEIF": "image/heic",
-    # Rows of version 0.1 have this for what is a JPEG with further pictures in it.
+    # Rows written by version 0.1 use this for JPEGs that contain several images.
     "MPO": "image/jpeg",
 }
-"""The formats that are read (Pillow's names), each with its media type."""
+"""The supported formats (Pillow's names) and their media types."""
 
 THUMBNAIL_SIDE = 256
 THUMBNAIL_LONGEST_SIDE = 2048
-# Pillow shrinks by whole factors first, to this many times the size, and only then with a filter;
-# from 3 on, its documentation says, the result is hardly to be told from the filter's alone.
+# Pillow first shrinks by an integer factor, to at least this many times the final size, and then
+# applies the filter; its documentation calls the result from 3 on nearly indistinguishable from
+# filtering alone.
 REDUCING_GAP = 3
-# Of a region that is smaller than this share of a side, the model sees fewer pixels than it could.
+# Regions smaller than this share of a side are not decoded at the model's full resolution.
 LEAST_REGION = 0.1
-# Of the common CLIP models, the largest input is 448 px; most take 224.
+# The largest input of the common CLIP models is 448 px; most take 224.
 LARGEST_MODEL_SIDE = 448
 
 SUFFIXES = frozenset(
     suffix for suffix, name in Image.registered_extensions().items() if name in MEDIA_TYPES
 )
-"""What the names of such files end in, in lower case."""
+"""The file name suffixes of the supported formats, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is kept of a picture.
+    """What the index stores about an image.
 
-    `width` and `height` are the upright picture's own. `dhash` is a signed 64-bit integer.
-    `colours` are the dominant ones.
-    `thumbnail` is a JPEG of 256 px on the short side, or of the picture's own size if smaller.
-    `truncated` says that the file ends early or is damaged, and some pixels may be missing;
-    `too_plain`, that it looks like too many others to be called a copy of one. `decoder` is the
-    version that read it.
+    `width` and `height` are those of the upright image at full size. `dhash` is a signed 64-bit
+    integer. `colours` are the dominant ones.
+    `thumbnail` is a JPEG with a short side of 256 px, or of the image's own size if smaller.
+    `truncated` means that the file ends early or is damaged, so pixels may be missing;
+    `too_plain`, that the image resembles too many others to be called a copy of any. `decoder` is
+    the decoder version that read it.
     """
 
     width: int
@@ -84,10 +86,10 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Picture(Facts):
-    """A decoded picture.
+    """A decoded image.
 
-    `image` is RGB and upright, shrunk so that its short side is twice what the model looks at, or
-    more, unless it was less.
+    `image` is RGB and upright, reduced to a short side of at least twice the model's input, unless
+    the original is smaller.
     """
 
     image: Image.Image
@@ -95,7 +97,7 @@ class Picture(Facts):
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A region of an upright picture, in fractions, 0 to 1, of its width and height."""
+    """A region of an upright image, in fractions (0 to 1) of its width and height."""
 
     x: float
     y: float
@@ -103,7 +105,7 @@ class Crop:
     height: float
 
     def of(self, image: Image.Image) -> Image.Image:
-        """Return the region, of at least one pixel."""
+        """Crop the image to this region, at least one pixel in size."""
         left = min(round(self.x * image.width), image.width - 1)
         top = min(round(self.y * image.height), image.height - 1)
         right = max(left + 1, round((self.x + self.width) * image.width))
@@ -112,7 +114,7 @@ class Crop:
 
 
 class Decoder:
-    """Decodes pictures in the threads it is given, so that no one else waits."""
+    """Decodes images in the given threads, so that the event loop is never blocked."""
 
     def __init__(
         self, threads: Executor, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE
@@ -126,11 +128,11 @@ class Decoder:
     ) -> Picture:
         """Decode `data`, or a region of it; raises what `decode` raises.
 
-        Its `image` has `short_side` pixels or more on the short side, unless the file has less.
+        The `image` has at least `short_side` pixels on its short side, unless the file has fewer.
         """
 
         def work() -> Picture:
-            # Of a region, the model is to see as many pixels as of a whole picture.
+            # The model should see as many pixels of a region as of a whole image.
             side = self._model_side / max(LEAST_REGION, min(crop.width, crop.height) if crop else 1)
             picture = decode(
                 data, max_pixels=self._max_pixels, model_side=max(round(side), short_side // 2)
@@ -142,7 +144,7 @@ class Decoder:
     async def decode_and(
         self, data: bytes, prepare: Callable[[Image.Image], T]
     ) -> tuple[Picture, T]:
-        """Decode `data`, and prepare the picture in the same thread, without another way there."""
+        """Decode `data` and call `prepare` on the image in the same thread, saving a round trip."""
 
         def work() -> tuple[Picture, T]:
             picture = decode(data, max_pixels=self._max_pixels, model_side=self._model_side)
@@ -152,9 +154,9 @@ class Decoder:
 
 
 def decode(data: bytes, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE) -> Picture:
-    """Decode a picture file for a model that looks at so many pixels a side.
+    """Decode an image file for a model whose input is `model_side` pixels square.
 
-    Of an animation, the first frame that is not blank counts.
+    An animation is represented by its first frame that is not blank.
 
     Raises `EmptyPicture`, `NotAPicture`, `TooManyPixels` (before any pixel is decoded) or
     `DamagedPicture`.
@@ -162,8 +164,8 @@ def decode(data: bytes, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE
     if not data:
         raise EmptyPicture
     try:
-        # Pillow reports what is odd about a file as warnings, and what is wrong with it as nearly
-        # any exception: struct.error, SyntaxError, zlib.error, OSError, ValueError, ...
+        # Pillow reports oddities in a file as warnings, and faults as nearly any exception:
+        # struct.error, SyntaxError, zlib.error, OSError, ValueError, ...
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _decode(data, max_pixels=max_pixels, side=max(THUMBNAIL_SIDE, 2 * model_side))
@@ -181,19 +183,19 @@ def _decode(data: bytes, *, max_pixels: int, side: int) -> Picture:
         size = width, height = told
         if width * height > max_pixels:
             raise TooManyPixels(
-                f"The picture has {width} x {height} pixels; "
+                f"The image has {width} x {height} pixels; "
                 f"this server accepts {max_pixels:,} in all."
             )
 
     loaded = load(parts.pixels, side=side, accept=accept)
     source = loaded.image
     exif = Block(parts.exif or source.info.get("exif") or b"")
-    # HEIF's own turning is done by its decoder, and what EXIF says of it has no meaning.
+    # The HEIF decoder applies the format's own rotation; the EXIF orientation is to be ignored.
     turn = orientation(exif) if source.format != "HEIF" else 1
     profile = parts.profile or source.info.get("icc_profile") or b""
     image = shown(source, side=side, turn=turn, profile=profile)
     if source.format in ANIMATED and is_blank(image):
-        # The frames after it take its place in the memory.
+        # Seeking to later frames overwrites the pixels of this one.
         image = image.copy()
         image = next(
             (
@@ -223,9 +225,9 @@ def _decode(data: bytes, *, max_pixels: int, side: int) -> Picture:
 
 
 def dhash(image: Image.Image) -> int:
-    """Return the 64-bit difference hash of a picture, as a signed integer (Postgres' bigint).
+    """Return the 64-bit difference hash of an image, as a signed integer (Postgres' bigint).
 
-    Each bit says whether a pixel of the 9 x 8 grey miniature is darker than its right neighbour
+    Each bit says whether a pixel of the 9 x 8 grey thumbnail is darker than its right neighbour
     (N. Krawetz, "Kind of Like That", 2013).
     """
     small = image.resize((9, 8), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
@@ -235,19 +237,19 @@ def dhash(image: Image.Image) -> int:
 
 
 def hamming(a: int, b: int) -> int:
-    """Return the number of bits, 0 to 64, in which two hashes differ."""
+    """Return the number of differing bits (0 to 64) between two hashes."""
     return ((a ^ b) & 0xFFFF_FFFF_FFFF_FFFF).bit_count()
 
 
 def _small(image: Image.Image) -> Image.Image:
     scale = min(1, THUMBNAIL_SIDE / min(image.size), THUMBNAIL_LONGEST_SIDE / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
-    # Hamming is as sharp as bicubic when shrinking, at half its cost (Pillow's "Filters").
+    # When shrinking, Hamming is as sharp as bicubic at half the cost (Pillow's "Filters").
     return image.resize((width, height), Image.Resampling.HAMMING)
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """Return an RGB picture as a JPEG file."""
+    """Encode an RGB image as JPEG."""
     out = BytesIO()
     image.save(out, "JPEG", quality=85)
     return out.getvalue()

@@ -1,7 +1,7 @@
-"""What EXIF tags say, in our own terms: when, where and with what a picture was taken.
+"""When, where and with which camera a photo was taken, according to its EXIF tags.
 
-The tags are those of `Facts.exif`: names as in the standard (CIPA DC-008), numbers plain, several
-numbers as a text with spaces between.
+The tags are those of `Facts.exif`: names as in the standard (CIPA DC-008), single numbers as
+numbers, several as a space-separated string.
 """
 
 import math
@@ -11,15 +11,15 @@ from datetime import UTC, datetime, timedelta
 
 Tags = Mapping[str, str | int | float]
 
-# The date tags, the most telling first, each with the tag of its offset from UTC.
+# The date tags in order of preference, each with the tag of its UTC offset.
 _DATES = (
     ("DateTimeOriginal", "OffsetTimeOriginal"),
     ("DateTimeDigitized", "OffsetTimeDigitized"),
     ("DateTime", "OffsetTime"),
 )
-# Nothing was photographed before; clocks that were never set say the year 1 or 0.
+# Nothing was photographed earlier; clocks that were never set report year 0 or 1.
 FIRST_YEAR = 1826
-# From UTC-12 to UTC+14 there are offsets.
+# UTC offsets in use range from -12 to +14 hours.
 LOWEST_OFFSET, HIGHEST_OFFSET = timedelta(hours=-12), timedelta(hours=14)
 
 _DATE = re.compile(r"\s*(\d{4})[-:/. ](\d{1,2})[-:/. ](\d{1,2})(?!\d)")
@@ -28,10 +28,10 @@ _OFFSET = re.compile(r"\s*(?:Z|([-+])(\d{1,2}):?(\d{2})?)\s*", re.I)
 
 
 def taken_at(tags: Tags) -> datetime | None:
-    """Return when a picture was taken, by the first tag that tells a date.
+    """Return when a photo was taken, from the first tag with a valid date.
 
-    A camera that tells no offset is taken to mean UTC; GPS tells UTC. A date whose time of day is
-    none begins at midnight.
+    Without an offset, the time is assumed to be UTC; GPS times are UTC. A date without a valid time
+    of day is taken as midnight.
     """
     for time in _times(tags):
         if time.year >= FIRST_YEAR:
@@ -57,7 +57,7 @@ def _times(tags: Tags) -> Iterator[datetime]:
 
 
 def location(tags: Tags) -> tuple[float, float] | None:
-    """Return the latitude and longitude, in degrees, of where a picture was taken."""
+    """Return the latitude and longitude, in degrees, at which a photo was taken."""
     latitude = _degrees(_text(tags.get("GPSLatitude")), _text(tags.get("GPSLatitudeRef")), "S")
     longitude = _degrees(_text(tags.get("GPSLongitude")), _text(tags.get("GPSLongitudeRef")), "W")
     if latitude is None or longitude is None:
@@ -68,7 +68,7 @@ def location(tags: Tags) -> tuple[float, float] | None:
 
 
 def camera(tags: Tags) -> str | None:
-    """Return the camera's make and model; many models begin with the make already."""
+    """Return the camera's make and model, without repeating a make that the model begins with."""
     make, model = (" ".join(str(tags.get(name) or "").split()) for name in ("Make", "Model"))
     if not model or not make or model.casefold().startswith(make.split()[0].casefold()):
         return model or make or None
@@ -82,7 +82,7 @@ def _text(value: object) -> str:
 
 
 def _time(said: str) -> tuple[datetime | None, str]:
-    """Return the date and time that a text begins with, as if in UTC, and what follows it."""
+    """Parse the date and time at the start of a text, as UTC; also return the rest of it."""
     date = _DATE.match(said)
     if date is None:
         return None, ""
@@ -111,7 +111,7 @@ def _time_of_day(said: str) -> timedelta:
 
 
 def _offset(said: str) -> timedelta | None:
-    """Return the offset from UTC that a text is, if it is one that is in use."""
+    """Parse a UTC offset; None if it is not one in use."""
     found = _OFFSET.fullmatch(said)
     if found is None:
         return None
@@ -127,7 +127,7 @@ def _degrees(value: str, reference: str, negative: str) -> float | None:
     parts = _numbers(value)
     if parts is None or not 1 <= len(parts) <= 3 or math.isnan(parts[0]):
         return None
-    # Minutes or seconds that are no number (0/0) are none.
+    # Minutes or seconds that are not a number (0/0) count as zero.
     degrees = sum(part / 60**place for place, part in enumerate(parts) if not math.isnan(part))
     if not math.isfinite(degrees):
         return None
@@ -136,7 +136,7 @@ def _degrees(value: str, reference: str, negative: str) -> float | None:
 
 
 def _numbers(said: str) -> list[float] | None:
-    """Return the numbers of a text; of version 0.1's, `None` is one that could not be read."""
+    """Parse space-separated numbers; version 0.1 wrote `None` for one it could not read."""
     try:
         return [math.nan if part == "None" else float(part) for part in said.split()]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Opening and loading files with Pillow: the formats that are read, cut files, frames."""
+"""Opening and loading files with Pillow: supported formats, truncated files, frames."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,30 +23,30 @@ from app.problems import DamagedPicture, NotAPicture, PictureProblem
 
 OPENED = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
-# Of an animation, so many frames are looked at for one that is not blank, if these have no more
-# pixels than a picture may have.
+# How many frames of an animation are searched for one that is not blank, as long as together they
+# have no more pixels than an image may have.
 MOST_FRAMES = 32
-# An AVIF whose EXIF item (ISO/IEC 14496-12, 8.11.6: version, flags, id, protection, type) cannot be
-# read is refused by the library; an item of an unknown type is passed over.
+# The library rejects an AVIF with an unreadable EXIF item (ISO/IEC 14496-12, 8.11.6: version,
+# flags, id, protection, type), but skips items of an unknown type.
 _EXIF_ITEM = re.compile(rb"(infe[\x02\x03].{3}(?:.{4}|.{6}))Exif", re.DOTALL)
-# What JPEG decoders make of missing blocks.
+# The grey with which JPEG decoders fill missing blocks.
 _FILLING = (128, (128, 128, 128))
 
 pillow_heif.register_heif_opener()
-# The limit is ours (`max_pixels`), checked before decoding; Pillow's only warns at first.
+# We check our own limit (`max_pixels`) before decoding; Pillow's at first only warns.
 Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An opened file with the pixels of its first frame, which may end early."""
+    """An opened file with the pixels of its first frame, possibly incomplete."""
 
     image: ImageFile.ImageFile
     is_truncated: bool = False
 
 
 def open_image(data: bytes) -> ImageFile.ImageFile:
-    """Open a file of any format that is read; raises `NotAPicture` or `DamagedPicture`."""
+    """Open a file of any supported format; raises `NotAPicture` or `DamagedPicture`."""
     try:
         return _open(data)
     except PictureProblem:
@@ -68,12 +68,12 @@ def _open(data: bytes) -> ImageFile.ImageFile:
 
 
 def load(data: bytes, *, side: int, accept: Callable[[tuple[int, int]], None]) -> Loaded:
-    """Load the first frame of a file, of which JPEGs may be made smaller: `side` or more a side.
+    """Load the first frame of a file; JPEGs may be reduced to no less than `side` a side.
 
-    `accept` sees its size before any pixel is decoded, and raises what it likes.
-    Raises `NotAPicture` and `DamagedPicture`.
+    `accept` is called with the size before any pixel is decoded, and may raise to reject the file.
+    Raises `NotAPicture` or `DamagedPicture`.
     """
-    # Pillow makes room for all of a WebP when it opens it.
+    # Pillow allocates memory for a whole WebP as soon as it opens it.
     accept(webp_size(data))
     completion = completion_of(data)
     if completion is not None:
@@ -82,7 +82,7 @@ def load(data: bytes, *, side: int, accept: Callable[[tuple[int, int]], None]) -
     accept(image.size)
     try:
         if getattr(image, "default_image", False):
-            # Of an animated PNG, the image for those who cannot show animations.
+            # The current frame is an animated PNG's fallback for viewers without animation.
             image.seek(1)
         image.draft("RGB", (side, side))
         image.load()
@@ -98,7 +98,7 @@ def load(data: bytes, *, side: int, accept: Callable[[tuple[int, int]], None]) -
 
 
 def _partly_loaded(image: ImageFile.ImageFile, data: bytes, problem: Exception) -> Loaded:
-    """Return an image with the rows that were read before loading it failed, if they are enough."""
+    """Return an image with the rows that were read before loading failed, if there are enough."""
     if image.format in ("WEBP", "AVIF", "HEIF"):
         raise DamagedPicture from problem
     try:
@@ -118,7 +118,7 @@ def _partly_loaded(image: ImageFile.ImageFile, data: bytes, problem: Exception) 
 def _load_completed(
     completion: Completion, side: int, accept: Callable[[tuple[int, int]], None]
 ) -> Loaded:
-    """Load a file that ends early, completed in the first way that can be read."""
+    """Load a file that ends early, using the first completion that can be decoded."""
     problem: Exception = NotAPicture()
     for data in completion.versions():
         try:
@@ -149,7 +149,7 @@ def _load_small(data: bytes) -> Image.Image:
 
 
 def later_frames(image: ImageFile.ImageFile, *, max_pixels: int) -> Iterator[Image.Image]:
-    """Yield the frames of an animation after the first, loaded, as far as they are looked at."""
+    """Load and yield the frames of an animation after the first, up to the limits."""
     if image.format not in ANIMATED:
         return
     most = min(MOST_FRAMES, max_pixels // max(1, image.width * image.height))
@@ -162,6 +162,6 @@ def later_frames(image: ImageFile.ImageFile, *, max_pixels: int) -> Iterator[Ima
         except MemoryError:
             raise
         except Exception:
-            # The end, or what cannot be read.
+            # There are no more frames, or the next one cannot be read.
             return
         yield image

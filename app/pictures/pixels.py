@@ -1,7 +1,7 @@
-"""From whatever a file's pixels are to RGB as a viewer shows it.
+"""Converts pixels of any kind to RGB as a viewer would show them.
 
-The order is: deep and palette pixels to 8 bits a channel, by their mode; then a reduction; then the
-profile; then the ground that transparent pixels lie on.
+The order is: deep and palette pixels to 8 bits per channel, depending on their mode; reduction;
+colour profile; background behind transparent pixels.
 """
 
 import math
@@ -12,17 +12,17 @@ from PIL import Image
 
 from app.pictures.profiles import to_srgb
 
-# TIFF's tags of what its samples are.
+# TIFF tags that describe the samples.
 _BITS, _PHOTOMETRIC, _FORMAT, _LOWEST, _HIGHEST = 258, 262, 339, 340, 341
 _UNSIGNED, _SIGNED = 1, 2
-# From the ground, a drawing is told if its luminance is at least so far from it, of 255.
+# A drawing is visible if its luminance differs from the background by at least this (of 255).
 _VISIBLE = 32
-# What is drawn is looked at this small.
+# Drawings are examined at this size.
 _DRAWING_SIDE = 64
 
 
 def shown(image: Image.Image, *, side: int, turn: int = 1, profile: bytes = b"") -> Image.Image:
-    """Return a loaded image as RGB, reduced so that its short side is `side` or more, and turned.
+    """Return a loaded image as upright RGB, reduced to a short side of no less than `side`.
 
     `turn` is the EXIF orientation, 1 to 8.
     """
@@ -32,13 +32,13 @@ def shown(image: Image.Image, *, side: int, turn: int = 1, profile: bytes = b"")
 
 
 def is_blank(image: Image.Image) -> bool:
-    """Return whether an RGB image is of one colour, give or take what compression does."""
+    """Return whether an RGB image is a single colour, allowing for compression artefacts."""
     extrema: Any = image.getextrema()
     return all(high - low <= 8 for low, high in extrema)
 
 
 def _channels(image: Image.Image) -> Image.Image:
-    """Return an image as L, LA, RGB, RGBA, CMYK or LAB."""
+    """Convert an image to L, LA, RGB, RGBA, CMYK or LAB."""
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
         return _eight_bits(image)
@@ -48,21 +48,21 @@ def _channels(image: Image.Image) -> Image.Image:
         return image
     if mode == "RGB":
         _deep_key_to_eight_bits(image)
-    # Palettes cannot be averaged, and a colour that stands for transparency must not be.
+    # Palette indices cannot be averaged, and a colour that marks transparency must not be.
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image.convert("L" if mode == "1" else "RGB")
 
 
 def _deep_key_to_eight_bits(image: Image.Image) -> None:
-    """Scale the colour that is transparent as Pillow scaled the pixels, of a PNG with 16 bits."""
+    """Scale the transparent colour of a 16-bit PNG as Pillow scaled its pixels."""
     key: tuple[int, ...] = image.info["transparency"]
     if max(key) > 255:
         image.info["transparency"] = tuple(level >> 8 for level in key)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return deep grey with 8 bits: the samples' range, which the mode says, is black to white."""
+    """Convert deep grey to 8 bits, mapping the range given by the mode to black and white."""
     samples = np.asarray(image)
     tags: Any = getattr(image, "tag_v2", {})
     low, high = _range(image.mode, tags)
@@ -84,11 +84,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _range(mode: str, tags: Any) -> tuple[float, float]:
-    """Return the samples that are black and white.
+    """Return the sample values of black and white.
 
-    Unsigned ones take what their bits can hold, signed ones of 16 bits half of it; signed ones of
-    32 bits are how Pillow, among others, keeps 16 bits. Floats go from 0 to 1, or as a TIFF's
-    SMinSampleValue and SMaxSampleValue state.
+    Unsigned samples use the full range of their bits, signed 16-bit ones its positive half; signed
+    32-bit ones are how Pillow, among others, stores 16 bits. Floats range from 0 to 1, or as stated
+    by a TIFF's SMinSampleValue and SMaxSampleValue.
     """
     bits = int(tags.get(_BITS, (16,))[0])
     kind = tags.get(_FORMAT, (_UNSIGNED,))[0]
@@ -132,7 +132,7 @@ def _turned(image: Image.Image, turn: int) -> Image.Image:
 
 
 def _on_ground(image: Image.Image) -> Image.Image:
-    """Return an image as RGB, its transparent pixels on white, or on black if that shows more."""
+    """Convert to RGB, with transparent pixels on white, or on black if that shows more."""
     if image.mode not in ("LA", "RGBA"):
         return image if image.mode == "RGB" else image.convert("RGB")
     if image.getchannel("A").getextrema() == (255, 255):
@@ -143,9 +143,9 @@ def _on_ground(image: Image.Image) -> Image.Image:
 
 
 def _is_seen_on_white(image: Image.Image) -> bool:
-    """Return whether half of what is drawn on nothing, or more, differs from white.
+    """Return whether at least half of the opaque part is visible on white.
 
-    Or less, if as little of it differs from black.
+    Also if less of it is, but no more would be visible on black.
     """
     small = image.resize((_DRAWING_SIDE, _DRAWING_SIDE), Image.Resampling.BOX, reducing_gap=1)
     alpha = np.asarray(small.getchannel("A"), np.float64)

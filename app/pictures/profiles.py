@@ -1,4 +1,4 @@
-"""Colours as a picture's ICC profile means them, in sRGB."""
+"""Converts colours to sRGB according to an image's ICC profile."""
 
 import functools
 from io import BytesIO
@@ -9,18 +9,18 @@ from PIL import Image, ImageCms
 
 from app.pictures.containers import LARGEST_PROFILE
 
-# The colour space that a profile says to be for (ICC.1, 7.2.6), by the mode it can be used with.
+# The colour space that a profile declares (ICC.1, 7.2.6), by the image mode it applies to.
 _SPACES = {"L": b"GRAY", "RGB": b"RGB ", "CMYK": b"CMYK"}
-# A profile that moves no colour by more levels than this is sRGB by another name.
+# A profile that shifts no colour by more levels than this is treated as sRGB.
 _SAME = 2
-# Photos come with a few profiles; to read one takes some milliseconds.
+# Photos share a few profiles, and parsing one takes some milliseconds.
 _KEPT = 16
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Return an L, LA, RGB, RGBA, CMYK or LAB image with its colours in sRGB.
+    """Convert the colours of an L, LA, RGB, RGBA, CMYK or LAB image to sRGB.
 
-    A profile that cannot be used, or is for another kind of pixels, is no profile.
+    A profile that is invalid, or for another colour space, is ignored.
     """
     if image.mode == "LAB":
         return _lab().apply(image) or image
@@ -29,7 +29,7 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         return image
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     colours = image.convert(image.mode[:-1]) if alpha else image
-    # Grey pixels are colours of such a profile, too.
+    # RGB profiles also apply to grey pixels.
     if colours.mode == "L" and space == _SPACES["RGB"]:
         colours = colours.convert("RGB")
     transform = _transform(profile, colours.mode) if space == _SPACES.get(colours.mode) else None
@@ -43,7 +43,7 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 @functools.lru_cache(maxsize=_KEPT)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the way from a profile's colours to sRGB, or None if there is none, or no need."""
+    """Return the transform from a profile to sRGB; None if there is none or none is needed."""
     try:
         given = ImageCms.ImageCmsProfile(BytesIO(profile))
         transform = ImageCms.ImageCmsTransform(given, _made("sRGB"), mode, "RGB")
@@ -51,7 +51,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         moved = np.asarray(transform.apply(probe), np.int16)
     except MemoryError:
         raise
-    except Exception:  # The library's own, and whatever it trips over.
+    except Exception:  # The library's own errors, and any other a bad profile causes.
         return None
     if mode == "CMYK":
         return transform
@@ -59,7 +59,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _probe(mode: str) -> Image.Image:
-    """Return an image of colours from all over a mode's."""
+    """Return an image whose colours sample the whole range of a mode."""
     if mode != "RGB":
         return Image.linear_gradient("L").convert(mode)
     levels = np.linspace(0, 255, 9).round().astype(np.uint8)

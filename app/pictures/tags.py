@@ -1,6 +1,6 @@
-"""The tags of an EXIF block, read one by one, so that a bad one costs itself and no more.
+"""Reads the tags of an EXIF block one by one, so that a bad one affects no other.
 
-The block is a TIFF structure (TIFF 6.0; EXIF: CIPA DC-008). Nothing here raises for what is in it.
+The block is a TIFF structure (TIFF 6.0; EXIF: CIPA DC-008). No content of it raises an error here.
 """
 
 import math
@@ -13,22 +13,22 @@ from PIL import ExifTags
 Value = str | int | float
 Number = int | float
 
-# A tag with more values, or a text with more letters, is cut there.
+# Longer lists of values and longer texts are cut off here.
 MOST_VALUES = 100
 LONGEST_TEXT = 1000
-# Far more than any camera writes; a crafted block may have 65,535, each pointing at much.
+# Far more than any camera writes; a crafted block may have 65,535, each with a lot of data.
 MOST_TAGS = 1000
 
 _ASCII, _BYTE, _UNDEFINED = 2, 1, 7
 _RATIONALS = (5, 10)
-# The struct letter of each type; a rational is two numbers.
+# The struct format of each type; a rational is two numbers.
 _LETTERS = {
     1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "s", 8: "h", 9: "i", 10: "ii", 11: "f",
     12: "d", 13: "I", 16: "Q", 17: "q", 18: "Q",
 }  # fmt: skip
 _INTEGERS = (1, 3, 4, 16)
 
-# Texts, whatever type their writer gave them.
+# Read as text, whatever type the writer declared.
 _TEXTS = frozenset(
     {
         *("Make", "Model", "Software", "Artist", "Copyright", "ImageDescription", "LensModel"),
@@ -41,9 +41,9 @@ _TEXTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a directory: its tag, the type and number of its values, and where they are.
+    """One directory entry: its tag, and the type, number and location of its values.
 
-    `place` is where the entry itself stands in the block; the values are `size` bytes at `start`.
+    `place` is the offset of the entry itself in the block; the values are `size` bytes at `start`.
     """
 
     tag: int
@@ -55,10 +55,10 @@ class Entry:
 
 
 class Block:
-    """An EXIF block, or a whole TIFF file; `order` is struct's, empty if it is no such thing."""
+    """An EXIF block or a whole TIFF file; `order` is struct's, or empty if it is neither."""
 
     def __init__(self, data: bytes) -> None:
-        # As JPEG has it; some writers of WebP and AVIF leave it there, or write it twice.
+        # The prefix JPEG uses; some WebP and AVIF writers include it too, or repeat it.
         while data.startswith(b"Exif\0\0"):
             data = data[6:]
         self.data = data
@@ -71,23 +71,23 @@ class Block:
 
     @property
     def entry_size(self) -> int:
-        """Bytes of a directory's entry."""
+        """The size of a directory entry, in bytes."""
         return 20 if self.is_big else 12
 
     @property
     def is_cut(self) -> bool:
-        """Whether it ends before its first directory does; a TIFF often ends with it."""
+        """Whether the data ends within the first directory, which TIFFs often have at the end."""
         count, start = self.count(self.first)
         return bool(self.order) and (start + count * self.entry_size > len(self.data))
 
     def count(self, place: int) -> tuple[int, int]:
-        """Return how many entries the directory at a place has, and where they begin."""
+        """Return the number of entries of the directory at an offset, and where they begin."""
         if self.is_big:
             return self._number("Q", place), place + 8
         return self._number("H", place), place + 2
 
     def entries(self, place: int) -> Iterator[Entry]:
-        """Yield what can be read of the directory at a place."""
+        """Yield the readable entries of the directory at an offset."""
         if not self.order or not place:
             return
         count, start = self.count(place)
@@ -113,11 +113,11 @@ class Block:
         return Entry(tag, kind, count, at, here, size)
 
     def bytes_of(self, entry: Entry, most: int) -> bytes:
-        """Return the bytes of an entry's values, or as many of them."""
+        """Return the bytes of an entry's values, at most `most` of them."""
         return self.data[entry.start : entry.start + min(entry.size, most)]
 
     def numbers(self, entry: Entry) -> list[Number]:
-        """Return the numbers of an entry; a rational over zero is NaN."""
+        """Return the numbers of an entry; a rational with a zero denominator is NaN."""
         letters = _LETTERS[entry.kind]
         if letters == "s":
             return []
@@ -136,7 +136,7 @@ class Block:
 
 
 def orientation(block: Block) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where there is none, or something else."""
+    """Return the EXIF orientation, 1 to 8; 1 if it is absent or invalid."""
     turns = (_turn(block, entry) for entry in block.entries(block.first))
     return next((turn for turn in turns if turn), 1)
 
@@ -149,9 +149,9 @@ def _turn(block: Block, entry: Entry) -> int:
 
 
 def named_tags(block: Block) -> dict[str, Value]:
-    """Return the tags that people read, by name, as JSON can hold them.
+    """Return the human-readable tags by name, with values that JSON can hold.
 
-    Several numbers are a text with spaces between, in which what is no number is `nan`.
+    Several numbers become a space-separated string, in which a NaN is `nan`.
     """
     found: dict[str, Value] = {}
     pointers: dict[int, int] = {}
@@ -178,7 +178,7 @@ def _keep(found: dict[str, Value], block: Block, entry: Entry, name: str | None)
 def _value(block: Block, entry: Entry, name: str) -> Value | None:
     if entry.kind == _ASCII or (name in _TEXTS and entry.kind in (_BYTE, _UNDEFINED)):
         return _text(block.bytes_of(entry, 4 * LONGEST_TEXT))
-    # What cameras and editors keep for themselves.
+    # Private data of cameras and editors.
     if entry.kind == _UNDEFINED or (entry.kind == _BYTE and entry.count > 4):
         return None
     numbers = block.numbers(entry)
@@ -192,5 +192,5 @@ def _text(data: bytes) -> str | None:
         text = data.decode()
     except UnicodeDecodeError:
         text = data.decode("latin-1")
-    # Postgres' text holds no NUL.
+    # Postgres text cannot contain NUL.
     return text.replace("\0", "").strip()[:LONGEST_TEXT] or None

@@ -5,21 +5,28 @@ It serialises to the cursor of the next page, so that the server keeps no state 
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Annotated
 from uuid import UUID
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.encoding.encoder import Vector
+from app.indexing.requests import MAX_INTEGER, MAX_TEXT, is_storable, parse
 from app.problems import InvalidRequest
 from app.search import cursors
 from app.search.hits import Reason
+from app.search.query import MOST_TERMS
+from app.search.requests import FilterRequest
 from app.store.filters import NO_FILTERS, Filters
 from app.store.fingerprints import BRIEF_BYTES, brief
 from app.store.nearest import FILE_DIGITS, Beyond
 from app.store.vectors import ROUNDING
 
-MAX_BYTES = 100_000
+MAX_BYTES = 200_000
+
+Cosine = Annotated[float, Field(ge=-1, le=1)]
 
 # What found an image, as one letter.
 _LETTERS: Mapping[Sequence[Reason], str] = {
@@ -47,17 +54,18 @@ class Asked(BaseModel):
     )
 
     vector: bytes | None
-    words: str
+    # Twice, because subtracted texts are put in quotes.
+    words: str = Field(max_length=2 * MAX_TEXT)
     filters: Filters = NO_FILTERS
-    left_out: Sequence[UUID] = ()
-    min_similarity: float | None = None
-    diversity: float = 0.0
-    sha256: str | None = None
-    dhash: int | None = None
+    left_out: Sequence[UUID] = Field((), max_length=3 * MOST_TERMS)
+    min_similarity: Cosine | None = None
+    diversity: float = Field(0.0, ge=0, le=1)
+    sha256: str | None = Field(None, max_length=64)
+    dhash: int | None = Field(None, ge=-MAX_INTEGER - 1, le=MAX_INTEGER)
     too_plain: bool = False
     notes: Sequence[str] = ()
     unknown_words: Sequence[str] = ()
-    distance: float | None = None
+    distance: Annotated[float, Field(ge=-1, le=3)] | None = None
     shown: bytes = b""
     left: bytes = b""
     found: str = ""
@@ -117,9 +125,20 @@ class Asked(BaseModel):
             _ = asked.beyond, asked.ranking
         except (ValueError, KeyError, zlib.error, ValidationError) as exc:
             raise cursors.not_ours() from exc
+        if not is_storable(asked.words) or (asked.vector is None and not asked.words):
+            raise cursors.not_ours()
+        asked = asked.model_copy(update={"filters": _checked(asked.filters)})
         if asked.vector is not None and len(asked.vector) != 2 * dimensions:
             raise InvalidRequest("cursor: it belongs to another encoder; search again.")
         vector = asked.query_vector
         if vector is not None and not np.isfinite(vector).all():
             raise cursors.not_ours()
         return asked
+
+
+def _checked(filters: Filters) -> Filters:
+    """Return the filters of a cursor, checked as those of a request are."""
+    given = {name: value for name, value in asdict(filters).items() if value not in (None, ())}
+    if filters.box is not None:
+        given["box"] = list(asdict(filters.box).values())
+    return parse(FilterRequest, given).filters

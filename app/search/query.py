@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 
 from app.encoding.encoder import Vector, unit
+from app.indexing.requests import MAX_TEXT
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest, QueryCancels
 from app.store.filters import NO_FILTERS, Filters
@@ -20,7 +21,7 @@ ROCCHIO_QUERY, ROCCHIO_WANTED, ROCCHIO_UNWANTED = 1.0, 0.75, 0.15
 MIN_LENGTH = 1e-3
 
 MOST_TERMS = 50
-MOST_WEIGHT = 100
+MAX_WEIGHT = 100
 
 # Characters of a query by words.
 LONGEST_WORDS = 10_000
@@ -124,6 +125,16 @@ def read_terms(expression: str) -> list[Term]:
     return terms
 
 
+def check_sizes(terms: Sequence[Term]) -> None:
+    """Raise `InvalidRequest` if the texts of all terms together are too long."""
+    length = sum(len(term.text or "") for term in terms)
+    if length > MAX_TEXT:
+        raise InvalidRequest(
+            f"text: the texts of a search may have {MAX_TEXT:,} characters together, "
+            f"and these have {length:,}."
+        )
+
+
 def combine(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
     """Return the weighted sum of unit vectors, scaled to unit length; raises `QueryCancels`."""
     total = np.sum([w * v for v, w in zip(vectors, weights, strict=True)], axis=0)
@@ -177,7 +188,7 @@ def _term(sign: str, content: str) -> Term:
     weight = 1.0
     weighted = _WEIGHT.match(content)
     # `0:30` and `2001: A Space Odyssey` are texts.
-    if weighted and 0 < float(weighted[1]) <= MOST_WEIGHT:
+    if weighted and 0 < float(weighted[1]) <= MAX_WEIGHT:
         weight, content = float(weighted[1]), content[weighted.end() :]
     weight = -weight if sign == "-" else weight
     if _URL.fullmatch(content):

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from datetime import UTC, datetime
 from typing import Annotated, Literal, Self, cast
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from app.indexing.requests import Metadata, RequestModel, Url
+from app.indexing.requests import MAX_TEXT, Metadata, Moment, RequestModel, Url
 from app.pictures.colours import ColourName
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
@@ -28,8 +27,8 @@ class FilterRequest(RequestModel):
     """
 
     formats: Values = Field([], description="JPEG, PNG, …")
-    orientations: list[Literal["landscape", "portrait", "square"]] = Field([])
-    colours: list[ColourName] = Field([], description="Dominant colours.")
+    orientations: list[Literal["landscape", "portrait", "square"]] = Field([], max_length=100)
+    colours: list[ColourName] = Field([], max_length=100, description="Dominant colours.")
     hosts: Values = Field([], description="Host names of image URLs.")
     cameras: Values = Field([], description="Make and model, as in EXIF.")
     tags: Values = Field([])
@@ -40,10 +39,10 @@ class FilterRequest(RequestModel):
     box: tuple[float, float, float, float] | None = Field(
         None, description="West, south, east, north in degrees; comma-separated in forms."
     )
-    taken_after: datetime | None = Field(
+    taken_after: Moment | None = Field(
         None, description="When it was taken, by EXIF; UTC unless an offset is given."
     )
-    taken_before: datetime | None = None
+    taken_before: Moment | None = None
     min_width: int | None = Field(None, ge=1, le=1_000_000)
     min_height: int | None = Field(None, ge=1, le=1_000_000)
 
@@ -76,11 +75,6 @@ class FilterRequest(RequestModel):
             if not (-90 <= south <= north <= 90 and abs(west) <= 180 and abs(east) <= 180):
                 raise ValueError("must be west, south, east, north in degrees")
         return box
-
-    @field_validator("taken_after", "taken_before")
-    @classmethod
-    def _zone(cls, time: datetime | None) -> datetime | None:
-        return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
 
     @property
     def filters(self) -> Filters:
@@ -118,7 +112,7 @@ class TermRequest(RequestModel):
     url: Url | None = None
     id: UUID | None = Field(None, description="The id of an indexed image.")
     upload: UUID | None = Field(None, description="The id of an earlier query image.")
-    text: str | None = Field(None, min_length=1, max_length=10_000)
+    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
     weight: float = Field(
         1, ge=-100, le=100, allow_inf_nan=False, description="Below 0, the term is subtracted."
     )
@@ -135,14 +129,14 @@ class TermRequest(RequestModel):
 class SearchRequest(FilterRequest):
     """A query: images and texts, added and subtracted, within filters.
 
-    The query is the sum of `url`, `text`, `query` and, in a form, `file`. With a `cursor`, only
-    `limit` counts; the rest is as on the first page.
+    The query is the sum of `url`, `text`, `query` and, in a form, `file`. Its texts may have 10,000
+    characters together. With a `cursor`, only `limit` counts; the rest is as on the first page.
     """
 
     url: Url | None = Field(None, description="The URL of a query image.")
     text: str | None = Field(
         None,
-        max_length=10_000,
+        max_length=MAX_TEXT,
         description="A phrase, or terms such as `2:golden retriever + https://… - fruit`.",
     )
     query: list[TermRequest] = Field([], max_length=MOST_TERMS, description="Terms and weights.")

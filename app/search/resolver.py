@@ -1,6 +1,6 @@
 """Resolves a query: fetches, decodes and embeds what it names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
 from uuid import UUID
@@ -14,7 +14,7 @@ from app.indexing.fetcher import Fetcher
 from app.pictures.decoding import Decoder, Picture
 from app.problems import InvalidRequest, NoPicture, NotFound
 from app.search.asked import Asked
-from app.search.query import Marked, Query, Term, combine, rocchio
+from app.search.query import Marked, Query, Term, check_sizes, combine, rocchio
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
 from app.store.uploads import Uploads
@@ -22,6 +22,7 @@ from app.store.vectors import VectorTable
 
 SEARCHED_WORDS = "titles, descriptions, tags and file names were searched for the words"
 ONLY_IMAGES = "embeds images only"
+MOST_UNKNOWN, LONGEST_UNKNOWN = 100, 100
 
 
 class Timings(TypedDict):
@@ -93,7 +94,11 @@ class Resolver:
         self._min_similarity = min_similarity
 
     async def fetch(self, query: Query) -> Query:
-        """Return the query with its URLs replaced by the bytes fetched from them."""
+        """Return the query with its URLs replaced by the bytes fetched from them.
+
+        Raises `InvalidRequest` for texts that are too long together.
+        """
+        check_sizes(query.terms)
         return replace(query, terms=await gather([self._fetch(term) for term in query.terms]))
 
     async def _fetch(self, term: Term) -> Term:
@@ -132,7 +137,7 @@ class Resolver:
             dhash=alone.dhash if alone else None,
             too_plain=alone.too_plain if alone else False,
             notes=notes,
-            unknown_words=_unknown(readings),
+            unknown_words=_unknown(readings.values()),
         )
         return asked, next((part.picture for part in parts if part.picture), None)
 
@@ -144,7 +149,7 @@ class Resolver:
             if reading.is_cut:
                 notes.append(f"Only the beginning of this text was used: {text[:60]}…")
             if reading.unknown_words and not reading.is_empty:
-                notes.append(f"{encoder} does not know: {', '.join(reading.unknown_words)}.")
+                notes.append(f"{encoder} does not know: {', '.join(_unknown([reading]))}.")
         unread = [term for term in query.texts if readings[term.text or ""].is_empty]
         if not unread:
             return notes
@@ -207,6 +212,7 @@ class Resolver:
         return marked
 
 
-def _unknown(readings: Mapping[str, Reading]) -> list[str]:
-    words = (word for reading in readings.values() for word in reading.unknown_words)
-    return list(dict.fromkeys(words))
+def _unknown(readings: Iterable[Reading]) -> list[str]:
+    """Return unknown words, no more and no longer than a note and a cursor have room for."""
+    words = (word for reading in readings for word in reading.unknown_words)
+    return [word[:LONGEST_UNKNOWN] for word in dict.fromkeys(words)][:MOST_UNKNOWN]

@@ -5,21 +5,25 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, LiteralString, cast
 
+import psycopg
 from psycopg import AsyncConnection as DriverConnection
 from psycopg import sql
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    InterfaceError,
-    OperationalError,
-    ProgrammingError,
-)
+from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.problems import DatabaseUnavailable, UnusableDatabase, WrongSetting
+from app.problems import (
+    DatabaseBusy,
+    DatabaseUnavailable,
+    Problem,
+    Unavailable,
+    Unstorable,
+    UnusableDatabase,
+    WriteConflict,
+    WrongSetting,
+)
 from app.settings import Settings
 from app.store.embedded import embedded_server
 
@@ -33,6 +37,15 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 SETUP_LOCK = 0x10_0CA11CE
 
 CONNECT_TIMEOUT_S = 5
+
+# By the beginning of the SQLSTATE (Postgres' documentation, appendix A).
+OUTAGES = ("08", "57P")  # the connection failed, or the server is starting, stopping or crashed
+CONFLICTS = ("40001", "40P01")  # serialization failure, deadlock
+# No disk, memory or connections left; a lock or the time ran out; only a standby is left.
+LIMITS = ("53", "55P03", "57014", "25006")
+BAD_VALUES = ("22", "54")  # a value is invalid, or larger than Postgres' fixed limits
+
+LONGEST_REASON = 300
 
 
 class Database:
@@ -57,7 +70,7 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[AsyncConnection]:
-        """Open a transaction; raises `DatabaseUnavailable` if the database does not answer."""
+        """Open a transaction; raises as `driver_errors` does."""
         with driver_errors():
             async with self.engine.begin() as connection:
                 yield connection
@@ -132,15 +145,49 @@ def storable(value: str) -> str:
 
 @contextmanager
 def driver_errors() -> Generator[None]:
-    """Turn the driver's connection errors into `DatabaseUnavailable`."""
+    """Turn the driver's errors into problems; errors that are mistakes of ours pass unchanged.
+
+    Raises `DatabaseUnavailable` if the database does not answer, `DatabaseBusy` if it has reached a
+    limit that may pass, `WriteConflict`, and `Unstorable` if it cannot take a value.
+    """
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout) as exc:
+    except PoolTimeout as exc:
         raise DatabaseUnavailable from exc
-    except DBAPIError as exc:
-        if exc.connection_invalidated:
-            raise DatabaseUnavailable from exc
-        raise
+    except UnicodeEncodeError as exc:
+        raise Unstorable("A text contains characters that cannot be stored.") from exc
+    except (DBAPIError, psycopg.Error) as exc:
+        problem = _problem_of(exc)
+        if problem is None:
+            raise
+        raise problem from exc
+
+
+def _problem_of(exc: DBAPIError | psycopg.Error) -> Problem | None:
+    """Return the problem behind a driver's error, by its SQLSTATE; None for any other error.
+
+    Errors without one come from the driver itself, which lost the connection or refused a value.
+    """
+    wrapped = isinstance(exc, DBAPIError)
+    cause = exc.orig if wrapped else exc
+    state = getattr(cause, "sqlstate", None) or ""
+    lost = wrapped and exc.connection_invalidated
+    if lost or state.startswith(OUTAGES):
+        return DatabaseUnavailable()
+    if state.startswith(CONFLICTS):
+        return WriteConflict()
+    if state.startswith(LIMITS):
+        return DatabaseBusy()
+    if state.startswith(BAD_VALUES) or (not state and isinstance(cause, psycopg.DataError)):
+        return Unstorable(f"The database cannot take these values: {_first_line(cause)}.")
+    if not state and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
+        return DatabaseUnavailable()
+    return None
+
+
+def _first_line(cause: object) -> str:
+    lines = str(cause).strip().splitlines()
+    return lines[0][:LONGEST_REASON].rstrip(".") if lines else "no reason given"
 
 
 def open_database(
@@ -160,7 +207,7 @@ def open_database(
         _migrate(database, announce)
     except BaseException as exc:
         database.close_set_up()
-        if isinstance(exc, DatabaseUnavailable):
+        if isinstance(exc, Unavailable):
             raise UnusableDatabase(f"The database does not answer: {_reason(exc)}") from exc
         raise
     return database
@@ -240,6 +287,5 @@ def check_pgvector(connection: Connection) -> None:
         )
 
 
-def _reason(exc: DatabaseUnavailable) -> str:
-    lines = str(getattr(exc.__cause__, "orig", exc.__cause__)).strip().splitlines()
-    return lines[0] if lines else "no answer"
+def _reason(exc: Unavailable) -> str:
+    return _first_line(getattr(exc.__cause__, "orig", exc.__cause__))

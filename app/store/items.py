@@ -39,6 +39,11 @@ class Item:
     tries: int = 0
 
     @property
+    def next_tries(self) -> int:
+        """The number of attempts once the current one has ended."""
+        return self.tries + 1
+
+    @property
     def image_id(self) -> UUID | None:
         """The id of the indexed image, None unless the item succeeded."""
         return self.entry.id if self.state in ("indexed", "updated", "unchanged") else None
@@ -48,8 +53,7 @@ class Item:
 class Ended:
     """How an item ended: its final state, the reason if it failed, and the image it became."""
 
-    job_id: int
-    position: int
+    item: Item
     state: ItemState
     reason: str | None = None
     image_id: UUID | None = None

@@ -9,6 +9,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Float,
+    Integer,
     Row,
     Text,
     Uuid,
@@ -29,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.problems import NotFound
 from app.store.catalog import Selection
-from app.store.database import Database, copy_rows
+from app.store.database import Database, copy_rows, storable
 from app.store.images import DROPPED, Entry
 from app.store.items import Ended, Item, ItemSource, ItemState, JobProgress, NewItem
 from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS
@@ -40,6 +41,7 @@ CHUNK = 64
 # Arbitrary, but unlike every other advisory lock in the database.
 CAPTION_LOCK = 0x10_0CA11CF
 RATE_WINDOW_S = 20
+LONGEST_REASON = 1000
 
 _COPIED = {
     "job_id": "bigint",
@@ -145,17 +147,18 @@ class JobItems:
 
     async def end(self, connection: AsyncConnection, ended: Sequence[Ended]) -> None:
         """Record how items ended; those that had ended before are unchanged."""
-        await self._lock(connection, {e.job_id for e in ended})
+        await self._lock(connection, {e.item.job_id for e in ended})
         # All items in one statement, so that the trigger updates the counts once.
         rows = (
             func.unnest(
-                cast([e.job_id for e in ended], ARRAY(BigInteger)),
-                cast([e.position for e in ended], ARRAY(BigInteger)),
+                cast([e.item.job_id for e in ended], ARRAY(BigInteger)),
+                cast([e.item.position for e in ended], ARRAY(BigInteger)),
+                cast([e.item.next_tries for e in ended], ARRAY(Integer)),
                 cast([e.state for e in ended], ARRAY(Text)),
-                cast([e.reason for e in ended], ARRAY(Text)),
+                cast([_stored(e.reason) for e in ended], ARRAY(Text)),
                 cast([e.image_id for e in ended], ARRAY(Uuid())),
             )
-            .table_valued("job_id", "position", "state", "reason", "image_id")
+            .table_valued("job_id", "position", "tries", "state", "reason", "image_id")
             .render_derived(name="ended")
         )
         statement = (
@@ -165,7 +168,7 @@ class JobItems:
                 reason=rows.c.reason,
                 image_id=func.coalesce(rows.c.image_id, ITEMS.c.image_id),
                 credentials=_DROPPED,
-                tries=ITEMS.c.tries + 1,
+                tries=rows.c.tries,
                 ended_at=func.clock_timestamp(),
             )
             .where(ITEMS.c.job_id == rows.c.job_id, ITEMS.c.position == rows.c.position)
@@ -176,17 +179,32 @@ class JobItems:
     async def fail(self, item: Item, reason: str) -> None:
         """End an item as failed."""
         async with self._database.begin() as connection:
-            await self.end(connection, [Ended(item.job_id, item.position, "failed", reason)])
+            await self.end(connection, [Ended(item, "failed", reason)])
 
-    async def postpone(self, item: Item, reason: str, *, wait_s: float) -> None:
-        """Schedule an item's retry in `wait_s` seconds."""
+    async def fail_chunk(self, job_id: int, chunk: int, reason: str) -> None:
+        """End the pending items of a chunk as failed."""
         statement = (
             update(ITEMS)
-            .values(
-                reason=reason,
-                tries=ITEMS.c.tries + 1,
-                not_before=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, wait_s),
-            )
+            .values(state="failed", reason=reason, ended_at=func.clock_timestamp())
+            .where(_in_chunk(job_id, chunk), ITEMS.c.state == "waiting")
+        )
+        async with self._database.begin() as connection:
+            await self._lock(connection, {job_id})
+            await connection.execute(statement)
+
+    async def start(self, item: Item) -> None:
+        """Count an attempt before it is made, in case the process does not survive it."""
+        await self._keep_waiting(item, {})
+
+    async def postpone(self, item: Item, reason: str, *, wait_s: float) -> None:
+        """Count an attempt, and schedule an item's retry in `wait_s` seconds."""
+        due = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, wait_s)
+        await self._keep_waiting(item, {"reason": _stored(reason), "not_before": due})
+
+    async def _keep_waiting(self, item: Item, values: dict[str, Any]) -> None:
+        statement = (
+            update(ITEMS)
+            .values(tries=item.next_tries, **values)
             .where(ITEMS.c.job_id == item.job_id, ITEMS.c.position == item.position)
             .where(ITEMS.c.state == "waiting")
         )
@@ -364,6 +382,11 @@ def _in_chunk(job_id: int, chunk: int) -> Any:
         ITEMS.c.position >= chunk * CHUNK,
         ITEMS.c.position < (chunk + 1) * CHUNK,
     )
+
+
+def _stored(reason: str | None) -> str | None:
+    """Return a reason as it can be stored: it may quote what some server sent."""
+    return None if reason is None else storable(reason)[:LONGEST_REASON]
 
 
 def _item(row: Row[Any]) -> Item:

@@ -9,7 +9,8 @@ from app.search.query import Query, Term
 from app.search.searcher import Results
 from app.store.images import Entry
 from app.web import schemas
-from app.web.requests import Request, find_image, parts, text_fields
+from app.web.forms import form_of, text_fields
+from app.web.requests import Request, find_image, parts
 from app.web.search_api import find_duplicates
 from app.web.templating import page
 
@@ -43,7 +44,7 @@ async def edit_image(request: Request) -> Response:
     """Save an image's new details, or delete it."""
     image = await find_image(request)
     indexer = parts(request).indexer
-    async with request.form() as form:
+    async with form_of(request) as form:
         fields = text_fields(form)
     if fields.pop("delete", None):
         await indexer.delete([image])

@@ -1,9 +1,8 @@
 """The JSON endpoints of indexed images, their thumbnails and their originals."""
 
 import base64
-import binascii
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from starlette.responses import RedirectResponse, Response
@@ -16,6 +15,7 @@ from app.problems import InvalidRequest, NotFound
 from app.store.catalog import Selection
 from app.store.images import Entry, ImageRow
 from app.web import schemas
+from app.web.forms import query_fields
 from app.web.requests import (
     SANDBOX,
     Request,
@@ -30,7 +30,7 @@ from app.web.requests import (
 
 async def list_images(request: Request) -> Response:
     """List indexed images, newest first."""
-    wanted = parse(schemas.ListRequest, dict(request.query_params))
+    wanted = parse(schemas.ListRequest, dict(query_fields(request)))
     selection = selection_of(wanted)
     images, following = await page_of_images(
         request, selection, limit=wanted.limit, cursor=wanted.cursor
@@ -79,7 +79,7 @@ async def delete_image(request: Request) -> Response:
 
 async def delete_images(request: Request) -> Response:
     """Delete a selection of images from the index."""
-    wanted = parse(schemas.DeleteRequest, dict(request.query_params))
+    wanted = parse(schemas.DeleteRequest, dict(query_fields(request)))
     selection = replace(selection_of(wanted), ids=wanted.ids)
     if not selection:
         raise InvalidRequest("Select images with `ids`, `q`, `gone` or `checked_before`.")
@@ -138,6 +138,6 @@ def _cursor(image: ImageRow) -> str:
 def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
     try:
         time, _, image_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        return datetime.fromisoformat(time), UUID(image_id)
-    except (ValueError, binascii.Error) as exc:
+        return datetime.fromisoformat(time).astimezone(UTC), UUID(image_id)
+    except (ValueError, OverflowError) as exc:
         raise InvalidRequest("cursor: it is not from this server.") from exc

@@ -7,19 +7,19 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from app.indexing.list_fetcher import list_fetcher
-from app.indexing.requests import parse
+from app.indexing.requests import MAX_URL, parse
 from app.indexing.sources import KINDS, ListKind, list_kind, posted_items, web_item
 from app.indexing.streams import charset_of
 from app.problems import InvalidRequest, NoPicture, NotFound, PictureProblem, Problem
 from app.store.catalog import Selection
-from app.store.database import storable
 from app.store.images import Entry
 from app.store.items import Item, JobProgress
 from app.web import schemas
+from app.web.forms import chosen_files, form_of, lines_of, text_fields
 from app.web.images_api import page_of_images
 from app.web.indexing_api import SITEMAPS_WITHIN_S, keep_uploads, urls_title
 from app.web.jobs_api import event_stream, find_job
-from app.web.requests import Request, chosen_files, parts, selection_of, text_fields
+from app.web.requests import Request, parts, selection_of
 from app.web.templating import accept, page, templates
 
 IMAGES_PER_PAGE = 60
@@ -54,7 +54,7 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
 
 async def delete_selection(request: Request) -> Response:
     """Delete the images that the list's search selects."""
-    async with request.form() as form:
+    async with form_of(request) as form:
         _, selection = _selection(text_fields(form))
     if not selection:
         raise InvalidRequest("Select images first: search the list, then delete what it shows.")
@@ -65,7 +65,7 @@ async def delete_selection(request: Request) -> Response:
 async def index_form(request: Request) -> Response:
     """Create a job from the form, and show it."""
     try:
-        async with request.form(max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
+        async with form_of(request, max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
             job_id = await _job_of(request, form)
     except (InvalidRequest, PictureProblem) as problem:
         return await index_page(request, problem=problem)
@@ -108,8 +108,8 @@ def _selection(
 
 
 async def _job_of(request: Request, form: FormData) -> int:
-    lines = str(form.get("urls") or "").splitlines()
-    items = [web_item(Entry(storable(line).strip())) for line in lines if line.strip()]
+    urls = lines_of(form, "urls", longest=MAX_URL)
+    items = [web_item(Entry(url)) for url in urls]
     title = urls_title(items) if items else ""
     files = chosen_files(form)
     lists: list[tuple[UploadFile, ListKind]] = [

@@ -21,16 +21,9 @@ from app.store.catalog import Selection
 from app.store.images import Entry
 from app.store.items import NewItem
 from app.web import schemas
+from app.web.forms import chosen_files, form_of, query_fields, refuse_unknown_files
 from app.web.jobs_api import accepted
-from app.web.requests import (
-    Request,
-    chosen_files,
-    json_body,
-    parts,
-    refuse_unknown_files,
-    respond,
-    selection_of,
-)
+from app.web.requests import Request, json_body, parts, respond, selection_of
 
 # How much of a list is kept in memory before it is moved to a temporary file.
 SPOOLED_BYTES = 1_000_000
@@ -57,7 +50,7 @@ async def upsert(request: Request) -> Response:
 
 async def upload_images(request: Request) -> Response:
     """Index uploaded images: immediately, or as a job if the client asks for one."""
-    async with request.form(max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
+    async with form_of(request, max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
         files = image_files(form)
         if _prefers_async(request) or "job" in request.query_params:
             return await _upload_to_job(request, files)
@@ -68,14 +61,14 @@ async def upload_images(request: Request) -> Response:
 
 async def refresh(request: Request) -> Response:
     """Create a job that checks which images of a selection have changed or are gone."""
-    wanted = parse(schemas.SelectionRequest, dict(request.query_params))
+    wanted = parse(schemas.SelectionRequest, dict(query_fields(request)))
     job_id = await parts(request).jobs.refresh(selection_of(wanted))
     return await accepted(request, job_id)
 
 
 async def caption(request: Request) -> Response:
     """Create a job that describes the images of a selection that have no description."""
-    wanted = parse(schemas.SelectionRequest, dict(request.query_params))
+    wanted = parse(schemas.SelectionRequest, dict(query_fields(request)))
     if not parts(request).settings.caption_model:
         raise InvalidRequest("This server has no caption model; set CAPTION_MODEL.")
     selection = replace(selection_of(wanted), undescribed=True)
@@ -131,7 +124,7 @@ async def _upsert_list(request: Request, kind: ListKind) -> Response:
 
 async def _upload_to_job(request: Request, files: Sequence[UploadFile]) -> Response:
     """Store uploaded images and index them in a job, new or named by `job`."""
-    wanted = parse(schemas.UploadRequest, dict(request.query_params))
+    wanted = parse(schemas.UploadRequest, dict(query_fields(request)))
     if wanted.job is None:
         items = await keep_uploads(request, files)
         return await accepted(request, await parts(request).jobs.create("Uploads", items))

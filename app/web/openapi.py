@@ -1,7 +1,8 @@
 """The OpenAPI document, made from a list of operations and the schemas."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -13,16 +14,30 @@ from app.search.requests import FilterRequest, SearchRequest
 from app.settings import VERSION
 from app.store.index import StatsResponse
 from app.web import schemas
+from app.web.parameters import REFERENCES, form_fields, nested_schemas, query_parameters
 from app.web.schemas import FacetsResponse, SearchResponse
 
 FILE = {"type": "string", "format": "binary"}
 ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
-JOB_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}}
+JOB_ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "integer", "format": "int64", "minimum": 0, "maximum": 10**18 - 1},
+}
 PREFER = {
     "name": "Prefer",
     "in": "header",
     "description": "`respond-async` (RFC 7240): return at once and index as a job.",
     "schema": {"type": "string"},
+}
+EVENT = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "properties": {
+        "event": {"enum": ["progress", "end"]},
+        "data": {"type": "string", "description": "The job as JSON; empty at the end."},
+    },
 }
 QUERY_SCHEMA = {"type": "array", "items": {"type": "string", "format": "uri"}}
 
@@ -42,6 +57,7 @@ class Operation:
     lists: Sequence[str] = ()
     prefer: bool = False
     status: int = 200
+    others: Mapping[int, str] = field(default_factory=dict[int, str])
     failures: Sequence[int] = ()
     writes: bool = False
 
@@ -66,7 +82,7 @@ OPERATIONS = [
         "match first, 100 at most.",
         answer=QUERY_SCHEMA,
         form={"file": FILE},
-        failures=(400, 413, 415, 422, 503),
+        failures=(413, 415, 422, 503),
     ),
     Operation(
         "post",
@@ -76,7 +92,7 @@ OPERATIONS = [
         answer=SearchResponse,
         body=SearchRequest,
         form={"file": FILE},
-        failures=(400, 413, 415, 422, 503),
+        failures=(404, 413, 415, 422, 503),
     ),
     Operation(
         "get",
@@ -95,7 +111,7 @@ OPERATIONS = [
         form={"file": {"type": "array", "items": FILE}},
         query=schemas.UploadRequest,
         prefer=True,
-        failures=(400, 404, 413, 422, 503),
+        failures=(404, 413, 422, 503),
         writes=True,
     ),
     Operation(
@@ -145,6 +161,7 @@ OPERATIONS = [
         "Return an image's thumbnail: a JPEG, 256 px on the short side.",
         answer=FILE,
         answer_type="image/jpeg",
+        others={304: "The thumbnail with the ETag in `If-None-Match` is still the right one."},
         failures=(404, 503),
     ),
     Operation(
@@ -153,6 +170,7 @@ OPERATIONS = [
         "Return the original of an uploaded image, or redirect to the URL of any other.",
         answer=FILE,
         answer_type="image/*",
+        others={307: "The original is at `Location`."},
         failures=(404, 503),
     ),
     Operation(
@@ -220,7 +238,7 @@ OPERATIONS = [
         "/api/jobs/{id}/events",
         "Stream job progress as server-sent events: `progress` with the whole job at every change, "
         "then `end`.",
-        answer={"type": "string"},
+        answer=EVENT,
         answer_type="text/event-stream",
         failures=(404, 503),
     ),
@@ -286,7 +304,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "responses": {str(operation.status): _answer(operation)},
     }
-    failures = [*operation.failures, *((401, 403) if operation.writes else ())]
+    # 400 is the answer to a request whose `Host` is none.
+    failures = {400, *operation.failures, *((401, 403) if operation.writes else ())}
+    for status, description in operation.others.items():
+        document["responses"][str(status)] = {"description": description}
     for status in sorted(failures):
         document["responses"][str(status)] = {
             "description": "A problem document (RFC 9457).",
@@ -301,7 +322,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         }
     place = JOB_ID if operation.path.startswith("/api/jobs") else ID
     parameters = [place] if "{id}" in operation.path else []
-    parameters += _parameters(operation.query) + ([PREFER] if operation.prefer else [])
+    parameters += query_parameters(operation.query) + ([PREFER] if operation.prefer else [])
     if parameters:
         document["parameters"] = parameters
     content = _body(operation)
@@ -333,19 +354,12 @@ def _body(operation: Operation) -> dict[str, Any]:
         content[media_type] = {"schema": {"type": "string"}}
     if operation.form is not None:
         body = operation.body
-        fields: dict[str, Any] = body.model_json_schema()["properties"] if body else {}
+        fields = form_fields(body) if body else {}
         schema: dict[str, Any] = {"type": "object", "properties": {**operation.form, **fields}}
         if operation.body is None:
             schema["required"] = list(operation.form)
         content["multipart/form-data"] = {"schema": schema}
     return content
-
-
-def _parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
-    if model is None:
-        return []
-    properties: dict[str, Any] = model.model_json_schema()["properties"]
-    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 
 def _components() -> dict[str, Any]:
@@ -355,10 +369,11 @@ def _components() -> dict[str, Any]:
         models.update(model for model in given if isinstance(model, type))
     ordered = sorted(models, key=lambda model: model.__name__)
     _, definitions = models_json_schema(
-        [(model, "validation") for model in ordered], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in ordered], ref_template=REFERENCES
     )
-    return definitions["$defs"]
+    nested = [nested_schemas(operation.query) for operation in OPERATIONS]
+    return dict(sorted((definitions["$defs"] | dict(ChainMap(*nested))).items()))
 
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"$ref": REFERENCES.format(model=model.__name__)}

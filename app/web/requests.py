@@ -1,6 +1,5 @@
 """What the endpoints share: requests, their bodies and forms, and responses."""
 
-import json
 from typing import TypedDict
 
 from pydantic import BaseModel
@@ -8,21 +7,15 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request as AnyRequest
 from starlette.responses import Response
 
-from app.indexing.requests import MODEL, parse
+from app.indexing.requests import MODEL, parse, read_json
 from app.lookalike import Lookalike
-from app.problems import (
-    BodyTooLarge,
-    EmptyPicture,
-    InvalidRequest,
-    NoPicture,
-    NotFound,
-    PictureTooLarge,
-)
+from app.problems import BodyTooLarge, EmptyPicture, NoPicture, NotFound, PictureTooLarge
 from app.store.catalog import Selection
 from app.store.images import ImageRow
 from app.web import schemas
 
-JSON_BYTES = 4_000_000
+# JSON and forms without files.
+SMALL_BYTES = 4_000_000
 
 # For files from users: whatever type a browser takes them for, nothing in them runs.
 SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox"}
@@ -59,16 +52,17 @@ def original_url(request: Request, image: ImageRow) -> str:
 
 async def json_body(request: Request, model: type[MODEL]) -> MODEL:
     """Return a JSON body as a model; raises `InvalidRequest` or `BodyTooLarge`."""
+    return parse(model, read_json(await small_body(request)))
+
+
+async def small_body(request: Request) -> bytes:
+    """Return a body that is no file; raises `BodyTooLarge`."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > JSON_BYTES:
-            raise BodyTooLarge(f"The JSON body is larger than {JSON_BYTES / 1e6:g} MB.")
-    try:
-        values = json.loads(bytes(body))
-    except ValueError as exc:
-        raise InvalidRequest("The body is not valid JSON.") from exc
-    return parse(model, values)
+        if len(body) > SMALL_BYTES:
+            raise BodyTooLarge(f"The body is larger than {SMALL_BYTES / 1e6:g} MB.")
+    return bytes(body)
 
 
 async def uploaded(request: Request, form: FormData) -> bytes:
@@ -85,23 +79,6 @@ async def uploaded(request: Request, form: FormData) -> bytes:
     if not data:
         raise EmptyPicture
     return data
-
-
-def text_fields(form: FormData) -> dict[str, str]:
-    """Return the fields of a form that are not files."""
-    return {name: value for name, value in form.items() if isinstance(value, str)}
-
-
-def chosen_files(form: FormData) -> list[UploadFile]:
-    """Return the files of the form's `file` fields, without the empty ones that browsers send."""
-    return [f for f in form.getlist("file") if isinstance(f, UploadFile) and f.filename]
-
-
-def refuse_unknown_files(form: FormData) -> None:
-    """Raise `InvalidRequest` for a file in any field but `file`."""
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile) and name != "file":
-            raise InvalidRequest(f"{name}: unknown field; send images as `file`.")
 
 
 def selection_of(wanted: schemas.SelectionRequest) -> Selection:

@@ -7,7 +7,15 @@ from uuid import UUID
 from pydantic import BaseModel, Field, WithJsonSchema, field_validator
 
 from app.indexing.documents import ImageDocument, OutcomeDocument
-from app.indexing.requests import Metadata, RequestModel, Tag
+from app.indexing.requests import (
+    MAX_INTEGER,
+    Description,
+    Metadata,
+    Moment,
+    RequestModel,
+    Tags,
+    Title,
+)
 from app.jobs.documents import JobDocument, JobItemDocument
 from app.search.cursors import MAX_CHARACTERS
 from app.search.documents import HitDocument
@@ -25,9 +33,9 @@ class ImageEntry(RequestModel):
     """An image to index; fields that are left out keep their values."""
 
     url: ImageUrl
-    title: str | None = Field(None, max_length=1000)
-    description: str | None = Field(None, max_length=10_000)
-    tags: list[Tag] | None = Field(None, max_length=100)
+    title: Title | None = None
+    description: Description | None = None
+    tags: Tags | None = None
     metadata: Metadata | None = Field(None, description="Your own keys and values.")
 
 
@@ -46,7 +54,7 @@ class SelectionRequest(RequestModel):
 
     q: str = Field("", max_length=1000, description="Part of the URL, title, description or a tag.")
     gone: bool | None = Field(None, description="Whether the original is gone from its URL.")
-    checked_before: datetime | None = Field(
+    checked_before: Moment | None = Field(
         None, description="Only images whose URL was last checked before this time."
     )
 
@@ -55,7 +63,7 @@ class ListRequest(SelectionRequest):
     """A page of the list of images."""
 
     limit: int = Field(50, ge=1, le=500)
-    cursor: str | None = None
+    cursor: str | None = Field(None, max_length=200, description="`next` of the previous page.")
 
 
 class DeleteRequest(SelectionRequest):
@@ -78,9 +86,9 @@ class DeleteResponse(BaseModel):
 class DescribeRequest(RequestModel):
     """New details of an image; fields that are left out keep their values."""
 
-    title: str | None = Field(None, max_length=1000)
-    description: str | None = Field(None, max_length=10_000)
-    tags: list[Tag] | None = Field(None, max_length=100)
+    title: Title | None = None
+    description: Description | None = None
+    tags: Tags | None = None
     metadata: Metadata | None = None
 
 
@@ -114,14 +122,16 @@ class JobsResponse(BaseModel):
 class UploadRequest(RequestModel):
     """Where to index uploads."""
 
-    job: int | None = Field(None, ge=1, description="Id of the job to add them to.")
+    job: int | None = Field(None, ge=1, le=MAX_INTEGER, description="Id of the job to add them to.")
 
 
 class JobItemsRequest(RequestModel):
     """A page of a job's items."""
 
     state: ItemState | None = None
-    after: int = Field(-1, ge=-1, description="Position after which the page starts.")
+    after: int = Field(
+        -1, ge=-1, le=MAX_INTEGER, description="Position after which the page starts."
+    )
     limit: int = Field(100, ge=1, le=1000)
 
 

@@ -15,15 +15,15 @@ from app.search.resolver import Timings
 from app.search.searcher import Results
 from app.store.facet_counts import FacetCounts
 from app.web import schemas
-from app.web.requests import (
-    Request,
-    json_body,
-    original_url,
-    parts,
+from app.web.forms import (
+    FILE,
+    chosen_files,
+    form_of,
+    query_fields,
     refuse_unknown_files,
-    respond,
-    uploaded,
+    text_fields,
 )
+from app.web.requests import Request, json_body, original_url, parts, respond, uploaded
 from app.web.schemas import FacetsResponse, FacetValue, SearchResponse
 
 # The contract of /api/query, which no setting changes. Similarities must be above this one, whereas
@@ -34,7 +34,7 @@ QUERY_LIMIT = 100
 
 async def query(request: Request) -> Response:
     """Return the URLs of the images whose similarity to `file` is above 0.90, best match first."""
-    async with request.form() as form:
+    async with form_of(request) as form:
         data = await uploaded(request, form)
     results = await parts(request).searcher.search(
         Query([Term(data)], min_similarity=QUERY_SIMILARITY, limit=QUERY_LIMIT)
@@ -48,10 +48,12 @@ async def search(request: Request) -> Response:
     """Return the images that match a query."""
     data = None
     if _is_form(request):
-        async with request.form() as form:
-            wanted = parse(SearchRequest, search_fields(form.multi_items()))
+        async with form_of(request) as form:
             refuse_unknown_files(form)
-            data = await uploaded(request, form) if "file" in form else None
+            wanted = parse(SearchRequest, search_fields(form.multi_items()))
+            # Browsers send an empty file where none was chosen.
+            has_file = bool(chosen_files(form) or text_fields(form).get(FILE))
+            data = await uploaded(request, form) if has_file else None
     else:
         wanted = await json_body(request, SearchRequest)
     results = await run_search(request, wanted, data)
@@ -70,13 +72,13 @@ async def search(request: Request) -> Response:
 
 async def facets(request: Request) -> Response:
     """Return the values to filter by, with counts."""
-    wanted = parse(FilterRequest, search_fields(request.query_params.multi_items()))
+    wanted = parse(FilterRequest, search_fields(query_fields(request)))
     return respond(facets_document(await parts(request).vectors.facets(wanted.filters)))
 
 
 async def duplicates(request: Request) -> Response:
     """List groups of duplicates."""
-    wanted = parse(schemas.DuplicatesRequest, dict(request.query_params))
+    wanted = parse(schemas.DuplicatesRequest, dict(query_fields(request)))
     found = await find_duplicates(request, wanted)
     return respond(
         schemas.DuplicatesResponse(

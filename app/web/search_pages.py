@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from app.indexing.requests import parse
@@ -20,6 +19,7 @@ from app.search.requests import FilterRequest, SearchRequest
 from app.search.searcher import Results
 from app.store.filters import NO_FILTERS, Filters
 from app.store.images import ImageRow
+from app.web.forms import chosen_files, form_of
 from app.web.requests import SANDBOX, Request, parts, uploaded
 from app.web.schemas import FacetsResponse
 from app.web.search_api import facets_document, run_search, search_fields
@@ -92,11 +92,10 @@ class Shown:
 
 async def search_form(request: Request) -> Response:
     """Store the uploaded query image, and redirect to the URL of the search."""
-    async with request.form() as form:
+    async with form_of(request) as form:
         fields = [(key, value) for key, value in form.multi_items() if isinstance(value, str)]
-        file = form.get("file")
         shown = Shown(fields)
-        if isinstance(file, UploadFile) and (file.filename or file.size):
+        if chosen_files(form):
             try:
                 upload_id = await parts(request).uploads.keep(await uploaded(request, form))
             except Problem as problem:

@@ -1,17 +1,19 @@
 """Write access, request size limits and security headers."""
 
 import base64
-import binascii
 import hmac
 import ipaddress
-from collections.abc import Sequence
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.problems import BodyTooLarge, KeyRequired, NotAllowed
+from app.problems import BodyTooLarge, InvalidRequest, KeyRequired, NotAllowed
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -24,6 +26,11 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """Sent with every response that does not set its own."""
+
+Render = Callable[[Request, Exception], Awaitable[Response]]
+
+# RFC 3986, 3.2.2 and 3.2.3; the brackets of an IPv6 address are checked by `urlsplit`.
+_HOST = re.compile(r"([\w.~!$&'()*+,;=%-]*|\[[\w:.%-]+\])(:[0-9]*)?", re.ASCII)
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
@@ -49,6 +56,27 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+class HostCheck:
+    """Refuses a request whose `Host` is none, from which no URL can be made.
+
+    It stands outside of the exception handlers, so `render` makes the response of a problem.
+    """
+
+    def __init__(self, app: ASGIApp, *, render: Render) -> None:
+        self.app = app
+        self._render = render
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (ASGI)."""
+        if scope["type"] != "http" or _is_host(Headers(scope=scope).get("host", "")):
+            await self.app(scope, receive, send)
+            return
+        problem = InvalidRequest("The Host header is not the name or address of a host.")
+        problem.status = 400
+        response = await self._render(Request(scope), problem)
+        await response(scope, receive, send)
 
 
 class WriteAccess:
@@ -91,7 +119,8 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request (ASGI)."""
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._max_bytes:
+        # Python refuses to read numbers of thousands of digits.
+        if declared.isdecimal() and (len(declared) > 20 or int(declared) > self._max_bytes):
             await self._refuse(receive, 0)
         received = 0
 
@@ -120,20 +149,36 @@ class BodyLimit:
 def _credential(authorization: str) -> bytes:
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        return value.strip().encode()
+        # Headers are bytes; Starlette decodes them as Latin-1.
+        return value.strip().encode("latin-1")
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value, validate=True).partition(b":")[2]
-        except binascii.Error:
+        except ValueError:
             return b""
     return b""
 
 
 def _refuse_other_sites(headers: Headers) -> None:
     origin = headers.get("origin")
-    foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+    foreign = origin is not None and _netloc(origin) != headers.get("host")
     if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         raise NotAllowed("Pages of other sites may not change the index.")
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def _is_host(host: str) -> bool:
+    try:
+        # Reading the port checks its range.
+        return bool(_HOST.fullmatch(host)) and (urlsplit(f"//{host}").port or 0) >= 0
+    except ValueError:
+        return False
 
 
 def _is_local(scope: Scope, headers: Headers) -> bool:

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import cast
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request as HttpRequest
@@ -29,7 +30,7 @@ from app.web import (
 from app.web.docs_pages import problem_page
 from app.web.openapi import openapi_document
 from app.web.requests import AppState, Request
-from app.web.security import BodyLimit, SecurityHeaders, WriteAccess
+from app.web.security import BodyLimit, HostCheck, SecurityHeaders, WriteAccess
 from app.web.templating import assets
 
 FORM_OVERHEAD_BYTES = 64_000
@@ -37,6 +38,21 @@ FORM_OVERHEAD_BYTES = 64_000
 LIST_BYTES = 1_000_000_000
 # Without JavaScript, a form sends all chosen files at once.
 IMAGES_PER_FORM = 50
+
+
+class _JobId(Convertor[int]):
+    """Matches the id of a job; longer numbers are the URLs of nothing."""
+
+    regex = "[0-9]{1,18}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("job", _JobId())
 
 
 def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
@@ -51,7 +67,7 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
 
     return Starlette(
         routes=[*routes, *_routes(lookalike.settings)],
-        middleware=[Middleware(SecurityHeaders)],
+        middleware=[Middleware(SecurityHeaders), Middleware(HostCheck, render=_problem)],
         exception_handlers={
             Problem: _problem,
             HTTPException: _http_exception,
@@ -75,9 +91,9 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/index", index_pages.index_page),
         Route("/index", index_pages.index_form, methods=["POST"], middleware=many),
         Route("/index/delete", index_pages.delete_selection, methods=["POST"], middleware=words),
-        Route("/index/jobs/{id:int}/events", index_pages.job_events),
+        Route("/index/jobs/{id:job}/events", index_pages.job_events),
         Route(
-            "/index/jobs/{id:int}/{action}",
+            "/index/jobs/{id:job}/{action}",
             index_pages.change_job,
             methods=["POST"],
             middleware=words,
@@ -105,13 +121,13 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/api/refresh", indexing_api.refresh, methods=["POST"], middleware=writes),
         Route("/api/captions", indexing_api.caption, methods=["POST"], middleware=writes),
         Route("/api/jobs", jobs_api.list_jobs),
-        Route("/api/jobs/{id:int}", jobs_api.show_job),
-        Route("/api/jobs/{id:int}", jobs_api.delete_job, methods=["DELETE"], middleware=writes),
-        Route("/api/jobs/{id:int}/items", jobs_api.list_items),
-        Route("/api/jobs/{id:int}/events", jobs_api.job_events),
-        Route("/api/jobs/{id:int}/retry", jobs_api.retry_job, methods=["POST"], middleware=writes),
+        Route("/api/jobs/{id:job}", jobs_api.show_job),
+        Route("/api/jobs/{id:job}", jobs_api.delete_job, methods=["DELETE"], middleware=writes),
+        Route("/api/jobs/{id:job}/items", jobs_api.list_items),
+        Route("/api/jobs/{id:job}/events", jobs_api.job_events),
+        Route("/api/jobs/{id:job}/retry", jobs_api.retry_job, methods=["POST"], middleware=writes),
         Route(
-            "/api/jobs/{id:int}/cancel", jobs_api.cancel_job, methods=["POST"], middleware=writes
+            "/api/jobs/{id:job}/cancel", jobs_api.cancel_job, methods=["POST"], middleware=writes
         ),
         Route("/api/duplicates", search_api.duplicates),
         Route("/api/stats", operations_api.stats),
@@ -158,7 +174,7 @@ async def _unexpected(request: HttpRequest, _: Exception) -> Response:
 
 def _render(request: HttpRequest, problem: Problem) -> Response:
     wants_html = "text/html" in request.headers.get("accept", "")
-    if wants_html and not request.url.path.startswith("/api/"):
+    if wants_html and not request.scope["path"].startswith("/api/"):
         return problem_page(cast(Request, request), problem)
     return JSONResponse(
         problem.document(), status_code=problem.status, media_type="application/problem+json"

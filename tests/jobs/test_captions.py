@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from pydantic import SecretStr
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from app.cli.main import cli
 from app.jobs.captions import read_caption
@@ -143,6 +143,23 @@ def test_temporary_failures_are_retried_and_permanent_ones_reported(
     assert (item["state"], "no such model" in item["reason"]) == ("failed", True)
 
 
+def test_answers_that_are_none_are_retried_and_spend_nothing(
+    server: Server, host: ImageHost, captions: CaptionHost
+) -> None:
+    deep = Response("[" * 50_000 + "]" * 50_000, media_type="application/json")
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": -(10**30)}
+    choices = [{"index": 0, "message": {"role": "assistant", "content": "no"}}]
+    captions.troubles += [
+        JSONResponse({}, 429, {"retry-after": "9" * 5000}),
+        JSONResponse({}, 503, {"retry-after": "²"}),
+        deep,
+        JSONResponse({"id": "", "choices": choices, "usage": usage, "model": "m", "created": 1}),
+    ]
+    [result] = server.upsert(pictures(host, "green"))
+    assert last_job(server)["updated"] == 1
+    assert caption_of(server, result) == ("Something green", "A plain green surface.")
+
+
 def test_a_job_stops_at_its_token_budget_and_continues_when_retried(
     server: Server, host: ImageHost, captions: CaptionHost
 ) -> None:
@@ -200,7 +217,12 @@ def test_read_caption_finds_the_json(answer: str, caption: tuple[str, str]) -> N
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "A red boat.", "[1]", '{"title": "A"}', '{"title": "A", "description": " "}', "{"],
+    [
+        *("", "A red boat.", "[1]", '{"title": "A"}', '{"title": "A", "description": " "}', "{"),
+        '{"a":' * 50_000 + "}",
+        '{"title": "A", "description": %s}' % ("9" * 5000),
+    ],
+    ids=lambda answer: answer[:30],
 )
 def test_read_caption_refuses_answers_without_a_description(answer: str) -> None:
     with pytest.raises(CaptionFailed):

@@ -21,7 +21,7 @@ from app.encoding.encoder import Encoder
 from app.lookalike import Lookalike, open_lookalike
 from app.pictures.decoding import Facts, hamming
 from app.problems import InvalidRequest
-from app.search import components
+from app.search import components, cursors
 from app.search.asked import Asked
 from app.search.duplicates import MAX_REMEMBERED, Position
 from app.settings import read_settings
@@ -295,7 +295,8 @@ def test_a_file_with_many_images_is_in_one_group_with_what_is_like_it(index: Ind
 
 def test_a_cursor_of_duplicates_that_is_none_is_refused(index: Index) -> None:
     made = index.start([Made(0, 0, 7), Made(0, 0, 7)])
-    for cursor in ("", "x", "é", "AAAA", "A" * 34, "_" * 34, asked_for(0).cursor() or ""):
+    far = cursors.written(b"\1" + b"\xff" * 16 + b"\x7f" + b"\xff" * 7)
+    for cursor in ("", "x", far, "é", "AAAA", "A" * 34, "_" * 34, asked_for(0).cursor() or ""):
         with pytest.raises(InvalidRequest, match="cursor: not a cursor that this server issued"):
             list(index.groups(1, cursor=cursor))
     # An older version's cursor is an id.

@@ -8,10 +8,26 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import ProgrammingError
 
-from app.problems import DatabaseUnavailable, UnusableDatabase, WrongSetting
+from app.problems import (
+    DatabaseBusy,
+    DatabaseUnavailable,
+    Problem,
+    Unstorable,
+    UnusableDatabase,
+    WriteConflict,
+    WrongSetting,
+)
 from app.settings import read_settings
-from app.store.database import MIGRATIONS, Database, check_pgvector, check_postgres, open_database
+from app.store.database import (
+    MIGRATIONS,
+    Database,
+    check_pgvector,
+    check_postgres,
+    copy_rows,
+    open_database,
+)
 from tests.conftest import named
 
 
@@ -190,3 +206,97 @@ def test_rows_of_before_decoders_were_counted_are_kept(new_database: Callable[..
         assert connection.execute(query).fetchall() == [("A", "JPEG", False, False, 0)]
         labels = connection.execute("SELECT labels FROM data_a ORDER BY labels").fetchall()
         assert labels == [(["format:jpeg", "tag:a"],), (["format:png"],), (None,)]
+
+
+def error_of(url: str, statement: str) -> BaseException:
+    """The exception that a transaction with this statement raises."""
+
+    async def run() -> BaseException:
+        database = opened(url)
+        with pytest.raises(BaseException) as caught:  # noqa: PT011
+            async with database.begin() as connection:
+                await connection.execute(text(statement))
+        await database.close()
+        return caught.value
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        ("08006", DatabaseUnavailable),
+        ("57P01", DatabaseUnavailable),
+        ("57P03", DatabaseUnavailable),
+        ("53100", DatabaseBusy),
+        ("53300", DatabaseBusy),
+        ("57014", DatabaseBusy),
+        ("40001", WriteConflict),
+        ("40P01", WriteConflict),
+        ("54000", Unstorable),
+        ("54001", Unstorable),
+        ("22021", Unstorable),
+        ("22003", Unstorable),
+    ],
+)
+def test_an_error_is_what_its_sqlstate_says(
+    database_url: str, state: str, problem: type[Problem]
+) -> None:
+    raising = f"DO $$ BEGIN RAISE EXCEPTION 'the cause' USING ERRCODE = '{state}'; END $$"
+    raised = error_of(database_url, raising)
+    assert type(raised) is problem
+    assert problem is not Unstorable or "the cause" in str(raised)
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        (
+            "SELECT to_tsvector('simple', string_agg(md5(i::text), ' ')) "
+            "FROM generate_series(1, 40000) i",
+            "too long for tsvector",
+        ),
+        ("SELECT 'x'::integer", "invalid input syntax"),
+        ("SELECT 99999999999::integer", "out of range"),
+    ],
+)
+def test_a_value_that_the_database_cannot_take_is_named(
+    database_url: str, statement: str, words: str
+) -> None:
+    raised = error_of(database_url, statement)
+    assert type(raised) is Unstorable
+    assert words in raised.detail
+    assert "SELECT" not in raised.detail
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM nothing", "SELECT 1 +"])
+def test_a_mistake_of_ours_is_no_outage(database_url: str, statement: str) -> None:
+    assert isinstance(error_of(database_url, statement), ProgrammingError)
+
+
+@pytest.mark.parametrize("value", ["a\0b", "a\ud800b"])
+def test_a_copied_text_that_cannot_be_stored_is_unstorable(database_url: str, value: str) -> None:
+    async def run() -> None:
+        database = opened(database_url)
+        with pytest.raises(Unstorable):
+            async with database.begin() as connection:
+                await copy_rows(connection, "jobs", {"title": "text"}, [(value,)])
+        await database.close()
+
+    asyncio.run(run())
+
+
+def test_a_connection_lost_while_copying_is_an_outage(database_url: str) -> None:
+    async def copy(database: Database) -> None:
+        async with database.begin() as connection:
+            await connection.execute(text("SELECT 1"))
+            execute(database_url, END_OTHERS)
+            await copy_rows(connection, "jobs", {"title": "text"}, [("a",)])
+
+    async def run() -> None:
+        database = opened(database_url)
+        with pytest.raises(DatabaseUnavailable):
+            await copy(database)
+        await database.close()
+
+    asyncio.run(run())

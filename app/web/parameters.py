@@ -1,0 +1,71 @@
+"""The fields of forms and query strings for the OpenAPI document, from the models of requests.
+
+Every value in them is a text or a list of texts, so a few fields are written in another way than in
+JSON.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+REFERENCES = "#/components/schemas/{model}"
+_NUMBER = r"\s*-?\d+(\.\d+)?\s*"
+_PAIR = {"type": "string", "pattern": "^[^=]*[^=\\s][^=]*=", "maxLength": 301}
+
+# As texts; None for what only JSON can say.
+_WRITTEN: dict[str, dict[str, Any] | None] = {
+    "metadata": {
+        "type": "array",
+        "items": _PAIR,
+        "maxItems": 50,
+        "description": "Your own keys and values, as `key=value`.",
+    },
+    "box": {
+        "type": "string",
+        "pattern": f"^{_NUMBER}(,{_NUMBER}){{3}}$",
+        "description": "`west,south,east,north` in degrees.",
+    },
+    "crop": {
+        "type": "string",
+        "pattern": f"^{_NUMBER}(,{_NUMBER}){{3}}$",
+        "description": "The region to search by, as `x,y,width,height` in fractions.",
+    },
+    "query": None,
+}
+
+
+def form_fields(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the properties of a form with a model's fields, each a text or a list of texts."""
+    properties: dict[str, Any] = model.model_json_schema(ref_template=REFERENCES)["properties"]
+    fields = {name: _WRITTEN.get(name, _given(schema)) for name, schema in properties.items()}
+    return {name: schema for name, schema in fields.items() if schema is not None}
+
+
+def query_parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
+    """Return the parameters of a query string with a model's fields; none without a model."""
+    fields = form_fields(model) if model is not None else {}
+    return [_parameter(name, schema) for name, schema in fields.items()]
+
+
+def nested_schemas(model: type[BaseModel] | None) -> dict[str, Any]:
+    """Return the schemas, by name, that a model's fields refer to."""
+    if model is None:
+        return {}
+    return model.model_json_schema(ref_template=REFERENCES).get("$defs", {})
+
+
+def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    parameter = {"name": name, "in": "query", "schema": schema}
+    if name == "ids":
+        # Separated by commas.
+        parameter |= {"style": "form", "explode": False}
+    return parameter
+
+
+def _given(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a field's schema without null, which is a field that is left out."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
+    if len(kinds) != 1:
+        return schema
+    outer = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+    return kinds[0] | outer

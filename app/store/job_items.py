@@ -1,16 +1,14 @@
 """The tables of jobs and their items: what to index, and how each item ended."""
 
 from collections.abc import Sequence, Set
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from psycopg.types.json import Jsonb
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Float,
     Integer,
-    Row,
     Text,
     Uuid,
     and_,
@@ -30,8 +28,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.problems import NotFound
 from app.store.catalog import Selection
-from app.store.database import Database, copy_rows, storable
-from app.store.images import DROPPED, Entry
+from app.store.database import Database, copy_rows
+from app.store.images import DROPPED
+from app.store.item_rows import COPIED, copied, item_of, stored_reason
 from app.store.items import Ended, Item, ItemSource, ItemState, JobProgress, NewItem
 from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS
 
@@ -41,23 +40,6 @@ CHUNK = 64
 # Arbitrary, but unlike every other advisory lock in the database.
 CAPTION_LOCK = 0x10_0CA11CF
 RATE_WINDOW_S = 20
-LONGEST_REASON = 1000
-
-_COPIED = {
-    "job_id": "bigint",
-    "position": "bigint",
-    "source": "text",
-    "url": "text",
-    "title": "text",
-    "description": "text",
-    "tags": "text[]",
-    "metadata": "jsonb",
-    "credentials": "text",
-    "state": "text",
-    "reason": "text",
-    "ended_at": "timestamptz",
-}
-
 
 # A user and password live until the item ends; that it had them is kept.
 _DROPPED = case((ITEMS.c.credentials.is_not(None), DROPPED), else_=None)
@@ -81,8 +63,8 @@ class JobItems:
         if not await self._lock(connection, {job_id}):
             return []
         first = await self._total(connection, job_id)
-        rows = (_copied(job_id, place, item) for place, item in enumerate(items, first))
-        await copy_rows(connection, "job_items", _COPIED, rows)
+        rows = (copied(job_id, place, item) for place, item in enumerate(items, first))
+        await copy_rows(connection, "job_items", COPIED, rows)
         return range(first // CHUNK, (first + len(items) - 1) // CHUNK + 1)
 
     async def append_images(
@@ -135,7 +117,7 @@ class JobItems:
             .order_by(ITEMS.c.position)
         )
         async with self._database.begin() as connection:
-            return [_item(row) for row in await connection.execute(query)]
+            return [item_of(row) for row in await connection.execute(query)]
 
     async def next_due(self, job_id: int, chunk: int) -> datetime | None:
         """Return when the next pending item of a chunk may be tried, None if none is pending."""
@@ -155,7 +137,7 @@ class JobItems:
                 cast([e.item.position for e in ended], ARRAY(BigInteger)),
                 cast([e.item.next_tries for e in ended], ARRAY(Integer)),
                 cast([e.state for e in ended], ARRAY(Text)),
-                cast([_stored(e.reason) for e in ended], ARRAY(Text)),
+                cast([stored_reason(e.reason) for e in ended], ARRAY(Text)),
                 cast([e.image_id for e in ended], ARRAY(Uuid())),
             )
             .table_valued("job_id", "position", "tries", "state", "reason", "image_id")
@@ -199,7 +181,7 @@ class JobItems:
     async def postpone(self, item: Item, reason: str, *, wait_s: float) -> None:
         """Count an attempt, and schedule an item's retry in `wait_s` seconds."""
         due = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, wait_s)
-        await self._keep_waiting(item, {"reason": _stored(reason), "not_before": due})
+        await self._keep_waiting(item, {"reason": stored_reason(reason), "not_before": due})
 
     async def _keep_waiting(self, item: Item, values: dict[str, Any]) -> None:
         statement = (
@@ -308,7 +290,7 @@ class JobItems:
         if state is not None:
             query = query.where(ITEMS.c.state == state)
         async with self._database.begin() as connection:
-            return [_item(row) for row in await connection.execute(query)]
+            return [item_of(row) for row in await connection.execute(query)]
 
     async def _lock(self, connection: AsyncConnection, job_ids: Set[int]) -> Sequence[int]:
         """Lock the rows of jobs until the transaction ends; return the ids that exist.
@@ -373,7 +355,7 @@ class JobItems:
             .order_by(ITEMS.c.ended_at.desc())
             .limit(limit)
         )
-        return [_item(row) for row in await connection.execute(query)]
+        return [item_of(row) for row in await connection.execute(query)]
 
 
 def _in_chunk(job_id: int, chunk: int) -> Any:
@@ -381,33 +363,4 @@ def _in_chunk(job_id: int, chunk: int) -> Any:
         ITEMS.c.job_id == job_id,
         ITEMS.c.position >= chunk * CHUNK,
         ITEMS.c.position < (chunk + 1) * CHUNK,
-    )
-
-
-def _stored(reason: str | None) -> str | None:
-    """Return a reason as it can be stored: it may quote what some server sent."""
-    return None if reason is None else storable(reason)[:LONGEST_REASON]
-
-
-def _item(row: Row[Any]) -> Item:
-    said = (row.title, row.description, row.tags, row.metadata)
-    entry = Entry(row.url, *said, row.credentials, row.image_id)
-    return Item(row.job_id, row.position, row.source, entry, row.state, row.reason, row.tries)
-
-
-def _copied(job_id: int, position: int, item: NewItem) -> tuple[object, ...]:
-    entry, failed = item.entry, item.reason is not None
-    return (
-        job_id,
-        position,
-        item.source,
-        entry.url,
-        entry.title,
-        entry.description,
-        None if entry.tags is None else list(entry.tags),
-        None if entry.metadata is None else Jsonb(entry.metadata),
-        DROPPED if failed and entry.credentials else entry.credentials,
-        "failed" if failed else "waiting",
-        item.reason,
-        datetime.now(UTC) if failed else None,
     )

@@ -22,6 +22,7 @@ from app.search.searcher import Searcher
 from app.settings import Settings
 from app.store.catalog import Catalog
 from app.store.database import Database
+from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
 from app.store.job_items import JobItems
 from app.store.uploads import Uploads
@@ -115,6 +116,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
     stack.push_async_callback(captioner.close)
+    fingerprints = Fingerprints(database)
     resolver = Resolver(
         catalog=catalog,
         vectors=vectors,
@@ -139,7 +141,13 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             retry_s=settings.retry_s,
             worker_timeout_s=settings.worker_timeout_s,
         ),
-        searcher=Searcher(catalog=catalog, vectors=vectors, encoder=encoder, resolver=resolver),
+        searcher=Searcher(
+            catalog=catalog,
+            fingerprints=fingerprints,
+            vectors=vectors,
+            encoder=encoder,
+            resolver=resolver,
+        ),
         uploads=uploads,
-        duplicates=DuplicateFinder(catalog=catalog, vectors=vectors),
+        duplicates=DuplicateFinder(catalog=catalog, fingerprints=fingerprints, vectors=vectors),
     )

@@ -4,38 +4,54 @@ It serialises to the cursor of the next page, so that the server keeps no state 
 """
 
 import zlib
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.encoding.encoder import Vector
 from app.indexing.requests import MAX_INTEGER, MAX_TEXT, is_storable, parse
 from app.problems import InvalidRequest
+from app.search import cursors
+from app.search.hits import Reason
 from app.search.query import MOST_TERMS
 from app.search.requests import FilterRequest
 from app.store.filters import NO_FILTERS, Filters
-from app.store.nearest import Beyond
+from app.store.fingerprints import BRIEF_BYTES, brief
+from app.store.nearest import FILE_DIGITS, Beyond
+from app.store.vectors import ROUNDING
 
 MAX_BYTES = 200_000
-NOT_OURS = "cursor: not a cursor that this server issued."
 
 Cosine = Annotated[float, Field(ge=-1, le=1)]
+
+# What found an image, as one letter.
+_LETTERS: Mapping[Sequence[Reason], str] = {
+    ("picture",): "p",
+    ("text",): "t",
+    ("picture", "text"): "b",
+}
+_REASONS = {letter: reasons for reasons, letter in _LETTERS.items()}
+# Bytes of a SHA-256.
+_FILE = FILE_DIGITS // 2
 
 
 class Asked(BaseModel):
     """A query by `vector` (float16 bytes, as the store compares them), by `words`, or by both.
 
-    By vector alone, the next page starts at the cosine distance `distance`, without the images
-    `shown`, which earlier pages had at that distance. With words, it starts at `offset` among the
-    images indexed `before` the first page.
+    By vector alone, the next page starts at the cosine distance `distance`, without the files
+    `shown`, the beginnings of whose SHA-256 earlier pages had at that distance. With words, it has
+    the first of the images that the first page left: `left`, the `brief` ids in the order of the
+    merged ranking, and for each a letter of `found`.
     """
 
-    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", frozen=True)
+    # An unknown field is the position of a cursor that an older version made.
+    model_config = ConfigDict(
+        ser_json_bytes="base64", val_json_bytes="base64", frozen=True, extra="forbid"
+    )
 
     vector: bytes | None
     # Twice, because subtracted texts are put in quotes.
@@ -47,12 +63,12 @@ class Asked(BaseModel):
     sha256: str | None = Field(None, max_length=64)
     dhash: int | None = Field(None, ge=-MAX_INTEGER - 1, le=MAX_INTEGER)
     too_plain: bool = False
-    before: AwareDatetime
     notes: Sequence[str] = ()
     unknown_words: Sequence[str] = ()
     distance: Annotated[float, Field(ge=-1, le=3)] | None = None
-    shown: Sequence[UUID] = ()
-    offset: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = 0
+    shown: bytes = b""
+    left: bytes = b""
+    found: str = ""
 
     @property
     def query_vector(self) -> Vector | None:
@@ -64,29 +80,59 @@ class Asked(BaseModel):
     @property
     def beyond(self) -> Beyond | None:
         """Where the last page ended; None on the first page."""
-        return None if self.distance is None else Beyond(self.distance, self.shown)
+        if self.distance is None:
+            return None
+        return Beyond(self.distance, [file.hex() for file in cursors.pieces(self.shown, _FILE)])
 
-    def cursor(self) -> str:
-        """Return the query as a URL-safe string."""
+    @property
+    def ranking(self) -> Mapping[bytes, Sequence[Reason]]:
+        """The images that are left of a merged ranking, best first; empty for any other query."""
+        briefs = cursors.pieces(self.left, BRIEF_BYTES)
+        return {i: _REASONS[found] for i, found in zip(briefs, self.found, strict=True)}
+
+    def behind(self, similarity: float, files: Sequence[str]) -> "Asked":
+        """Return the query after a page that ended there, with files of these SHA-256 near it."""
+        distance = 1 - similarity - ROUNDING
+        # Several pages in a row may lie at one distance.
+        is_near = self.distance is not None and distance <= self.distance + 3 * ROUNDING
+        new = b"".join(bytes.fromhex(file[:FILE_DIGITS]) for file in files)
+        return self.model_copy(
+            update={"distance": distance, "shown": (self.shown if is_near else b"") + new}
+        )
+
+    def leaving(self, ranking: Sequence[tuple[UUID, Sequence[Reason]]]) -> "Asked":
+        """Return the query when these images are left of a merged ranking."""
+        return self.model_copy(
+            update={
+                "left": b"".join(brief(image_id) for image_id, _ in ranking),
+                "found": "".join(_LETTERS[tuple(reasons)] for _, reasons in ranking),
+            }
+        )
+
+    def cursor(self) -> str | None:
+        """Return the query as a URL-safe string, None if it would be too long to be read."""
         packed = self.model_dump_json(exclude_defaults=True).encode()
-        return urlsafe_b64encode(zlib.compress(packed)).decode().rstrip("=")
+        cursor = cursors.written(zlib.compress(packed))
+        is_short = len(packed) < MAX_BYTES and len(cursor) <= cursors.MAX_CHARACTERS
+        return cursor if is_short else None
 
     @classmethod
     def read(cls, cursor: str, *, dimensions: int) -> "Asked":
         """Return the query of a cursor; raises `InvalidRequest` unless this encoder made it."""
         try:
-            packed = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-            asked = cls.model_validate_json(zlib.decompressobj().decompress(packed, MAX_BYTES))
-        except (ValueError, zlib.error, ValidationError) as exc:
-            raise InvalidRequest(NOT_OURS) from exc
+            packed = zlib.decompressobj().decompress(cursors.read(cursor), MAX_BYTES)
+            asked = cls.model_validate_json(packed)
+            _ = asked.beyond, asked.ranking
+        except (ValueError, KeyError, zlib.error, ValidationError) as exc:
+            raise cursors.not_ours() from exc
         if not is_storable(asked.words) or (asked.vector is None and not asked.words):
-            raise InvalidRequest(NOT_OURS)
+            raise cursors.not_ours()
         asked = asked.model_copy(update={"filters": _checked(asked.filters)})
         if asked.vector is not None and len(asked.vector) != 2 * dimensions:
             raise InvalidRequest("cursor: it belongs to another encoder; search again.")
         vector = asked.query_vector
         if vector is not None and not np.isfinite(vector).all():
-            raise InvalidRequest(NOT_OURS)
+            raise cursors.not_ours()
         return asked
 
 

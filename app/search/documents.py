@@ -20,7 +20,8 @@ class HitDocument(ImageDocument):
     """A search result."""
 
     similarity: float | None = Field(
-        description="Cosine similarity, -1 to 1; null for a search by words only."
+        description="Cosine similarity, -1 to 1; null for a search by words only, and for an image "
+        "that is not embedded."
     )
     matched: list[Literal["picture", "text"]] = Field(
         ["picture"], description="What found it: its pixels, the words about it, or both."

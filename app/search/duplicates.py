@@ -1,97 +1,201 @@
-"""Groups of duplicates, found by walking the index in the order of ids."""
+"""Groups of duplicates, found by walking the index in the order of ids.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+A group is given where its lowest id is. Over a whole walk, every image that has duplicates is in
+one group, and none in two, also while others add and delete images: what is added is left to the
+next walk, and a cursor remembers which images were shown, lest those that a deletion leaves of a
+group make another one.
+"""
+
+import struct
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from app.pictures.decoding import hamming
-from app.search.hits import Hit
+import numpy as np
+
+from app.encoding.encoder import Vector
+from app.search import cursors
+from app.search.components import IMAGES_AT_ONCE, Components, Relation
+from app.search.hits import Hit, match_of
 from app.store.catalog import Catalog
+from app.store.fingerprints import BRIEF_BYTES, Fingerprints, brief
 from app.store.images import ImageRow
 from app.store.vectors import VectorTable
 
-# Images per query for neighbours, and images visited per answer.
-IMAGES_AT_ONCE = 100
+# What one answer takes: images visited, neighbours asked for, images shown. An answer ends with the
+# image that reaches one of them. Where images are crowded, the neighbours are reached first.
 MAX_IMAGES = 2000
-# Nearest neighbours considered per image.
-MAX_NEIGHBOURS = 50
+MAX_NEIGHBOURS_ASKED = 600_000
+MAX_SHOWN = 1000
+# Images that a cursor remembers, the last ones shown: 7,500 characters, which fit in a URL.
+MAX_REMEMBERED = 800
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HEAD = struct.Struct(">B16sq")
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a walk among the images added `until` a time has come: to the id `after`.
+
+    `shown` has the `brief` ids of images with greater ids in the groups given so far. Two of a
+    group that is left over by a deletion would be another group, so groups of two are not in it.
+    """
+
+    until: datetime
+    after: UUID | None = None
+    shown: Sequence[bytes] = ()
+
+    def moved(self, after: UUID, groups: Sequence[Sequence[UUID]]) -> "Position":
+        """Return the position at `after`, where these groups were given, too."""
+        new = [brief(i) for group in groups if len(group) > 2 for i in group]
+        ahead = [given for given in (*self.shown, *new) if given >= brief(after)]
+        return replace(self, after=after, shown=ahead[-MAX_REMEMBERED:])
+
+    def cursor(self) -> str:
+        """Return the position as a URL-safe string."""
+        after = (self.after or UUID(int=0)).bytes
+        until = (self.until - _EPOCH) // timedelta(microseconds=1)
+        return cursors.written(_HEAD.pack(_VERSION, after, until) + b"".join(self.shown))
+
+    @classmethod
+    def read(cls, cursor: str) -> "Position":
+        """Return the position of a cursor; raises `InvalidRequest`."""
+        try:
+            packed = cursors.read(cursor)
+            version, after, until = _HEAD.unpack(packed[: _HEAD.size])
+            shown = cursors.pieces(packed[_HEAD.size :], BRIEF_BYTES)
+            time = _EPOCH + timedelta(microseconds=until)
+        except (ValueError, OverflowError, struct.error) as exc:
+            raise cursors.not_ours() from exc
+        if version != _VERSION:
+            raise cursors.not_ours()
+        return cls(time, UUID(bytes=after), shown)
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
     """Groups of duplicates, each beginning with the lowest id.
 
-    `next` is the id to continue after, None at the end of the index.
+    `next` is the cursor of the next page, None at the end of the index.
     """
 
     groups: list[list[Hit]]
-    next: UUID | None
+    next: str | None
 
 
 class DuplicateFinder:
     """Finds images with the same bytes, and altered copies by vector and difference hash."""
 
-    def __init__(self, *, catalog: Catalog, vectors: VectorTable) -> None:
+    def __init__(
+        self, *, catalog: Catalog, fingerprints: Fingerprints, vectors: VectorTable
+    ) -> None:
         self._catalog = catalog
+        self._fingerprints = fingerprints
         self._vectors = vectors
 
     async def find(
-        self, *, after: UUID | None, limit: int, min_similarity: float, max_bits: int
+        self, *, cursor: str | None, limit: int, min_similarity: float, max_bits: int
     ) -> Groups:
-        """Return up to `limit` groups whose first id is greater than `after`.
+        """Return up to `limit` groups; raises `InvalidRequest` for a cursor that is not one.
 
         Duplicates have the same bytes, or a cosine similarity of at least `min_similarity` and
-        difference hashes that differ in at most `max_bits` bits. An answer may have fewer groups
-        than `limit`, even none, although `next` is set.
+        difference hashes that differ in at most `max_bits` bits; a group has the duplicates of its
+        images, too. An answer may have fewer groups than `limit`, even none, although `next` is
+        set.
         """
-        groups: list[list[Hit]] = []
-        for _ in range(MAX_IMAGES // IMAGES_AT_ONCE):
-            images = await self._catalog.walk(after=after, limit=IMAGES_AT_ONCE)
-            for group in await self._groups_of(images, min_similarity, max_bits):
-                groups.append(group)
-                if len(groups) == limit:
-                    return Groups(groups, group[0].image.id)
-            if len(images) < IMAGES_AT_ONCE:
-                return Groups(groups, None)
+        position = await self._position(cursor)
+        components = Components(
+            self._fingerprints,
+            self._vectors,
+            Relation(min_similarity, max_bits),
+            until=position.until,
+        )
+        seen = frozenset(position.shown)
+        groups: list[list[UUID]] = []
+        after, visited = position.after, 0
+        while images := await self._fingerprints.walk(after=after, limit=IMAGES_AT_ONCE):
+            known = [image.id for image in images if image.indexed_at <= position.until]
+            await components.read(known)
+            for after in known:
+                group = await _led_by(after, components, seen)
+                groups += [group] if group else []
+                if _is_full(groups, limit) or components.neighbours_asked >= MAX_NEIGHBOURS_ASKED:
+                    return Groups(await self._hits(groups), position.moved(after, groups).cursor())
             after = images[-1].id
-        return Groups(groups, after)
+            visited += len(images)
+            if visited >= MAX_IMAGES:
+                return Groups(await self._hits(groups), position.moved(after, groups).cursor())
+        return Groups(await self._hits(groups), None)
 
-    async def _groups_of(
-        self, images: Sequence[ImageRow], min_similarity: float, max_bits: int
-    ) -> list[list[Hit]]:
-        nearest = await self._vectors.neighbours(
-            [image.id for image in images], limit=MAX_NEIGHBOURS
-        )
-        near = {
-            image_id: [pair for pair in pairs if pair[1] >= min_similarity]
-            for image_id, pairs in nearest.items()
-        }
-        others = await self._catalog.find_all(
-            list({other for pairs in near.values() for other, _ in pairs})
-        )
-        groups: list[list[Hit]] = []
-        for image in images:
-            copies = [
-                Hit(others[other], similarity, "exact" if _same(image, others[other]) else "copy")
-                for other, similarity in near.get(image.id, [])
-                if other in others
-                and other != image.id
-                and (
-                    _same(image, others[other])
-                    or _is_altered(image, others[other], max_bits=max_bits)
-                )
-            ]
-            # A group is reported once, at its first image.
-            if copies and all(image.id < copy.image.id for copy in copies):
-                groups.append([Hit(image, 1.0, None), *copies])
-        return groups
+    async def _position(self, cursor: str | None) -> Position:
+        after = None
+        if cursor is not None:
+            after = _older(cursor)
+            if after is None:
+                return Position.read(cursor)
+        # The database's time: the clock here may be another.
+        return Position(await self._fingerprints.newest() or datetime.now(UTC), after)
+
+    async def _hits(self, groups: Sequence[Sequence[UUID]]) -> list[list[Hit]]:
+        """Return the groups with similarities to their first images, the most similar first.
+
+        Images deleted since are left out, and so are groups of which one image is left.
+        """
+        ids = [image_id for group in groups for image_id in group]
+        images = await self._catalog.find_all(ids)
+        vectors = await self._vectors.fetch(ids)
+        found = [[images[i] for i in group if i in images] for group in groups]
+        return [_group(images, vectors) for images in found if len(images) > 1]
 
 
-def _same(image: ImageRow, other: ImageRow) -> bool:
-    return image.sha256 == other.sha256
+async def _led_by(image_id: UUID, components: Components, seen: Set[bytes]) -> list[UUID]:
+    """Return the group whose lowest id this is, without what was seen; empty if there is none."""
+    if brief(image_id) in seen:
+        return []
+    group = await components.group_of(image_id)
+    if group[0] != image_id:
+        return []
+    left = [member for member in group if brief(member) not in seen]
+    return left if len(left) > 1 else []
 
 
-def _is_altered(image: ImageRow, other: ImageRow, *, max_bits: int) -> bool:
-    """Return whether the hashes say copy, of images that are not too plain to be told apart."""
-    plain = image.too_plain or other.too_plain
-    return not plain and hamming(image.dhash, other.dhash) <= max_bits
+def _older(cursor: str) -> UUID | None:
+    """Return the id that is the cursor of a version before this one, None for any other."""
+    try:
+        return UUID(cursor)
+    except ValueError:
+        return None
+
+
+def _is_full(groups: Sequence[Sequence[UUID]], limit: int) -> bool:
+    return len(groups) >= limit or sum(map(len, groups)) >= MAX_SHOWN
+
+
+def _group(images: Sequence[ImageRow], vectors: dict[UUID, Vector]) -> list[Hit]:
+    first, *others = images
+    hits = [_compared(first, other, vectors) for other in others]
+    hits.sort(key=lambda hit: (-2.0 if hit.similarity is None else -hit.similarity, hit.image.id))
+    return [Hit(first, 1.0, None), *hits]
+
+
+def _compared(first: ImageRow, other: ImageRow, vectors: dict[UUID, Vector]) -> Hit:
+    """Return an image as a hit of a search by the first one of its group."""
+    similarity = None
+    if first.id in vectors and other.id in vectors:
+        similarity = _cosine(vectors[first.id], vectors[other.id])
+    match = match_of(
+        other,
+        similarity or 0.0,
+        sha256=first.sha256,
+        dhash=first.dhash,
+        too_plain=first.too_plain,
+    )
+    return Hit(other, similarity, match)
+
+
+def _cosine(one: Vector, other: Vector) -> float:
+    cosine = float(np.dot(one, other) / (np.linalg.norm(one) * np.linalg.norm(other)))
+    return max(-1.0, min(1.0, cosine))

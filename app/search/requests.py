@@ -11,6 +11,7 @@ from app.indexing.requests import MAX_TEXT, Metadata, Moment, RequestModel, Url
 from app.pictures.colours import ColourName
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
+from app.search.cursors import MAX_CHARACTERS
 from app.search.query import MOST_TERMS, Query, Term, read_terms
 from app.store.filters import Box, Filters
 
@@ -156,7 +157,9 @@ class SearchRequest(FilterRequest):
     limit: int | None = Field(
         None, ge=1, description="Most results; by default, the server's TOP_K."
     )
-    cursor: str | None = Field(None, max_length=60_000, description="`next` of the previous page.")
+    cursor: str | None = Field(
+        None, max_length=MAX_CHARACTERS, description="`next` of the previous page."
+    )
 
 
 def query_of(wanted: SearchRequest, data: bytes | None, *, limit: int) -> Query:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from time import perf_counter
 from uuid import UUID
 
@@ -137,7 +136,6 @@ class Resolver:
             sha256=alone.sha256 if alone else None,
             dhash=alone.dhash if alone else None,
             too_plain=alone.too_plain if alone else False,
-            before=datetime.now(UTC),
             notes=notes,
             unknown_words=_unknown(readings.values()),
         )

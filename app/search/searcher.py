@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import numpy as np
@@ -22,7 +22,8 @@ from app.search.hits import (
 from app.search.query import Query
 from app.search.resolver import Clock, Resolver, Timings
 from app.store.catalog import Catalog
-from app.store.vectors import VectorTable
+from app.store.fingerprints import Fingerprint, Fingerprints
+from app.store.vectors import ROUNDING, VectorTable
 
 # Concurrent searches; further ones are refused.
 MOST_SEARCHES = 64
@@ -30,10 +31,9 @@ MOST_SEARCHES = 64
 MOST_NEAREST = 1000
 # For a query with words, this many of the nearest and of the best text matches are merged.
 MOST_FUSED = 300
-# Cosines closer than this may come from the same vector.
-ROUNDING = 1e-7
 # Varied results are chosen from this many candidates per result.
 DIVERSITY_CANDIDATES = 4
+TOO_LONG = "This query is too long for a next page."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,33 @@ class Results:
     picture: Picture | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """The hits of a page, those below the threshold apart, and the query of the next page."""
+
+    hits: list[Hit]
+    below: list[Hit] = field(default_factory=list[Hit])
+    following: Asked | None = None
+
+
+_Ranking = Sequence[tuple[Fingerprint, Sequence[Reason]]]
+"""Images with what found them, best first."""
+
+
 class Searcher:
     """Answers up to 64 concurrent searches; raises `TooBusy` beyond that."""
 
     def __init__(
-        self, *, catalog: Catalog, vectors: VectorTable, encoder: Encoder, resolver: Resolver
+        self,
+        *,
+        catalog: Catalog,
+        fingerprints: Fingerprints,
+        vectors: VectorTable,
+        encoder: Encoder,
+        resolver: Resolver,
     ) -> None:
         self._catalog = catalog
+        self._fingerprints = fingerprints
         self._vectors = vectors
         self._encoder = encoder
         self._resolver = resolver
@@ -84,76 +104,128 @@ class Searcher:
             return await self._answer(asked, limit, clock)
 
     async def _answer(self, asked: Asked, limit: int, clock: Clock) -> Results:
+        page = await self._page(asked, limit)
+        clock.lap("search")
+        cursor = page.following.cursor() if page.following else None
+        notes = asked.notes
+        if page.following and cursor is None:
+            notes = [*notes, TOO_LONG]
+        return Results(
+            page.hits,
+            page.below,
+            clock.timings(),
+            asked.min_similarity,
+            cursor,
+            notes,
+            asked.unknown_words,
+        )
+
+    async def _page(self, asked: Asked, limit: int) -> _Page:
         vector = asked.query_vector
+        # A next page is of the same kind as the first, whatever has been added since.
+        if asked.left:
+            return await self._merged(asked, vector, await self._left(asked), limit)
         worded: list[UUID] = []
-        if asked.words:
+        if asked.words and asked.beyond is None:
             worded = await self._vectors.worded(
                 asked.words, limit=MOST_FUSED, filters=asked.filters
             )
         if vector is None or worded:
-            hits, following = await self._fused(asked, vector, worded, limit)
-        elif asked.diversity:
-            hits, following = await self._diverse(asked, vector, limit), None
-        else:
-            hits, following = await self._nearest(asked, vector, limit)
-        clock.lap("search")
-        lowest = asked.min_similarity
-        passing = [hit for hit in hits if hit.passes(lowest)]
-        below = [hit for hit in hits if not hit.passes(lowest)]
-        cursor = following.cursor() if following and not below else None
-        return Results(
-            passing, below, clock.timings(), lowest, cursor, asked.notes, asked.unknown_words
-        )
+            return await self._fused(asked, vector, worded, limit)
+        if asked.diversity:
+            return _split(asked, await self._diverse(asked, vector, limit), None)
+        return await self._nearest(asked, vector, limit)
 
-    async def _nearest(
-        self, asked: Asked, vector: Vector, limit: int
-    ) -> tuple[list[Hit], Asked | None]:
-        """Return a page of the nearest images, and the query of the next page."""
-        beyond = asked.beyond
+    async def _nearest(self, asked: Asked, vector: Vector, limit: int) -> _Page:
+        """Return a page of the nearest images."""
         # Enough to make up for excluded images; and four times as many again, up to a limit, if too
         # few remain because files with the same bytes make one hit.
         wanted = limit + len(asked.left_out) + 1
         while True:
             found = await self._vectors.nearest(
-                vector, limit=wanted, filters=asked.filters, beyond=beyond
+                vector, limit=wanted, filters=asked.filters, beyond=asked.beyond
             )
-            hits = one_per_file(await self._hits(asked, found))
+            hits = await self._new(asked, vector, one_per_file(await self._hits(asked, found)))
             if len(hits) > limit or len(found) < wanted or wanted >= MOST_NEAREST:
                 break
             wanted = min(4 * wanted, MOST_NEAREST)
         page = hits[:limit]
         at_the_end = len(hits) <= limit and len(found) < wanted
-        return page, None if at_the_end or not page else _after(asked, page)
+        return _split(asked, page, None if at_the_end or not page else _after(asked, page))
+
+    async def _new(self, asked: Asked, vector: Vector, hits: list[Hit]) -> list[Hit]:
+        """Return hits without those whose file an earlier page had.
+
+        Images of one file may have different vectors, if they were embedded at different times.
+        """
+        if asked.beyond is None or not hits:
+            return hits
+        shown = await self._vectors.given_before(
+            vector,
+            [hit.image.sha256 for hit in hits],
+            filters=asked.filters,
+            beyond=asked.beyond,
+            left_out=asked.left_out,
+        )
+        return [hit for hit in hits if hit.image.sha256 not in shown]
 
     async def _fused(
         self, asked: Asked, vector: Vector | None, worded: list[UUID], limit: int
-    ) -> tuple[list[Hit], Asked | None]:
-        """Return a page of images that are near or have the words, and the next page's query."""
+    ) -> _Page:
+        """Return the first page of images that are near or have the words."""
         near: list[tuple[UUID, float]] = []
         if vector is not None:
             near = await self._vectors.nearest(vector, limit=MOST_FUSED, filters=asked.filters)
-        similarities: dict[UUID, float | None] = dict(near)
-        if vector is not None:
-            vectors = await self._vectors.fetch([i for i in worded if i not in similarities])
-            similarities |= {i: float(np.dot(v, vector)) for i, v in vectors.items()}
         order = reciprocal_rank_fusion([[i for i, _ in near], worded])
-        images = await self._catalog.find_all(order)
+        images = await self._fingerprints.find(order)
         near_ids, worded_ids = {i for i, _ in near}, set(worded)
-        hits = [
-            Hit(
-                images[i],
-                similarities.get(i),
-                None,
-                _reasons(near=i in near_ids, worded=i in worded_ids),
-            )
+        ranking = [
+            (images[i], _reasons(near=i in near_ids, worded=i in worded_ids))
             for i in order
-            # Images indexed since the first page would shift the pages.
-            if i in images and i not in asked.left_out and images[i].indexed_at <= asked.before
+            if i in images and i not in asked.left_out
         ]
-        hits = one_per_file(hits)
-        end = asked.offset + limit
-        following = asked.model_copy(update={"offset": end}) if len(hits) > end else None
-        return hits[asked.offset : end], following
+        lowest = asked.min_similarity
+        if vector is None or lowest is None:
+            return await self._merged(asked, vector, ranking, limit)
+        similarities = dict(near) | await self._vectors.similarities(
+            vector, [i for i in worded if i not in near_ids]
+        )
+        files = {image.sha256 for image, _ in ranking if similarities.get(image.id, 1.0) >= lowest}
+        passing = [pair for pair in ranking if pair[0].sha256 in files]
+        page = await self._merged(asked, vector, passing, limit)
+        if page.following:
+            return page
+        others = [pair for pair in ranking if pair[0].sha256 not in files]
+        rest = await self._merged(asked, vector, others, limit - len(page.hits))
+        return replace(page, below=rest.hits)
+
+    async def _left(self, asked: Asked) -> _Ranking:
+        """Return what is left of the first page's ranking, without images deleted since."""
+        ranking = asked.ranking
+        images = await self._fingerprints.find_brief(list(ranking))
+        return [(images[i], reasons) for i, reasons in ranking.items() if i in images]
+
+    async def _merged(
+        self, asked: Asked, vector: Vector | None, ranking: _Ranking, limit: int
+    ) -> _Page:
+        """Return the first of ranked images, one hit per file; the next page has the others."""
+        files: dict[str, list[tuple[UUID, Sequence[Reason]]]] = {}
+        for image, reasons in ranking:
+            files.setdefault(image.sha256, []).append((image.id, reasons))
+        each = list(files.values())
+        shown = [pair for pairs in each[:limit] for pair in pairs]
+        left = [pair for pairs in each[limit:] for pair in pairs]
+        ids = [image_id for image_id, _ in shown]
+        images = await self._catalog.find_all(ids)
+        similarities: dict[UUID, float] = {}
+        if vector is not None:
+            similarities = await self._vectors.similarities(vector, ids)
+        hits = [
+            Hit(images[i], similarities.get(i), None, reasons)
+            for i, reasons in shown
+            if i in images
+        ]
+        return _Page(one_per_file(hits), following=asked.leaving(left) if left else None)
 
     async def _diverse(self, asked: Asked, vector: Vector, limit: int) -> list[Hit]:
         """Return near images that differ from each other, best first."""
@@ -201,20 +273,21 @@ class Searcher:
             self._running -= 1
 
 
-def _reasons(*, near: bool, worded: bool) -> list[Reason]:
-    reasons: list[Reason] = []
-    if near:
-        reasons.append("picture")
-    if worded:
-        reasons.append("text")
-    return reasons
+def _reasons(*, near: bool, worded: bool) -> Sequence[Reason]:
+    pairs: list[tuple[bool, Reason]] = [(near, "picture"), (worded, "text")]
+    return [reason for found, reason in pairs if found]
+
+
+def _split(asked: Asked, hits: Sequence[Hit], following: Asked | None) -> _Page:
+    """Return a page of the nearest images; there is no next one after those below the threshold."""
+    lowest = asked.min_similarity
+    passing = [hit for hit in hits if hit.passes(lowest)]
+    below = [hit for hit in hits if not hit.passes(lowest)]
+    return _Page(passing, below, None if below else following)
 
 
 def _after(asked: Asked, page: Sequence[Hit]) -> Asked:
     """Return the query positioned after a page of hits."""
     lowest = page[-1].similarity or 0.0
-    distance = 1 - lowest - ROUNDING
-    ids = [i for hit in page if (hit.similarity or 0.0) <= lowest + 2 * ROUNDING for i in hit.ids]
-    # Several pages in a row may lie at one distance.
-    before = asked.shown if asked.distance == distance else ()
-    return asked.model_copy(update={"distance": distance, "shown": [*before, *ids]})
+    near = [hit for hit in page if (hit.similarity or 0.0) <= lowest + 2 * ROUNDING]
+    return asked.behind(lowest, [hit.image.sha256 for hit in near])

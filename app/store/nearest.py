@@ -26,8 +26,10 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    all_,
     cast,
     func,
+    literal,
     or_,
     select,
     text,
@@ -53,6 +55,8 @@ MAX_EF_SEARCH = 1000
 MAX_SCANNED = 40_000
 # At most this many of the images that have the words are ranked: more common words say little.
 MAX_RANKED = 10_000
+# Of a SHA-256, as many as tell files apart.
+FILE_DIGITS = 16
 # The exact plan compares this many rows in the time that the HNSW index takes per candidate.
 ROWS_PER_CANDIDATE = 20
 
@@ -69,10 +73,13 @@ FACETS = {
 
 @dataclass(frozen=True, slots=True)
 class Beyond:
-    """Where a page of results ended: its last distance, and the ids shown at that distance."""
+    """Where a page of results ended: its last distance, and the files shown at that distance.
+
+    The `files` are the first 16 hexadecimal digits of SHA-256.
+    """
 
     distance: float
-    ids: Sequence[UUID]
+    files: Sequence[str]
 
 
 def facet_columns() -> list[Column[Any]]:
@@ -149,12 +156,37 @@ async def nearest(
         if passing**2 <= ROWS_PER_CANDIDATE * limit * rows:
             return await _exact(connection, query, limit)
         candidates = limit * rows / passing
+    elif await is_small(connection, table, limit):
+        return await _exact(connection, query, limit)
     await connection.execute(*_scan_settings(limit, candidates, narrowed=bool(wanted or beyond)))
     found = (await connection.execute(query.order_by(distance).limit(limit))).all()
-    if wanted and len(found) < limit:
+    if len(found) < limit:
         return await _exact(connection, query, limit)
     # In relaxed order, the scan returns rows nearly in the order of their distances.
     return sorted(found, key=lambda row: row.distance)
+
+
+async def given_before(
+    connection: AsyncConnection,
+    table: Table,
+    vector: Untyped,
+    hashes: Sequence[str],
+    *,
+    filters: Filters,
+    beyond: Beyond,
+    left_out: Sequence[UUID],
+) -> set[str]:
+    """Return SHA-256 as described at `VectorTable.given_before`."""
+    distance = table.c.embedding.cosine_distance(vector)
+    query = (
+        select(IMAGES.c.sha256)
+        .distinct()
+        .join(table, table.c.node_id == cast(IMAGES.c.id, Text))
+        .where(IMAGES.c.sha256.in_(hashes), IMAGES.c.id.not_in(left_out))
+        .where(distance < beyond.distance)
+        .where(*conditions(table, filters))
+    )
+    return set(await connection.scalars(query))
 
 
 async def newest(
@@ -184,6 +216,42 @@ async def worded(
     rank = func.ts_rank_cd(found.c.words, wanted)
     query = select(found.c.id).order_by(rank.desc(), found.c.id).limit(limit)
     return list(await connection.scalars(query))
+
+
+async def neighbours(
+    connection: AsyncConnection, table: Table, ids: Sequence[str], *, limit: int, within: float
+) -> list[Untyped]:
+    """Return rows of (node_id, other, distance): the others nearest to each id, up to a distance.
+
+    Of the `limit` nearest to each, those farther than `within` are left out.
+    """
+    mine, others = table.alias("mine"), table.alias("others")
+    distance = others.c.embedding.cosine_distance(mine.c.embedding).label("distance")
+    candidates = select(others.c.node_id.label("other"), distance)
+    if await is_small(connection, table, limit):
+        # As in `_exact`.
+        rows = candidates.correlate(mine).offset(0).subquery().lateral()
+        nearest = select(rows).order_by(rows.c.distance).limit(limit).lateral()
+    else:
+        nearest = candidates.order_by(distance).limit(limit).lateral()
+    query = (
+        select(mine.c.node_id, nearest.c.other, nearest.c.distance)
+        .select_from(mine.join(nearest, literal(True)))
+        .where(mine.c.node_id.in_(ids), nearest.c.distance <= within)
+        .order_by(nearest.c.distance)
+    )
+    await connection.execute(*local_settings(limit))
+    return list((await connection.execute(query)).all())
+
+
+async def is_small(connection: AsyncConnection, table: Table, limit: int) -> bool:
+    """Return whether comparing every row is as fast as a scan of the HNSW index.
+
+    It is better, too: among many vectors that are nearly the same, a scan misses some.
+    """
+    most = ROWS_PER_CANDIDATE * max(limit, EF_SEARCH)
+    some = select(table.c.id).limit(most + 1).subquery()
+    return (await connection.scalar(select(func.count()).select_from(some)) or 0) <= most
 
 
 async def estimated_rows(
@@ -219,8 +287,9 @@ async def _exact(connection: AsyncConnection, query: Select[Any], limit: int) ->
 def _after(table: Table, distance: Untyped, beyond: Beyond | None) -> list[ColumnElement[bool]]:
     if beyond is None:
         return []
-    shown = [str(image_id) for image_id in beyond.ids]
-    return [distance.element >= beyond.distance, table.c.node_id.not_in(shown)]
+    file = func.left(table.c.metadata_["sha256"].astext, FILE_DIGITS)
+    shown = cast(list(beyond.files), ARRAY(Text))
+    return [distance.element >= beyond.distance, file != all_(shown)]
 
 
 def local_settings(limit: int) -> tuple[Any, dict[str, str]]:

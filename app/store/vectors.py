@@ -27,7 +27,6 @@ from sqlalchemy import (
     column,
     delete,
     func,
-    literal,
     select,
     text,
 )
@@ -46,8 +45,9 @@ from app.store.nearest import (
     Beyond,
     facet_columns,
     facet_indexes,
-    local_settings,
+    given_before,
     nearest,
+    neighbours,
     newest,
     worded,
 )
@@ -58,6 +58,8 @@ Untyped: TypeAlias = Any
 HNSW_M = 16
 HNSW_EF_CONSTRUCTION = 64
 HNSW_OPERATORS = "halfvec_cosine_ops"
+# More than distances of the same vectors differ by.
+ROUNDING = 1e-7
 
 _STAGED = {
     "node_id": "text",
@@ -155,30 +157,52 @@ class VectorTable:
         return [(UUID(row.node_id), _similarity(row.distance)) for row in rows]
 
     async def neighbours(
-        self, ids: Sequence[UUID], *, limit: int
+        self, ids: Sequence[UUID], *, limit: int, min_similarity: float = -1.0
     ) -> dict[UUID, list[tuple[UUID, float]]]:
-        """Return the images nearest to each of these, as `nearest` does, including itself."""
-        mine, others = self.table.alias("mine"), self.table.alias("others")
-        distance = others.c.embedding.cosine_distance(mine.c.embedding).label("distance")
-        nearest = (
-            select(others.c.node_id.label("other"), distance)
-            .order_by(distance)
-            .limit(limit)
-            .lateral()
-        )
-        query = (
-            select(mine.c.node_id, nearest.c.other, nearest.c.distance)
-            .select_from(mine.join(nearest, literal(True)))
-            .where(mine.c.node_id.in_(_texts(ids)))
-            .order_by(nearest.c.distance)
-        )
-        found: dict[UUID, list[tuple[UUID, float]]] = {}
+        """Return the images nearest to each of these, as `nearest` does, including itself.
+
+        Those of the `limit` nearest that are less similar are left out.
+        """
+        within = 1 - min_similarity + ROUNDING
         async with self.database.begin() as connection:
-            await connection.execute(*local_settings(limit))
-            for row in await connection.execute(query):
-                pair = (UUID(row.other), _similarity(row.distance))
-                found.setdefault(UUID(row.node_id), []).append(pair)
+            rows = await neighbours(connection, self.table, _texts(ids), limit=limit, within=within)
+        found: dict[UUID, list[tuple[UUID, float]]] = {}
+        for row in rows:
+            pair = (UUID(row.other), _similarity(row.distance))
+            found.setdefault(UUID(row.node_id), []).append(pair)
         return found
+
+    async def similarities(self, vector: Vector, ids: Sequence[UUID]) -> dict[UUID, float]:
+        """Return the cosine similarities of images to a unit vector, by id."""
+        distance = self.table.c.embedding.cosine_distance(vector).label("distance")
+        query = select(self.table.c.node_id, distance).where(self.table.c.node_id.in_(_texts(ids)))
+        async with self.database.begin() as connection:
+            rows = await connection.execute(query)
+            return {UUID(row.node_id): _similarity(row.distance) for row in rows}
+
+    async def given_before(
+        self,
+        vector: Vector,
+        hashes: Sequence[str],
+        *,
+        filters: Filters,
+        beyond: Beyond,
+        left_out: Sequence[UUID] = (),
+    ) -> set[str]:
+        """Return which of these SHA-256 have an image nearer than `beyond` that passes.
+
+        The images `left_out` do not count.
+        """
+        async with self.database.begin() as connection:
+            return await given_before(
+                connection,
+                self.table,
+                vector,
+                hashes,
+                filters=filters,
+                beyond=beyond,
+                left_out=left_out,
+            )
 
     async def newest(self, filters: Filters, *, limit: int) -> list[UUID]:
         """Return images that pass the filters, the last added first."""

@@ -17,6 +17,7 @@ from app.indexing.requests import (
     Title,
 )
 from app.jobs.documents import JobDocument, JobItemDocument
+from app.search.cursors import MAX_CHARACTERS
 from app.search.documents import HitDocument
 from app.search.resolver import Timings
 from app.store.items import ItemState
@@ -101,7 +102,9 @@ class DuplicatesRequest(RequestModel):
         10, ge=0, le=64, description="Maximum distance between difference hashes, in bits."
     )
     limit: int = Field(20, ge=1, le=100)
-    cursor: UUID | None = Field(None, description="`next` from the previous response.")
+    cursor: str | None = Field(
+        None, max_length=MAX_CHARACTERS, description="`next` from the previous response."
+    )
 
 
 class UpsertResponse(BaseModel):
@@ -180,10 +183,13 @@ class ListResponse(BaseModel):
 
 
 class DuplicatesResponse(BaseModel):
-    """Groups of duplicates; similarities are to the first image of each group."""
+    """Groups of duplicates; similarities and matches are to the first image of each group.
+
+    An image is in one group, with the duplicates of its duplicates, and over all pages in no other.
+    """
 
     groups: list[list[HitDocument]]
-    next: UUID | None = Field(description="The cursor of the next page; null on the last.")
+    next: str | None = Field(description="The cursor of the next page; null on the last.")
 
 
 class HealthResponse(BaseModel):

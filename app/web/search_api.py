@@ -94,7 +94,7 @@ async def duplicates(request: Request) -> Response:
 async def find_duplicates(request: Request, wanted: schemas.DuplicatesRequest) -> Groups:
     """Return the groups of duplicates that a request asks for."""
     return await parts(request).duplicates.find(
-        after=wanted.cursor,
+        cursor=wanted.cursor,
         limit=wanted.limit,
         min_similarity=wanted.min_similarity,
         max_bits=wanted.max_bits,

@@ -20,7 +20,7 @@ from app.store.filters import Box, Filters, facets_of, metadata_label
 from app.store.hnsw import build, drop
 from app.store.images import Entry
 from app.store.index import open_vectors
-from app.store.nearest import Beyond
+from app.store.nearest import FILE_DIGITS, Beyond
 from app.store.vectors import NewVector, VectorTable
 from tests.samples import facts
 
@@ -70,7 +70,7 @@ def row(place: int) -> NewVector:
     )
     url = f"https://host{place % 11}.example.com/{place}.jpg"
     entry = Entry(url, "", "", tags, {"sku": f"A{place % 100}", "sold": place % 2 == 0})
-    return NewVector(entry, picture, "0" * 64, VECTORS[place])
+    return NewVector(entry, picture, f"{place:016x}{place:048x}", VECTORS[place])
 
 
 IDS = [row(place).entry.id for place in range(ROWS)]
@@ -231,7 +231,11 @@ def test_pages_by_distance_neither_skip_nor_repeat(indexed: Indexed) -> None:
             page = indexed.nearest(query, filters, beyond=beyond)
             pages += [image_id for image_id, _ in page]
             last = page[-1][1]
-            shown = [image_id for image_id, similarity in page if similarity <= last + 1e-6]
+            shown = [
+                f"{PLACES[image_id]:0{FILE_DIGITS}x}"
+                for image_id, similarity in page
+                if similarity <= last + 1e-6
+            ]
             beyond = Beyond(1 - last - 1e-7, shown)
         assert len(set(pages)) == len(pages) == 50
         order = np.argsort(-np.where(passing, VECTORS @ query, -2))[:50]

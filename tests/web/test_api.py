@@ -277,7 +277,7 @@ def test_a_request_runs_a_fixed_number_of_statements(server: Server, host: Image
     assert len(statements) == 4
     statements.clear()
     server.query(png(1))
-    # The settings of the scan, the nearest vectors, their images.
+    # How many there are, the nearest of these few vectors, their images.
     assert len(statements) == 3
     statements.clear()
     server.upsert([host.url("seed/1.png")])

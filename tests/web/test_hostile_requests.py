@@ -341,7 +341,6 @@ def cursor_of(server: Server, **changed: Any) -> str:
     asked: dict[str, Any] = {
         "vector": base64.urlsafe_b64encode(vector).decode(),
         "words": "cat",
-        "before": "2030-01-01T00:00:00Z",
         **changed,
     }
     return base64.urlsafe_b64encode(zlib.compress(json.dumps(asked).encode())).decode()
@@ -355,10 +354,14 @@ def cursor_of(server: Server, **changed: Any) -> str:
         {"words": "", "vector": None},
         {"vector": base64.urlsafe_b64encode(b"\0\x7e" * 512).decode()},
         {"vector": "A"},
-        {"before": "2030-01-01T00:00:00"},
-        {"before": 1e999},
-        {"offset": -1},
-        {"offset": 10**30},
+        # What cursors of older versions have.
+        {"before": "2030-01-01T00:00:00Z"},
+        {"offset": 20},
+        {"shown": ["0" * 32]},
+        {"shown": "AAAA", "distance": 0.5},
+        {"left": "AAAA"},
+        {"left": "AAAAAAAAAA==", "found": "x"},
+        {"left": "AAAAAAAAAA==", "found": "pp"},
         {"distance": 1e999},
         {"distance": float("nan"), "words": ""},
         {"diversity": 9},

@@ -1,6 +1,9 @@
 """Every kind of query, over HTTP; arithmetic is checked against numpy on the stored vectors."""
 
 import asyncio
+import base64
+import json
+import zlib
 from collections.abc import Generator
 from contextlib import closing
 from typing import Any
@@ -400,6 +403,42 @@ def test_pages_of_results_ranked_by_words_and_image(server: Server, host: ImageH
         answer = ask(server, cursor=answer["next"], limit=1)
         seen += [r["id"] for r in answer["results"]]
     assert sorted(seen) == sorted(ids)
+
+
+def test_whoever_deletes_some_of_each_page_sees_every_other_result(
+    server: Server, host: ImageHost
+) -> None:
+    outcomes = server.upsert(
+        [{"url": host.url(f"seed/{seed}.png"), "title": "zebra finch"} for seed in range(30)]
+    )
+    ids = {outcome["id"] for outcome in outcomes}
+    for fields in ({"text": "zebra"}, {"text": "zebra", "url": host.url("seed/7.png")}):
+        answer = ask(server, **fields, limit=5)
+        seen = [r["id"] for r in answer["results"]]
+        while answer["next"]:
+            deleted = [i for i in seen[-5:] if i in ids][:2]
+            server.client.delete("/api/images", params={"ids": ",".join(deleted)})
+            answer = ask(server, cursor=answer["next"], limit=5)
+            seen += [r["id"] for r in answer["results"]]
+        assert len(seen) == len(set(seen))
+        assert set(seen) == ids
+        ids = {i["id"] for i in server.client.get("/api/images?limit=100").json()["images"]}
+
+
+def test_the_cursors_of_an_older_version_are_refused(server: Server, ids: list[str]) -> None:
+    older = [
+        {"vector": None, "words": "boat", "before": "2026-01-01T00:00:00Z", "offset": 20},
+        {"vector": None, "words": "boat", "before": "2026-01-01T00:00:00Z"},
+        {"vector": None, "words": "boat", "shown": [ids[0]], "distance": 0.5},
+        {"vector": None, "words": "boat", "left": "AAAA", "found": "p"},
+        {"vector": None, "words": "boat", "left": "AAAAAAAAAA==", "found": "x"},
+    ]
+    for given in older:
+        packed = zlib.compress(json.dumps(given).encode())
+        cursor = base64.urlsafe_b64encode(packed).decode()
+        answer = server.client.post("/api/search", json={"cursor": cursor})
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == "cursor: not a cursor that this server issued."
 
 
 def test_a_cursor_of_another_encoder_or_a_changed_cursor_is_refused(

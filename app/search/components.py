@@ -1,0 +1,215 @@
+"""Groups of duplicates as the connected components of a graph, read as far as it is needed.
+
+Two images are linked if each finds the other: their files have the same bytes, or their vectors and
+difference hashes are near and neither is too plain to be told from others. A link that the vector
+index finds from one side only does not count, so that the graph is the same from wherever it is
+entered, and its components share no image.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+from uuid import UUID
+
+from app.pictures.decoding import hamming
+from app.store.fingerprints import Fingerprint, Fingerprints
+from app.store.vectors import VectorTable
+
+# Images per query.
+IMAGES_AT_ONCE = 100
+# The nearest neighbours of an image that are asked for, and those if all of these are duplicates.
+FEW_NEIGHBOURS = 50
+MAX_NEIGHBOURS = 500
+# How many images ask for that many neighbours at once: 5,000 rows.
+CROWDED_AT_ONCE = 10
+# The most images of a group.
+MAX_GROUP = 500
+# How often a relation is made stricter before only the same bytes count.
+TIGHTENINGS = 2
+
+Link: TypeAlias = tuple[float, int]
+"""The cosine similarity of two images, infinite for the same bytes, and the bits that differ."""
+
+SAME_BYTES: Link = (math.inf, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Which images are duplicates: those as similar, and with hashes as near, at the least."""
+
+    min_similarity: float
+    max_bits: int
+
+    def holds(self, link: Link) -> bool:
+        """Return whether linked images are duplicates."""
+        similarity, bits = link
+        return similarity >= self.min_similarity and bits <= self.max_bits
+
+
+def tightened(relation: Relation) -> list[Relation]:
+    """Return a relation, then with half the distances; the last is for the same bytes only."""
+    relations = [relation]
+    for _ in range(TIGHTENINGS):
+        last = relations[-1]
+        relations.append(Relation(1 - (1 - last.min_similarity) / 2, last.max_bits // 2))
+    return list(dict.fromkeys([*relations, Relation(*SAME_BYTES)]))
+
+
+class Components:
+    """The groups of the images added `until` a time.
+
+    A component of more than 500 images is split: the relation is made stricter, step by step, for
+    all of its images, until their components are small enough. A file that has more images than
+    that has a group of its own, of those with the lowest ids.
+    """
+
+    def __init__(
+        self,
+        fingerprints: Fingerprints,
+        vectors: VectorTable,
+        relation: Relation,
+        *,
+        until: datetime,
+    ) -> None:
+        self._fingerprints = fingerprints
+        self._vectors = vectors
+        self._until = until
+        self._relations = tightened(relation)
+        self._images: dict[UUID, Fingerprint] = {}
+        self._files: dict[str, list[Fingerprint]] = {}
+        self._links: dict[UUID, dict[UUID, Link]] = {}
+        self.neighbours_asked = 0
+        # The component of each image, per relation; None for one that is too large.
+        self._found: list[dict[UUID, list[UUID] | None]] = [{} for _ in self._relations]
+
+    async def read(self, ids: Collection[UUID]) -> None:
+        """Read the links of images, and of as many that they are linked to as one query takes."""
+        await self._read(ids)
+        linked = dict.fromkeys(other for image_id in ids for other in self._links[image_id])
+        await self._read(list(linked)[:IMAGES_AT_ONCE])
+
+    async def group_of(self, image_id: UUID) -> list[UUID]:
+        """Return the group of an image in the order of ids; it may be alone in it."""
+        for step in range(len(self._relations)):
+            component = await self._component(image_id, step)
+            if component is not None:
+                return component
+        same = self._files[self._images[image_id].sha256][:MAX_GROUP]
+        ids = [image.id for image in same]
+        return ids if image_id in ids else [image_id]
+
+    async def _component(self, image_id: UUID, step: int) -> list[UUID] | None:
+        """Return the component of an image in the order of ids, None if it is too large."""
+        found = self._found[step]
+        if image_id in found:
+            return found[image_id]
+        members, waiting, is_large = {image_id}, [image_id], False
+        while waiting and not is_large:
+            asking, waiting = waiting[:IMAGES_AT_ONCE], waiting[IMAGES_AT_ONCE:]
+            await self._read(asking)
+            others = self._linked(asking, step) - members
+            for some in _chunks(list(others), IMAGES_AT_ONCE):
+                await self._read(some)
+                joining = [i for i in some if any(self._joined(i, o, step) for o in asking)]
+                members.update(joining)
+                waiting += joining
+                is_large = len(members) > MAX_GROUP or any(
+                    i in found and found[i] is None for i in joining
+                )
+                if is_large:
+                    break
+        component = None if is_large else sorted(members)
+        found.update(dict.fromkeys(members, component))
+        return component
+
+    def _linked(self, ids: Iterable[UUID], step: int) -> set[UUID]:
+        holds = self._relations[step].holds
+        return {other for i in ids for other, link in self._links[i].items() if holds(link)}
+
+    def _joined(self, one: UUID, other: UUID, step: int) -> bool:
+        """Return whether each of two images finds the other."""
+        there, back = self._links[one].get(other), self._links[other].get(one)
+        holds = self._relations[step].holds
+        return there is not None and back is not None and holds(there) and holds(back)
+
+    async def _read(self, ids: Iterable[UUID]) -> None:
+        for some in _chunks(sorted(set(ids) - self._links.keys()), IMAGES_AT_ONCE):
+            await self._identify(some)
+            images = [self._images[i] for i in some if i in self._images]
+            asking = [image.id for image in images if self._asks(image)]
+            near = await self._near(asking) if asking else {}
+            await self._identify({other for pairs in near.values() for other, _ in pairs})
+            self._links |= {image_id: {} for image_id in some}
+            for image in images:
+                self._links[image.id] = self._links_of(image, near.get(image.id, []))
+
+    def _asks(self, image: Fingerprint) -> bool:
+        """Return whether to ask for the neighbours of an image.
+
+        Of many images of one file, the one with the lowest id asks for all; a file with too many
+        has a group of its own, and what is too plain only the same bytes.
+        """
+        if image.too_plain or len(self._files[image.sha256]) > MAX_GROUP:
+            return False
+        return self._asker(image) == image
+
+    def _asker(self, image: Fingerprint) -> Fingerprint:
+        same = self._files[image.sha256]
+        return same[0] if len(same) > FEW_NEIGHBOURS else image
+
+    async def _near(self, ids: Sequence[UUID]) -> dict[UUID, list[tuple[UUID, float]]]:
+        """Return the neighbours of images that are similar enough, and how similar they are."""
+        lowest = self._relations[0].min_similarity
+        near = await self._vectors.neighbours(ids, limit=FEW_NEIGHBOURS, min_similarity=lowest)
+        self.neighbours_asked += FEW_NEIGHBOURS * len(ids)
+        crowded = [i for i, pairs in near.items() if len(pairs) >= FEW_NEIGHBOURS]
+        self.neighbours_asked += MAX_NEIGHBOURS * len(crowded)
+        for some in _chunks(crowded, CROWDED_AT_ONCE):
+            near |= await self._vectors.neighbours(
+                some, limit=MAX_NEIGHBOURS, min_similarity=lowest
+            )
+        return near
+
+    async def _identify(self, ids: Iterable[UUID]) -> None:
+        """Read the fingerprints of images, and those of the same files."""
+        found = await self._fingerprints.find([i for i in ids if i not in self._images])
+        new = {i: image for i, image in found.items() if image.indexed_at <= self._until}
+        hashes = sorted({image.sha256 for image in new.values()} - self._files.keys())
+        # One more than a group may have, so that a file with too many is seen to be too large.
+        files = await self._fingerprints.of_files(hashes, until=self._until, limit=MAX_GROUP + 1)
+        self._images |= new | {image.id: image for images in files.values() for image in images}
+        self._files |= files
+        for image in new.values():
+            # Added, or removed, between the two queries.
+            self._files.setdefault(image.sha256, [image])
+        for images in files.values():
+            if len(images) > MAX_GROUP:
+                large = dict.fromkeys(image.id for image in images)
+                for found_so_far in self._found:
+                    found_so_far.update(large)
+
+    def _links_of(self, image: Fingerprint, near: Sequence[tuple[UUID, float]]) -> dict[UUID, Link]:
+        same = self._files[image.sha256]
+        if len(same) > MAX_GROUP:
+            return {}
+        links: dict[UUID, Link] = {}
+        # The least similar first: of several images of a file, the most similar counts.
+        for other_id, similarity in reversed(near):
+            other = self._images.get(other_id)
+            if other is None or image.too_plain or other.too_plain:
+                continue
+            link = (similarity, hamming(image.dhash, other.dhash))
+            if self._relations[0].holds(link):
+                links[self._asker(other).id] = link
+        if same[0] == image:
+            links |= {other.id: SAME_BYTES for other in same}
+        else:
+            links[same[0].id] = SAME_BYTES
+        links.pop(image.id, None)
+        return links
+
+
+def _chunks(ids: Sequence[UUID], size: int) -> list[Sequence[UUID]]:
+    return [ids[start : start + size] for start in range(0, len(ids), size)]

@@ -1,4 +1,4 @@
-"""Which addresses are fetched: those of the public Internet, written as usual."""
+"""Which IP addresses may be fetched: public ones, in the usual notation."""
 
 import ipaddress
 import socket
@@ -12,12 +12,12 @@ from app.store.urls import LONGEST_URL, URL_TOO_LONG
 
 Address = IPv4Address | IPv6Address
 
-# RFC 6052: an IPv4 address follows in the last 32 bits.
+# RFC 6052: the last 32 bits are an IPv4 address.
 NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(ip: Address) -> bool:
-    """Return whether an address, and any IPv4 address inside it, is one of the public Internet."""
+    """Return whether an address, and any IPv4 address embedded in it, is public."""
     inner: list[Address | None] = []
     if isinstance(ip, IPv6Address):
         inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
@@ -30,7 +30,7 @@ def is_public(ip: Address) -> bool:
 
 
 def _is_disguised(host: str) -> bool:
-    """Return whether the host is an IPv4 address in octal, hexadecimal, decimal or short form."""
+    """Return whether a host is an IPv4 address in octal, hexadecimal, decimal or short form."""
     try:
         socket.inet_aton(host)
         ipaddress.IPv4Address(host)
@@ -49,11 +49,11 @@ def host_to_ask(url: str) -> str:
         parts = urlsplit(url)
         if _is_disguised(parts.hostname or ""):
             raise AddressRefused
-        # As httpx writes it into requests: international names in ASCII.
+        # As httpx sends it: international names in ASCII.
         host = httpx.URL(url).raw_host.decode()
         if _is_disguised(host):
             raise AddressRefused
-        # The codec looks at the length of each label.
+        # The codec checks the length of each label.
         valid = parts.scheme in ("http", "https") and parts.hostname and host.encode("idna")
         valid = valid and parts.port != 0
     except (ValueError, httpx.InvalidURL) as exc:

@@ -1,4 +1,4 @@
-"""What a server answers over HTTP: read on the assumption that any of it may mean harm."""
+"""Reads HTTP responses, assuming that any part of them may be hostile."""
 
 import math
 import re
@@ -12,34 +12,36 @@ import httpx
 
 from app.problems import FetchFailed, FetchProblem, PictureTooLarge, UrlNotFound, UrlRefused
 
-# What servers are told that they may send.
+# The content encodings that we accept.
 ACCEPTED = "gzip, deflate"
 _GZIP = ("gzip", "x-gzip")
-# No content, and none but a new form (RFC 9110, 15.3).
+# No Content and Reset Content (RFC 9110, 15.3).
 WITHOUT_IMAGE = (204, 205)
-# Digits of a Content-Length.
+# The most digits of a Content-Length.
 LONGEST_LENGTH = 18
-# The longest wait that a server may ask for.
+# The longest wait that a server may request.
 MOST_RETRY_AFTER_S = 86_400
-# Validators that servers make have a few dozen characters.
+# Real validators have a few dozen characters.
 LONGEST_VALIDATOR = 1000
+
+UNREADABLE = "The URL's server sends a body that cannot be decompressed."
 
 
 def validator(value: str | None) -> str | None:
-    """Return a validator if it can be sent back: printable ASCII, and of a sane length."""
+    """Return a validator if it is safe to send back: printable ASCII of a sane length."""
     if value and value.isascii() and value.isprintable() and len(value) <= LONGEST_VALIDATOR:
         return value
     return None
 
 
 async def read_body(response: httpx.Response, *, max_bytes: int, conditional: bool) -> bytes | None:
-    """Return an answer's body, unpacked; None if it says that nothing has changed."""
+    """Return the decompressed body of a response; None if it is 304 Not Modified."""
     if response.status_code == 304 and conditional:
         return None
     if not 200 <= response.status_code < 300 or response.status_code in WITHOUT_IMAGE:
         raise _answered(response)
     if response.status_code == 206 and not _is_whole(response.headers.get("Content-Range", "")):
-        raise UrlRefused("The URL's server sends a part of the file only.")
+        raise UrlRefused("The URL's server sends only part of the file.")
     length = response.headers.get("Content-Length", "")
     if length.isdecimal() and (len(length) > LONGEST_LENGTH or int(length) > max_bytes):
         raise PictureTooLarge.over(max_bytes)
@@ -50,7 +52,7 @@ async def read_body(response: httpx.Response, *, max_bytes: int, conditional: bo
 
 
 def _is_whole(content_range: str) -> bool:
-    """Return whether a part is the whole, which nobody asked to be cut (RFC 9110, 14.4)."""
+    """Return whether a partial response, never requested, is complete (RFC 9110, 14.4)."""
     found = re.fullmatch(r"bytes 0-([0-9]{1,18})/([0-9]{1,18})", content_range)
     return found is not None and int(found[1]) + 1 == int(found[2])
 
@@ -70,9 +72,9 @@ def _answered(response: httpx.Response) -> FetchProblem:
 
 
 def retry_after_s(said: str) -> int | None:
-    """Return the seconds that a Retry-After asks for, as a number or a date; a day at most.
+    """Return the seconds that a Retry-After asks for, as a number or a date; at most a day.
 
-    None for what is neither.
+    None if it is neither.
     """
     if said.isascii() and said.isdecimal():
         return min(int(said[:9]), MOST_RETRY_AFTER_S)
@@ -85,17 +87,17 @@ def retry_after_s(said: str) -> int | None:
 
 
 class _Body:
-    """Collects a body of at most `max_bytes`, packed and unpacked.
+    """Collects a body of at most `max_bytes`, both compressed and decompressed.
 
-    `encodings` are those of Content-Encoding. Raises `UrlRefused` for one that no one asked for, or
-    for several, which is how bombs are built.
+    `encodings` are those of Content-Encoding. Raises `UrlRefused` for one that was not requested,
+    and for several at once, as decompression bombs use.
     """
 
     def __init__(self, encodings: Sequence[str], max_bytes: int) -> None:
         named = [name.strip().lower() for name in encodings]
         named = [name for name in named if name not in ("", "identity")]
         if len(named) > 1 or not {*named} <= {*_GZIP, "deflate"}:
-            raise UrlRefused("The URL's server answers in an encoding that it was not asked for.")
+            raise UrlRefused("The URL's server answers in an encoding that was not requested.")
         self._encoding = named[0] if named else ""
         self._unpack: Any = None
         self._max_bytes = max_bytes
@@ -103,30 +105,30 @@ class _Body:
         self._data = bytearray()
 
     def add(self, chunk: bytes) -> None:
-        """Add what came; raises `PictureTooLarge`, or `FetchFailed` if it cannot be unpacked."""
+        """Add a chunk; raises `PictureTooLarge`, or `FetchFailed` if decompression fails."""
         self._packed += len(chunk)
         if self._encoding and chunk:
             self._unpack = self._unpack or self._unpacker(chunk)
-            # One byte more than is allowed tells that there is more.
+            # One byte over the limit shows that the body is too large.
             room = self._max_bytes + 1 - len(self._data)
             try:
                 chunk = self._unpack.decompress(chunk, room)
             except zlib.error as exc:
-                raise FetchFailed("The URL's server sends a body that cannot be unpacked.") from exc
+                raise FetchFailed(UNREADABLE) from exc
         self._data += chunk
         if max(len(self._data), self._packed) > self._max_bytes:
             raise PictureTooLarge.over(self._max_bytes)
 
     def data(self) -> bytes:
-        """Return it all; raises `FetchFailed` if the end is missing."""
+        """Return the whole body; raises `FetchFailed` if its end is missing."""
         if self._unpack is not None and not self._unpack.eof:
-            raise FetchFailed("The URL's server sends a body that cannot be unpacked.")
+            raise FetchFailed(UNREADABLE)
         return bytes(self._data)
 
     def _unpacker(self, first: bytes) -> Any:
         if self._encoding in _GZIP:
             return zlib.decompressobj(zlib.MAX_WBITS | 16)
-        # Some servers send deflate without the header that it should have (RFC 9110, 8.4.1.2),
-        # which begins with an 8, as no other does.
+        # Some servers send deflate without the required zlib header (RFC 9110, 8.4.1.2), whose
+        # first byte has a low half of 8, unlike any raw stream.
         with_header = first[0] & 0x0F == 8
         return zlib.decompressobj(zlib.MAX_WBITS if with_header else -zlib.MAX_WBITS)

@@ -1,4 +1,4 @@
-"""From a URL to bytes, on the assumption that both the URL and its server mean harm."""
+"""Fetches URLs, assuming that both the URL and its server are hostile."""
 
 import asyncio
 import ipaddress
@@ -35,9 +35,9 @@ MOST_FETCHES = 16
 MOST_FETCHES_PER_HOST = 6
 MOST_REDIRECTS = 5
 
-# What urljoin would take for a path beside the URL.
+# urljoin would take these for relative paths.
 _WITHOUT_HOST = re.compile(r"https?:(?!//)", re.IGNORECASE)
-NO_WEB_URL = "The URL redirects to something that is no http or https URL."
+NO_WEB_URL = "The URL redirects to something that is not an http or https URL."
 
 REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a URL answered, with its validators (RFC 9110, 8.8); None if it has not changed."""
+    """The body and validators (RFC 9110, 8.8) of a response; no body if it has not changed."""
 
     data: bytes | None
     etag: str | None = None
@@ -55,10 +55,10 @@ class Fetched:
 
 
 class Fetcher:
-    """Fetches pictures over HTTP: at most 16 at once, 6 per host.
+    """Fetches URLs over HTTP: at most 16 at once, 6 per host.
 
-    Only public addresses are fetched, and those that `allow` names (hosts or CIDRs). `timeout_s`
-    covers one URL with all its redirects; `max_bytes` is enforced while reading.
+    Only public IP addresses and those in `allow` (hosts or CIDRs) are fetched. `timeout_s` covers
+    one URL with all its redirects; `max_bytes` is enforced while reading.
     """
 
     def __init__(self, *, allow: Sequence[str], timeout_s: float, max_bytes: int) -> None:
@@ -71,7 +71,7 @@ class Fetcher:
 
     @cached_property
     def _client(self) -> httpx.AsyncClient:
-        """The client, made at the first fetch: reading the certificates takes part of a start."""
+        """The client, created at the first fetch, as loading certificates would delay startup."""
         client = httpx.AsyncClient(
             headers={
                 "User-Agent": "Lookalike/0.1",
@@ -81,11 +81,11 @@ class Fetcher:
             timeout=self._timeout_s,
             follow_redirects=False,
             trust_env=False,
-            # It takes none.
+            # Accept no cookies.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             event_hooks={"response": [_set_location_aside]},
         )
-        # It looks at the address of each new connection, so a name that changes its mind is caught.
+        # This checks the address of each new connection, which defeats DNS rebinding.
         return httpx_ssrf_protection(
             client,
             check_globally_reachable=False,
@@ -93,10 +93,10 @@ class Fetcher:
         )
 
     async def fetch(self, url: str) -> bytes:
-        """Return what the URL answers with.
+        """Fetch a URL and return its body.
 
-        Raises a `FetchProblem` or `PictureTooLarge`; every refused address gives the same
-        `AddressRefused`, whatever may be there.
+        Raises a `FetchProblem` or `PictureTooLarge`; every refused IP address gives the same
+        `AddressRefused`, whether or not anything is there.
         """
         async with self.fetched(url) as answer:
             return answer.data or b""
@@ -111,13 +111,13 @@ class Fetcher:
         *,
         max_bytes: int | None = None,
     ) -> AsyncGenerator[Fetched]:
-        """Fetch a URL, or learn that what these validators belong to is still the same.
+        """Fetch a URL, or learn from its validators that it has not changed.
 
-        `credentials` are a `user:password` as URLs have them; those in the URL itself serve as
-        well. They go to the URL's own host only. `max_bytes` is in place of the fetcher's.
+        `credentials` are a `user:password` as written in URLs; those in the URL itself take
+        precedence. They are sent only to the URL's own host. `max_bytes` overrides the fetcher's.
 
-        Until the context ends, the answer keeps its place among the fetches, so that no more are
-        made than the caller has room for. Raises what `fetch` raises.
+        The fetch keeps its slot until the context ends, so that no more responses are held than the
+        caller can process. Raises what `fetch` raises.
         """
         bare, own = split_credentials(url)
         if len(url) + len(credentials or "") > LONGEST_URL:
@@ -129,12 +129,12 @@ class Fetcher:
         headers = {name: value for name, value in given.items() if value}
         if known := own or credentials:
             headers["Authorization"] = _basic(known)
-        # In this order, so that many URLs of one slow host do not keep the others' places.
+        # In this order, so that many URLs of one slow host do not take the slots of others.
         async with per_host, self._fetches:
             yield await self._fetch(bare, headers, max_bytes or self._max_bytes)
 
     async def _fetch(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
-        """Fetch a URL; whatever its servers do, it is a `Problem` of this URL."""
+        """Fetch a URL; whatever its servers do raises a `Problem` and nothing else."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._follow(url, headers, max_bytes)
@@ -149,7 +149,7 @@ class Fetcher:
         except (httpx.InvalidURL, ValueError) as exc:
             raise BadUrl from exc
         except Exception as exc:
-            # What the libraries do not declare: it may be a fault of theirs, or of ours.
+            # Nothing the libraries document: a bug of theirs or of ours.
             logger.exception("fetching %s", url)
             raise FetchFailed from exc
 
@@ -175,7 +175,7 @@ class Fetcher:
 
     @asynccontextmanager
     async def _open(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[httpx.Response]:
-        # Resolved and checked here first: the client's own check comes after a connection is made.
+        # Resolve and check first: the client's own check happens only after connecting.
         await self._check(host_to_ask(url), urlsplit(url).port or 443)
         async with self._client.stream("GET", url, headers=headers) as response:
             yield response
@@ -191,7 +191,7 @@ class Fetcher:
         except (OSError, UnicodeError) as exc:
             passing = isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_AGAIN
             problem = FetchFailed if passing else UrlNotFound
-            raise problem("The URL's host name is not known.") from exc
+            raise problem("The URL's host name cannot be resolved.") from exc
         for *_, address in found:
             if not self._may_fetch(host, ipaddress.ip_address(str(address[0]).partition("%")[0])):
                 raise AddressRefused
@@ -203,7 +203,7 @@ class Fetcher:
 
 
 async def _set_location_aside(response: httpx.Response) -> None:
-    """Keep httpx from reading where a redirect goes: some of it makes httpx fail."""
+    """Hide the Location header from httpx, which fails on some values."""
     locations = response.headers.get_list("Location")
     if locations:
         response.extensions["location"] = locations[0]
@@ -213,9 +213,9 @@ async def _set_location_aside(response: httpx.Response) -> None:
 def _redirected(
     url: str, headers: Mapping[str, str], location: str
 ) -> tuple[str, Mapping[str, str]]:
-    """Return the URL that a redirect goes to, and the headers that may go with it."""
+    """Return the target of a redirect, and the headers that may be sent to it."""
     if len(location) > LONGEST_URL:
-        raise BadUrl(f"The URL redirects to one of more than {LONGEST_URL:,} characters.")
+        raise BadUrl(f"The URL redirects to a URL longer than {LONGEST_URL:,} characters.")
     location = location.strip()
     try:
         target, credentials = split_credentials(urljoin(url, location))
@@ -239,13 +239,13 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _upgraded(url: str) -> tuple[str, str | None, int | None] | None:
-    """Return the origin at which the same host, at its usual port, is reached over TLS."""
+    """Return the https origin of an http URL at its default port."""
     scheme, host, port = _origin(url)
     return ("https", host, 443) if (scheme, port) == ("http", 80) else None
 
 
 def _basic(credentials: str) -> str:
-    """Return the header of `user:password`, which URLs have percent-encoded (RFC 7617)."""
+    """Return the Authorization header for a percent-encoded `user:password` (RFC 7617)."""
     user, _, password = credentials.encode("utf-8", "surrogatepass").partition(b":")
     said = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)
     return f"Basic {b64encode(said).decode()}"

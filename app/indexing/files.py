@@ -1,7 +1,7 @@
-"""Picture files where they lie: on this machine, or in any storage that fsspec knows.
+"""Finds and reads image files, on this machine or in any storage that fsspec supports.
 
-Files of this machine are opened by the system alone: a name with `::` in it is a name, and a pipe
-or a device is not waited for.
+Local files are opened without fsspec: `::` has no special meaning in their names, and opening a
+pipe or a device never blocks.
 """
 
 import hashlib
@@ -19,47 +19,47 @@ from app.indexing.passed_over import PassedOver
 from app.pictures.decoding import SUFFIXES
 from app.problems import NotAPicture, NotFound, PictureTooLarge, Problem, WrongSetting
 
-# How a URL begins, and a chain of fsspec's (`simplecache::s3://…`).
+# The start of a URL, or of an fsspec chain (`simplecache::s3://…`).
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)(::[a-z][a-z0-9+.-]*)*://", re.IGNORECASE)
 NOT_REGULAR = "It is not a regular file, but a folder, a pipe, a socket or a device."
 
 
 def file_title(url: str) -> str:
-    """Return a file's name without its ending."""
+    """Return a file's name without its suffix."""
     return Path(unquote(url)).stem
 
 
 def is_local(place: str) -> bool:
-    """Return whether a path or URL is one of this machine's files or folders."""
+    """Return whether a path or URL names a file or folder on this machine."""
     found = _URL.match(place)
     return found is None or found[0].lower() in ("file://", "local://")
 
 
 def local_path(place: str) -> str:
-    """Return a path or a `file:` URL as an absolute path, in which any byte may be.
+    """Return a path or a `file:` URL as an absolute path, which may contain any byte.
 
-    Raises `NotFound` for the URL of another machine's file.
+    Raises `NotFound` for the URL of a file on another machine.
     """
     scheme, separator, rest = place.partition(":")
     if separator and scheme.lower() in ("file", "local") and rest.startswith("/"):
         host, slash, below = rest.removeprefix("//").partition("/")
         if rest.startswith("//") and host.lower() not in ("", "localhost"):
-            raise NotFound(f"{place} is a file of another machine.")
+            raise NotFound(f"{place} is a file on another machine.")
         path = slash + below if rest.startswith("//") else rest
         return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
     return os.path.realpath(place)
 
 
 def local_url(path: str) -> str:
-    """Return the `file:` URL of an absolute path; whatever its bytes are, it leads back to it."""
+    """Return the `file:` URL of an absolute path, reversible whatever bytes the path has."""
     return Path(path).as_uri()
 
 
 def find_files(place: str, *, passed_over: PassedOver | None = None) -> Iterator[str]:
-    """Yield the URLs of the picture files under a folder, or of the one that `place` names.
+    """Yield the URLs of the image files under a folder, or of the one file that `place` names.
 
-    Folders are read one at a time, in order; what is hidden is left out, and what is counted in
-    `passed_over` cannot be indexed. Raises `NotFound`.
+    Folders are read one at a time, in order. Hidden files are skipped, and files that cannot be
+    indexed are counted in `passed_over`. Raises `NotFound`.
     """
     if passed_over is None:
         passed_over = PassedOver()
@@ -70,7 +70,7 @@ def find_files(place: str, *, passed_over: PassedOver | None = None) -> Iterator
 
 
 def exists(url: str) -> bool:
-    """Return whether there is still a file at the URL."""
+    """Return whether a file still exists at the URL."""
     if is_local(url):
         return os.path.isfile(local_path(url))  # noqa: PTH113
     files, path = _storage(url)
@@ -80,9 +80,9 @@ def exists(url: str) -> bool:
 def read_file(
     url: str, *, max_bytes: int, unless_etag: str | None = None
 ) -> tuple[bytes | None, str]:
-    """Return a file's bytes, or None if its etag is still this one, and its etag.
+    """Return a file's bytes and etag; instead of bytes, None if the etag is `unless_etag`.
 
-    Never more than `max_bytes` are read. Raises `NotFound`, `NotAPicture` or `PictureTooLarge`.
+    Never uses more than `max_bytes`. Raises `NotFound`, `NotAPicture` or `PictureTooLarge`.
     """
     if is_local(url):
         with open_regular(local_path(url)) as file:
@@ -97,7 +97,7 @@ def read_file(
     except FileNotFoundError as exc:
         raise NotFound(f"There is no file {url}.") from exc
     except Exception as exc:
-        # Each kind of storage has its own ways to fail.
+        # Each kind of storage raises errors of its own.
         raise NotAPicture(f"The file cannot be read: {_reason(exc)}.") from exc
 
 
@@ -114,7 +114,7 @@ def _read_elsewhere(url: str, max_bytes: int, unless_etag: str | None) -> tuple[
 
 
 def open_regular(path: str) -> BinaryIO:
-    """Open a file of this machine, and no pipe or device, for which it would wait.
+    """Open a local file, but no pipe or device, which could block.
 
     Raises `NotFound` or `NotAPicture`.
     """
@@ -133,7 +133,7 @@ def open_regular(path: str) -> BinaryIO:
 
 
 def _read(file: BinaryIO, max_bytes: int) -> bytes:
-    """Return what a file holds, however large it said that it was."""
+    """Read a file up to the limit, whatever its reported size."""
     try:
         data = file.read(max_bytes + 1)
     except OSError as exc:
@@ -149,7 +149,7 @@ def _find_local(root: str, passed_over: PassedOver) -> Iterator[str]:
             raise NotFound(f"There is no file {_printable(root)}.")
         yield local_url(root)
         return
-    # A folder that may not be read would else be left out in silence.
+    # os.walk would otherwise skip unreadable folders silently.
     walked = os.walk(root, onerror=lambda _: passed_over.add_folder())
     for folder, folders, names in walked:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -182,7 +182,7 @@ def _find_elsewhere(place: str, passed_over: PassedOver) -> Iterator[str]:
 
 
 def _is_wanted(name: str, passed_over: PassedOver) -> bool:
-    """Return whether a name is that of a picture; count it if it is that of a kindred file."""
+    """Return whether a name is that of an image; count it if it is a RAW file or a video."""
     if name.startswith("."):
         return False
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
@@ -193,7 +193,7 @@ def _is_wanted(name: str, passed_over: PassedOver) -> bool:
 
 
 def _storage(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL and the path in it."""
+    """Return the file system of a URL, and the path within it."""
     try:
         return cast(tuple[Any, str], fsspec.url_to_fs(url))
     except Exception as exc:
@@ -201,7 +201,7 @@ def _storage(url: str) -> tuple[Any, str]:
 
 
 def _etag(info: dict[str, Any]) -> str:
-    """Return what the storage itself calls the content's version, or size and time of change."""
+    """Return the storage's own etag, or a hash of size and modification time."""
     known = info.get("ETag") or info.get("etag")
     if known:
         return str(known)

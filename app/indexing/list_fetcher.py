@@ -1,4 +1,4 @@
-"""Lists and sitemaps from the web, for those who read them in a thread."""
+"""Fetches lists and sitemaps from the web for code that reads them in a thread."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,10 +18,10 @@ _GZIP = b"\x1f\x8b"
 def list_fetcher(
     fetcher: Fetcher, *, kept_in: Path | None = None, within_s: float | None = None
 ) -> Callable[[str], bytes]:
-    """Return what fetches lists; it is called in a thread, and works on the present event loop.
+    """Return a function that fetches lists, to be called in a thread; it uses the current loop.
 
-    With a folder to keep them in, each is fetched once. After `within_s` there are no more. Raises
-    what the fetcher raises.
+    With `kept_in`, each list is fetched once and kept in that folder. After `within_s`, no more are
+    fetched. The function raises what the fetcher raises, and `FetchTimedOut`.
     """
     loop, start = asyncio.get_running_loop(), monotonic()
 
@@ -44,7 +44,7 @@ def list_fetcher(
 
 
 def _in_utf8(answer: Fetched) -> bytes:
-    """Return a list as it came, unless only its Content-Type says how it is written."""
+    """Return a list unchanged, or as UTF-8 if only its Content-Type declares its encoding."""
     data, charset = answer.data or b"", charset_of(answer.content_type)
     if charset in (None, "utf-8", "ascii") or data.startswith(_GZIP) or has_mark(data[:4]):
         return data

@@ -1,4 +1,4 @@
-"""Lists of URLs: text, tables and JSON lines. A line that cannot be used is refused alone."""
+"""Lists of URLs: text, tables and JSON lines. An invalid line does not affect the others."""
 
 import json
 import math
@@ -24,18 +24,18 @@ from app.store.filters import MetadataValue
 from app.store.images import Entry
 from app.store.urls import LONGEST_URL, URL_TOO_LONG, without_credentials
 
-# A table's columns for keys of the user's own begin so.
+# Prefix of table columns that hold metadata.
 METADATA = "metadata."
 NAMED = ("url", "title", "description", "tags")
-# Characters of a URL that is too long, and of a table's first line, that are shown.
+# Characters shown of an overlong URL, or of a table's first line.
 SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What a list has and no one can index, with the reason as a sentence.
+    """An entry of a list that cannot be indexed, with the reason as a sentence.
 
-    In place of a URL, it may be called by its line.
+    Without a usable URL, `url` is the line number, as in `(line 3)`.
     """
 
     url: str
@@ -44,7 +44,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Sitemap:
-    """A sitemap that a sitemap index names."""
+    """A sitemap named by a sitemap index."""
 
     url: str
 
@@ -53,7 +53,7 @@ Listed: TypeAlias = Entry | Refused | Sitemap
 
 
 def read_text(lines: Iterator[Line]) -> Iterator[Listed]:
-    """Yield the URLs of a text, which has one per line; `#` starts a comment."""
+    """Yield the URLs of a text, one per line; `#` starts a comment."""
     for line in lines:
         url = storable(line.text).strip()
         if url.startswith("#") or not (url or line.is_cut):
@@ -62,7 +62,7 @@ def read_text(lines: Iterator[Line]) -> Iterator[Listed]:
 
 
 def read_table(lines: Iterator[Line], *, delimiters: Sequence[str]) -> Iterator[Listed]:
-    """Yield the rows of a table; raises `InvalidRequest` if it has no column `url`."""
+    """Yield the rows of a table; raises `InvalidRequest` if it has no `url` column."""
     rows = records(lines, delimiters=delimiters, column="url")
     header = next(rows, None)
     names = [name.strip().lower() for name in header.fields] if header else []
@@ -80,7 +80,7 @@ def read_table(lines: Iterator[Line], *, delimiters: Sequence[str]) -> Iterator[
 
 
 def read_json_lines(lines: Iterator[Line]) -> Iterator[Listed]:
-    """Yield the lines of a JSON lines text: URLs, or objects with a `url`."""
+    """Yield the entries of a JSON Lines text: URLs, or objects with a `url`."""
     for line in lines:
         if line.is_cut:
             yield _cut(line)
@@ -97,7 +97,7 @@ def checked(
     *,
     line: int | None = None,
 ) -> Entry | Refused:
-    """Return what a list says of an image, unless something of it is longer than it may be."""
+    """Return an entry made of these fields, or `Refused` if one of them exceeds its limit."""
     url = storable(url).strip()
     entry = Entry(url, _said(title), _said(description), tags, metadata)
     reason = _complaint(entry)
@@ -169,15 +169,15 @@ def _metadata(fields: dict[str, Any]) -> dict[str, MetadataValue] | None:
 
 
 def _complaint(entry: Entry) -> str | None:
-    """Return what is longer than it may be, as a sentence."""
+    """Return a sentence about the first field that exceeds its limit, if any."""
     tags, metadata = entry.tags or (), entry.metadata or {}
     lengths = [
         ("the title", len(entry.title or ""), MAX_TITLE),
         ("the description", len(entry.description or ""), MAX_DESCRIPTION),
         ("a tag", max(map(len, tags), default=0), MAX_TAG),
-        ("a key of the metadata", max(map(len, metadata), default=0), MAX_METADATA_KEY),
+        ("a metadata key", max(map(len, metadata), default=0), MAX_METADATA_KEY),
         (
-            "a value of the metadata",
+            "a metadata value",
             max((len(str(value)) for value in metadata.values()), default=0),
             MAX_METADATA_VALUE,
         ),
@@ -188,8 +188,8 @@ def _complaint(entry: Entry) -> str | None:
     if len(tags) > MAX_TAGS:
         return f"there are more than {MAX_TAGS} tags."
     if len(metadata) > MAX_METADATA_KEYS:
-        return f"there are more than {MAX_METADATA_KEYS} keys of metadata."
-    return "a key of the metadata is empty." if "" in metadata else None
+        return f"there are more than {MAX_METADATA_KEYS} metadata keys."
+    return "a metadata key is empty." if "" in metadata else None
 
 
 def _cut(line: Line) -> Refused:

@@ -1,4 +1,4 @@
-"""What became of a picture that was to be indexed."""
+"""The outcome of indexing an image."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ OutcomeStatus = Literal["indexed", "unchanged", "updated", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one picture; `problem` says why if it failed."""
+    """The outcome for one image; `problem` is set if it failed."""
 
     url: str
     status: OutcomeStatus
@@ -20,5 +20,5 @@ class Outcome:
 
     @property
     def reason(self) -> str | None:
-        """Why it failed, as a sentence."""
+        """The reason for the failure, as a sentence."""
         return self.problem.detail if self.problem else None

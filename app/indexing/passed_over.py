@@ -1,8 +1,8 @@
-"""What lies among picture files and cannot be indexed, counted so that its owner hears of it."""
+"""Files of a folder that cannot be indexed, counted by kind."""
 
 from collections import Counter, defaultdict
 
-# Suffixes or names of one kind that are told.
+# The most suffixes or names listed per kind.
 MOST_NAMED = 8
 
 
@@ -10,7 +10,7 @@ def _suffixes(names: str) -> frozenset[str]:
     return frozenset(f".{name}" for name in names.split())
 
 
-# What cameras call their raw files; each maker has its own.
+# Suffixes of camera raw files; each maker has its own.
 RAW = _suffixes(
     "3fr ari arw bay cap cr2 cr3 crw dcr dcs dng erf fff gpr iiq k25 kdc mdc mef mos mrw nef nrw "
     "orf pef ptx pxn raf raw rw2 rwl sr2 srf srw x3f"
@@ -23,21 +23,21 @@ FOLDERS, SPECIAL = "folders", "pipe, device or dead link"
 
 
 class PassedOver:
-    """Counts files that were passed over, by what they are."""
+    """Counts passed-over files by kind."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._suffixes: defaultdict[str, set[str]] = defaultdict(set)
 
     def add(self, suffix: str) -> None:
-        """Count a file with this suffix, in lower case, if it is one that people would miss."""
+        """Count a file by its lower-case suffix, if people might expect it to be indexed."""
         kind = "RAW" if suffix in RAW else "video" if suffix in VIDEO else None
         if kind is not None:
             self._counts[kind] += 1
             self._suffixes[kind].add(suffix)
 
     def add_special(self, name: str) -> None:
-        """Count what has a picture's name and is a pipe, a socket, a device or a dead link."""
+        """Count a pipe, socket, device or dead link that has the name of an image."""
         self._counts[SPECIAL] += 1
         self._suffixes[SPECIAL].add(name.encode("utf-8", "replace").decode())
 
@@ -46,7 +46,7 @@ class PassedOver:
         self._counts[FOLDERS] += 1
 
     def sentence(self) -> str:
-        """Return what was passed over, or nothing: `3 files were passed over: 3 RAW (.cr2)`."""
+        """Summarise the counts, as in `3 files were passed over: 3 RAW (.cr2)`; empty if none."""
         files = sum(count for kind, count in self._counts.items() if kind != FOLDERS)
         named = [self._named(kind) for kind in ("RAW", "video", SPECIAL) if self._counts[kind]]
         said = f"{files} file{'s were' if files > 1 else ' was'} passed over: {', '.join(named)}"

@@ -1,6 +1,6 @@
 """Sitemaps (sitemaps.org, and its image extension), read as a stream.
 
-Of the document nothing is kept but the image or sitemap that is being read.
+Only the image or sitemap currently being read is held in memory.
 """
 
 import io
@@ -18,7 +18,7 @@ from app.problems import InvalidRequest
 LARGEST_SITEMAP = 100_000_000
 # A sitemap has four levels.
 DEEPEST = 100
-# What is longer is refused, so that its end need not be kept.
+# Longer text is refused in any case, so the rest is not kept.
 LONGEST_TEXT = 20_000
 BYTES_AT_ONCE = 1 << 16
 
@@ -38,22 +38,21 @@ def read_sitemap(file: BinaryIO, *, charset: str | None = None) -> Iterator[List
             parser.close()
             yield from target.taken()
         except DefusedXmlException as exc:
-            raise InvalidRequest(
-                "The sitemap is not XML that can be read: it declares entities."
-            ) from exc
+            raise InvalidRequest("The sitemap is not readable XML: it declares entities.") from exc
         except (ParseError, ValueError, LookupError) as exc:
-            raise InvalidRequest(f"The sitemap is not XML that can be read: {exc}.") from exc
+            raise InvalidRequest(f"The sitemap is not readable XML: {exc}.") from exc
 
 
 def looks_like_xml(head: bytes) -> bool:
-    """Return whether a list that begins so, unpacked, is XML."""
+    """Return whether a decompressed list is XML, given its beginning."""
     return head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")
 
 
 def _pieces(stream: BinaryIO, head: bytes, charset: str | None) -> Iterator[bytes | str]:
-    """Yield a document from its first sign on, before which it may have blank lines.
+    """Yield a document in pieces, without leading white space.
 
-    What has a mark or a charset is decoded here; everything else says itself how it is encoded.
+    Text with a byte order mark or a known charset is decoded here; otherwise the XML parser detects
+    the encoding.
     """
     encoding = encoding_of(head, charset)
     if encoding == "utf-8":
@@ -73,7 +72,7 @@ def _pieces(stream: BinaryIO, head: bytes, charset: str | None) -> Iterator[byte
 
 
 class _Target:
-    """What the parser tells of a document (see `xml.etree.ElementTree.XMLParser`)."""
+    """Collects what the parser reports (a target of `xml.etree.ElementTree.XMLParser`)."""
 
     def __init__(self) -> None:
         self._path: list[str] = []
@@ -83,7 +82,7 @@ class _Target:
         self._length = 0
 
     def taken(self) -> list[Listed]:
-        """Return what was found since the last time."""
+        """Return the entries found since the last call."""
         found, self._found = self._found, []
         return found
 

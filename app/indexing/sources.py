@@ -1,7 +1,7 @@
-"""What people name to have it indexed: URLs, lists of URLs, sitemaps, files and folders.
+"""Sources of images to index: URLs, lists of URLs, sitemaps, files and folders.
 
-Everything is read as a stream, so that a list of a million lines takes no memory. What one line, or
-one sitemap of an index, has wrong becomes an item that has failed; the others count.
+Everything is streamed, so that a list of a million lines takes no memory. A line, or a sitemap of
+an index, that is invalid becomes a failed item; the others are not affected.
 """
 
 import io
@@ -44,17 +44,17 @@ LIST_MEDIA_TYPES: dict[str, ListKind] = {
     "application/xml": "sitemap",
     "text/xml": "sitemap",
 }
-# What parts the fields of a table; the first counts if the names of the columns do not tell.
+# Field delimiters of tables; the first is used if the column names do not settle it.
 DELIMITERS = {"csv": (",", ";", "\t"), "tsv": ("\t", ",", ";")}
 
-# A sitemap index lists sitemaps, and nothing deeper (sitemaps.org).
+# A sitemap index lists sitemaps, but no other indexes (sitemaps.org).
 DEEPEST_SITEMAP = 1
-# Enough of a sitemap to see its first sign, or its first URL.
+# Enough of a sitemap to see its first character or its first URL.
 BEGINNING = 10_000
 
 ONLY_WEB = "A list from the web may name only http and https URLs."
-ONLY_SAME = "A list in a storage may name only web URLs, and files of the same storage."
-NO_CHAINS = "A list may not name chains of file systems."
+ONLY_SAME = "A list in remote storage may name only web URLs and files in the same storage."
+NO_CHAINS = "A list may not name chained file systems."
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*(?=://)", re.IGNORECASE)
 
@@ -62,7 +62,7 @@ Fetch = Callable[[str], bytes]
 
 
 def list_kind(name: str) -> ListKind | None:
-    """Return what kind of list a file's name or URL promises, None if it is no list."""
+    """Return the kind of list that a file name or URL suggests; None if it is not a list."""
     if _SCHEME.match(name):
         name = name.partition("#")[0].partition("?")[0]
     path = PurePosixPath(name)
@@ -72,18 +72,18 @@ def list_kind(name: str) -> ListKind | None:
 
 
 def list_kind_of(content_type: str) -> ListKind | None:
-    """Return what kind of list a Content-Type names, None if it names none."""
+    """Return the kind of list for a Content-Type; None if it is not a list."""
     return LIST_MEDIA_TYPES.get(content_type.partition(";")[0].strip().lower())
 
 
 def items_of(
     source: str, *, fetch: Fetch, passed_over: PassedOver | None = None
 ) -> Iterator[NewItem]:
-    """Yield what a source names: a URL, a list, a file, or every picture file under a folder.
+    """Yield the items of a source: a URL, a list, a file, or every image file under a folder.
 
     `fetch` gets lists and sitemaps from the web. Raises `NotFound` for a file that does not exist,
-    and what `fetch` raises or `InvalidRequest` for a list that cannot be read; of the sitemaps of
-    an index, each that cannot be read is an item that has failed.
+    and what `fetch` raises or `InvalidRequest` for a list that cannot be read. A sitemap of an
+    index that cannot be read becomes a failed item instead.
     """
     kind = list_kind(source)
     if kind is not None and not (is_local(source) and Path(local_path(source)).is_dir()):
@@ -99,25 +99,25 @@ def items_of(
 def posted_items(
     file: BinaryIO, kind: ListKind, *, fetch: Fetch, charset: str | None = None
 ) -> Iterator[NewItem]:
-    """Yield what a list names that a client sent; it may name what a list from the web may."""
+    """Yield the items of a list sent by a client; the rules for lists from the web apply."""
     yield from _items(read_list(file, kind, charset=charset), None, fetch, depth=0)
 
 
 def web_item(entry: Entry) -> NewItem:
-    """Return what is to be fetched as an item, which has failed if the URL is too long."""
+    """Return an item to be fetched, already failed if its URL is too long."""
     return _short(NewItem("web", entry))
 
 
 def read_list(file: BinaryIO, kind: ListKind, *, charset: str | None = None) -> Iterator[Listed]:
     """Yield the entries of a list, one at a time.
 
-    A text has one URL per line, and `#` starts a comment. A table has a header with `url` and, if
-    there are any, `title`, `description`, `tags` (separated by `;`) and columns such as
-    `metadata.sku`; commas, semicolons or tabs part them. JSON lines are URLs or objects of the same
-    names, with `metadata` an object. A sitemap's entries are its images; those of a sitemap index
-    are the sitemaps. What cannot be used is `Refused`. Raises `InvalidRequest`.
+    A text has one URL per line, and `#` starts a comment. A table has a header with `url` and
+    optionally `title`, `description`, `tags` (separated by `;`) and columns such as `metadata.sku`,
+    delimited by commas, semicolons or tabs. JSON lines are URLs or objects with the same names, in
+    which `metadata` is an object. A sitemap's entries are its images; those of a sitemap index are
+    its sitemaps. Invalid entries are `Refused`. Raises `InvalidRequest`.
 
-    `charset` is what was declared where the list came from.
+    `charset` is the one declared by whoever sent the list.
     """
     if kind == "sitemap":
         return read_sitemap(file, charset=charset)
@@ -132,18 +132,18 @@ def read_list(file: BinaryIO, kind: ListKind, *, charset: str | None = None) -> 
 def _items(
     listed: Iterator[Listed], source: str | None, fetch: Fetch, *, depth: int
 ) -> Iterator[NewItem]:
-    """Yield the items of a list, and of the sitemaps that it names."""
+    """Yield the items of a list and of the sitemaps it names."""
     for entry in listed:
         if isinstance(entry, Sitemap):
             if depth >= DEEPEST_SITEMAP:
-                raise InvalidRequest("It is a sitemap of a sitemap of a sitemap.")
+                raise InvalidRequest("A sitemap index may not list another sitemap index.")
             yield from _child(entry.url, source, fetch, depth=depth + 1)
         else:
             yield _item(entry, source)
 
 
 def _child(url: str, source: str | None, fetch: Fetch, *, depth: int) -> Iterator[NewItem]:
-    """Yield the items of a sitemap that an index names, or one that says why there are none."""
+    """Yield the items of a sitemap named by an index, or one failed item that says why not."""
     item = _item(Entry(url), source)
     if item.reason is not None:
         yield item
@@ -158,13 +158,13 @@ def _child(url: str, source: str | None, fetch: Fetch, *, depth: int) -> Iterato
 
 
 def _kind_of_child(stream: BinaryIO) -> ListKind:
-    """Return what a sitemap is by its content: XML, or a text of URLs; raises `InvalidRequest`."""
+    """Tell XML sitemaps from plain lists of URLs by content; raises `InvalidRequest`."""
     beginning = cast(io.BufferedReader, stream).peek(BEGINNING)[:BEGINNING]
     if looks_like_xml(beginning):
         return "sitemap"
     if is_web(beginning.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").decode("latin")):
         return "text"
-    raise InvalidRequest("It is neither XML nor a text of URLs.")
+    raise InvalidRequest("It is neither XML nor a plain list of URLs.")
 
 
 @contextmanager
@@ -181,7 +181,7 @@ def _opened(source: str, fetch: Fetch) -> Generator[BinaryIO]:
         opened = cast(Any, fsspec).open(source, "rb")
         file = opened.__enter__()
     except Exception as exc:
-        # Each kind of storage has its own ways to fail.
+        # Each kind of storage raises errors of its own.
         raise NotFound(f"{source} cannot be read: {exc}.") from exc
     try:
         yield file
@@ -190,7 +190,7 @@ def _opened(source: str, fetch: Fetch) -> Generator[BinaryIO]:
 
 
 def _item(entry: Entry | Refused, source: str | None) -> NewItem:
-    """Return an entry of a list as an item; what is no URL is a file beside the list."""
+    """Turn an entry of a list into an item; anything but a URL is a path relative to the list."""
     if isinstance(entry, Refused):
         return NewItem("web", Entry(entry.url), entry.reason)
     if is_web(entry.url):
@@ -210,7 +210,7 @@ def _item(entry: Entry | Refused, source: str | None) -> NewItem:
 
 
 def _beside(name: str, source: str) -> str:
-    """Return the URL of what a list on this machine names: a URL, or a file by its path."""
+    """Resolve a name in a list on this machine: a URL, or a path relative to the list."""
     if _SCHEME.match(name) or name.startswith("file:/"):
         return name
     folder = os.path.dirname(local_path(source))  # noqa: PTH120
@@ -226,7 +226,7 @@ def _failed(entry: Entry, reason: str) -> NewItem:
 
 
 def _short(item: NewItem) -> NewItem:
-    """Return an item, which has failed if its URL is too long."""
+    """Return the item, or a failed one if its URL is too long."""
     if len(item.entry.url) + len(item.entry.credentials or "") <= LONGEST_URL:
         return item
     return NewItem(item.source, Entry(_shown(item.entry.url)), URL_TOO_LONG)

@@ -1,7 +1,7 @@
-"""The bytes of a list as text, whatever it is packed in and written with, line by line.
+"""Reads lists as lines of text, whatever their compression and encoding.
 
-A line has a limit, and so has a list: a list of a million lines, and one of a single line, take the
-same little memory.
+Lines and lists are limited in size: a list of a million lines takes as little memory as one of a
+single line.
 """
 
 import codecs
@@ -16,15 +16,15 @@ from typing import Any, BinaryIO, cast
 
 from app.problems import InvalidRequest
 
-# Characters of a line that are kept: any entry within its limits fits, even if all is escaped.
+# Characters kept of a line: any entry within its limits fits, even if fully escaped.
 LONGEST_LINE = 500_000
-# Bytes of a list, unpacked.
+# Bytes of a list, decompressed.
 LARGEST_LIST = 2_000_000_000
 
 _GZIP = b"\x1f\x8b"
-# The transport's, and the file's own.
+# One by the transport, and one of the file itself.
 _MOST_PACKINGS = 2
-# UTF-32 begins as UTF-16 does.
+# The mark of UTF-32 begins with that of UTF-16, so it comes first.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -33,7 +33,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _LONGEST_MARK = 4
-# Python also knows encodings that are no charsets.
+# Python's codecs include some that are not charsets.
 _CHARSETS = re.compile(
     r"ascii|utf-(8|16|32)|iso8859|cp\d|koi8|mac-|gb|big5|shift_jis|euc_|iso2022|tis-620|hz"
 )
@@ -41,10 +41,10 @@ _CHARSETS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line, with its end if it has one, and its number from 1.
+    """A line, including its line end if it has one, and its number, counted from 1.
 
-    Of a line that is too long, `text` is the beginning, and `quotes` the number of double quotes in
-    what follows.
+    For a line that is too long, `text` is its beginning, and `quotes` the number of double quotes
+    in the rest.
     """
 
     number: int
@@ -54,7 +54,7 @@ class Line:
 
 
 class _Bytes(io.RawIOBase):
-    """A stream that begins with bytes that were read already, and ends when there is too much."""
+    """A stream that starts with bytes already read, and raises when it becomes too large."""
 
     def __init__(self, head: bytes, rest: BinaryIO, *, most: int) -> None:
         self._head, self._rest = head, rest
@@ -76,10 +76,10 @@ class _Bytes(io.RawIOBase):
 
 @contextmanager
 def unpacked(file: BinaryIO, *, most: int) -> Generator[tuple[BinaryIO, bytes]]:
-    """Give the bytes of a list, and its first few; what is packed by gzip is unpacked.
+    """Open a list and yield its stream, decompressed if it is gzip, and its first few bytes.
 
-    What it is called does not matter: a server may have unpacked it on the way. In the context,
-    `InvalidRequest` is raised for more than `most` bytes, or what cannot be unpacked.
+    The name does not matter, as a server may have decompressed the list on the way. Within the
+    context, `InvalidRequest` is raised for more than `most` bytes, or for damaged data.
     """
     packings = 0
     try:
@@ -89,7 +89,7 @@ def unpacked(file: BinaryIO, *, most: int) -> Generator[tuple[BinaryIO, bytes]]:
             head, stream = _begun(cast(BinaryIO, gzip.GzipFile(fileobj=stream)), most=most)
         yield stream, head
     except (gzip.BadGzipFile, EOFError, zlib.error) as exc:
-        raise InvalidRequest("The list is packed by gzip, and damaged.") from exc
+        raise InvalidRequest("The list is gzip-compressed and damaged.") from exc
     except OSError as exc:
         raise InvalidRequest(f"The list cannot be read: {exc.strerror or exc}.") from exc
 
@@ -104,12 +104,12 @@ def charset_of(content_type: str) -> str | None:
 
 
 def has_mark(head: bytes) -> bool:
-    """Return whether a text that begins so says itself how it is encoded."""
+    """Return whether a text begins with a byte order mark."""
     return any(head.startswith(mark) for mark, _ in _MARKS)
 
 
 def encoding_of(head: bytes, charset: str | None) -> str:
-    """Return how a text is encoded that begins so: by its mark, as declared, or UTF-8."""
+    """Return the encoding of a text: by its byte order mark, as declared, or UTF-8."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding
@@ -122,9 +122,9 @@ def encoding_of(head: bytes, charset: str | None) -> str:
 
 
 def lines_of(file: BinaryIO, *, charset: str | None = None) -> Iterator[Line]:
-    """Yield the lines of a list. `charset` counts unless the list begins with a mark.
+    """Yield the lines of a list. `charset` applies unless there is a byte order mark.
 
-    What is not in its encoding is read as Windows-1252, in which spreadsheet programs write. Raises
+    Bytes invalid in that encoding are read as Windows-1252, which spreadsheet programs use. Raises
     `InvalidRequest`.
     """
     with unpacked(file, most=LARGEST_LIST) as (stream, head):
@@ -136,11 +136,11 @@ def lines_of(file: BinaryIO, *, charset: str | None = None) -> Iterator[Line]:
             while line := _line(text, number := number + 1):
                 yield line
         except UnicodeError as exc:
-            raise InvalidRequest(f"Line {number} of the list is no text: {exc}.") from exc
+            raise InvalidRequest(f"Line {number} of the list is not text: {exc}.") from exc
 
 
 def _begun(file: BinaryIO, *, most: int) -> tuple[bytes, BinaryIO]:
-    """Return the first bytes of a stream, and the stream from its beginning."""
+    """Return the first bytes of a stream, and the stream rewound to its start."""
     head = file.read(_LONGEST_MARK)
     return head, cast(BinaryIO, io.BufferedReader(_Bytes(head, file, most=most), 1 << 16))
 

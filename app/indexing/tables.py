@@ -1,7 +1,7 @@
-"""Tables as spreadsheet programs write them, record by record.
+"""Reads tables as written by spreadsheet programs, record by record.
 
-Python's csv has one limit for the fields of the whole process, and reads on to the end of the file
-where a quote is not closed; here a record that is too long, or never ends, costs itself only.
+Python's csv has a field size limit that is global to the process, and reads to the end of the file
+if a quote is not closed; here a record that is too long, or never ends, affects no other.
 """
 
 import re
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from app.indexing.streams import LONGEST_LINE, Line
 
-# The lines that a field in quotes may have.
+# The most lines that a quoted field may span.
 MOST_QUOTED_LINES = 10_000
 
-# Up to the quote that closes, or the end of the line; two quotes are one.
+# Up to the closing quote or the end of the line; a doubled quote stands for one.
 _QUOTED = re.compile(r'(?:[^"]++|"")*+')
-# Excel's own word for what stands between fields.
+# Excel's own line that declares the delimiter.
 _SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE | re.DOTALL)
 
 
@@ -24,7 +24,7 @@ _SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE | re.DOTALL)
 class Record:
     """The fields of a record, and the number of its first line.
 
-    With a `reason`, a sentence, they are those before the one that cannot be read.
+    If there is a `reason` (a sentence), the fields are those before the unreadable one.
     """
 
     line: int
@@ -33,15 +33,15 @@ class Record:
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is nothing in any field."""
+        """Whether all fields are empty."""
         return self.reason is None and not any(field.strip() for field in self.fields)
 
 
 def records(lines: Iterator[Line], *, delimiters: Sequence[str], column: str) -> Iterator[Record]:
-    """Yield the records of a table that are not blank, first the one with the names of the columns.
+    """Yield the records of a table that are not blank, starting with the header.
 
-    Of the delimiters, the one counts that parts these so that `column` is among them, and the first
-    if none does. A line `sep=;` before them decides.
+    The delimiter is the first one that makes `column` one of the header's fields, or else the first
+    of all. A line such as `sep=;` before the header overrides this.
     """
     reader = _Reader(lines)
     first = reader.next_written()
@@ -66,9 +66,9 @@ def _names(line: Line, delimiter: str, column: str) -> bool:
 
 @dataclass(slots=True)
 class _Place:
-    """How far a record has been read: a line, its text without its end, the column in it.
+    """The position in a record: a line, its text without the line end, and the column.
 
-    `length` is that of all lines of the record so far.
+    `length` is the total length of the record's lines so far.
     """
 
     line: Line
@@ -78,7 +78,7 @@ class _Place:
 
 
 class _Reader:
-    """Reads records from lines, some of which may have been put back."""
+    """Reads records from lines, with the option to put lines back."""
 
     def __init__(self, lines: Iterator[Line]) -> None:
         self._lines = lines
@@ -107,7 +107,7 @@ class _Reader:
         return self._waiting.popleft() if self._waiting else next(self._lines, None)
 
     def _quoted(self, first: Line, text: str) -> Record:
-        """Return a record that has quotes, and may so go on over several lines."""
+        """Read a record with quotes, which may therefore span several lines."""
         fields: list[str] = []
         at = _Place(first, text, 0, len(text))
         while True:
@@ -123,9 +123,10 @@ class _Reader:
             at.column = end + len(self.delimiter)
 
     def _in_quotes(self, at: "_Place") -> str | None:
-        """Return what the quotes at a place hold, and move it behind them; None if they stay open.
+        """Return a quoted value, and advance `at` past it; None if the quote is never closed.
 
-        It may be a quote too many: the lines that follow the first are then read for themselves.
+        A stray quote may be the cause, so the lines after the first are then put back, to be read
+        as records of their own.
         """
         held: list[str] = []
         following: list[Line] = []
@@ -159,7 +160,7 @@ class _Reader:
 
 
 def _quoted_until(text: str, start: int) -> int:
-    """Return where the quote is that closes, or the end of the text."""
+    """Return the index of the closing quote, or the end of the text."""
     found = _QUOTED.match(text, start)
     return found.end() if found else len(text)
 

@@ -1,4 +1,4 @@
-"""An image and what is to become one, as the program sees them; catalog.py keeps them."""
+"""Images, and entries that are to become images; catalog.py stores them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from app.pictures.decoding import DECODER, Facts
 from app.store.filters import MetadataValue
 from app.store.urls import split_credentials, with_credentials
 
-# In place of a user and password that are known to be needed, but not kept.
+# Stands for a user and password that are needed, but not stored.
 DROPPED = ""
 
 
@@ -45,7 +45,7 @@ class ImageRow:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether its file would be read better now."""
+        """Whether an older decoder version read the file."""
         return self.decoder < DECODER
 
     @property
@@ -56,13 +56,13 @@ class ImageRow:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is to be indexed: a picture's URL and what people say about it.
+    """An image to be indexed: its URL, title, description, tags and metadata.
 
-    None leaves what the index already says as it is.
+    None keeps the value that the index already has.
 
-    A user and password in the URL become `credentials`, `user:password` as they stood there; these
-    are for fetching only. An image that was fetched with them, but for which they are not kept, has
-    `DROPPED` in their place. `image_id` is the image's id where its URL does not decide it.
+    A user and password in the URL become `credentials`, as `user:password` exactly as written; they
+    are only used for fetching. If an image was fetched with them but they are not stored, they are
+    `DROPPED`. `image_id` is the image's id if it is not derived from the URL.
     """
 
     url: str
@@ -81,21 +81,21 @@ class Entry:
 
     @property
     def id(self) -> UUID:
-        """The image's id, which its URL decides (RFC 9562, version 5) unless `image_id` does."""
+        """The image's id: `image_id`, or else derived from the URL (RFC 9562, version 5)."""
         return self.image_id or _id(self.url)
 
     @property
     def former_id(self) -> UUID | None:
-        """The id that the URL had when its user and password were kept in it."""
+        """The id from when the user and password were still stored as part of the URL."""
         return _id(with_credentials(self.url, self.credentials)) if self.credentials else None
 
     @property
     def is_renamed(self) -> bool:
-        """Whether the id is not the one that the URL would decide."""
+        """Whether the id differs from the one derived from the URL."""
         return self.image_id not in (None, _id(self.url))
 
     def over(self, image: ImageRow | None) -> "Entry":
-        """Return the entry with what the image says where it says nothing itself."""
+        """Return the entry with the image's values in place of those that are None."""
         title, description, tags, metadata = (
             (image.title, image.description, image.tags, image.metadata)
             if image
@@ -119,7 +119,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What tells, without reading it, whether a file has changed (RFC 9110, 8.8)."""
+    """Validators, which show whether a file has changed without reading it (RFC 9110, 8.8)."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -127,7 +127,7 @@ class Validators:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """A picture as it goes into the table; the entry says everything (see `Entry.over`)."""
+    """An image to be stored; all fields of the entry are set (see `Entry.over`)."""
 
     entry: Entry
     picture: Facts

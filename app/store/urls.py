@@ -1,14 +1,14 @@
-"""What a URL may be: how long, and where its user and password go."""
+"""Rules for URLs: their length, and their user and password."""
 
 import re
 from urllib.parse import urlsplit
 
-# Browsers and servers take no more.
+# The usual limit of browsers and servers.
 LONGEST_URL = 8000
 URL_TOO_LONG = f"The URL is longer than {LONGEST_URL:,} characters."
 
-# A user and password stand between the slashes and the last @ before the path. Without slashes, or
-# with too many, it is no URL that anyone fetches, and is not shown with a password either.
+# The user and password are between the slashes and the last @ before the path. A URL without
+# slashes, or with too many, is never fetched, but must not be shown with its password either.
 _USERINFO = re.compile(r"(\W*https?:[/\\]*)([^/?#]*)@", re.IGNORECASE)
 
 _IN_TEXT = re.compile(r"(https?:[/\\]*)[^/?#\s]*@", re.IGNORECASE)
@@ -20,9 +20,9 @@ def is_web(url: str) -> bool:
 
 
 def split_credentials(url: str) -> tuple[str, str | None]:
-    """Return a web URL without its user and password, and these as they stood, before the @.
+    """Split a web URL into one without user and password, and these as written before the @.
 
-    Of any other URL nothing is taken out.
+    Any other URL is returned unchanged.
     """
     found = _USERINFO.match(url) if "@" in url else None
     if found is None:
@@ -31,18 +31,18 @@ def split_credentials(url: str) -> tuple[str, str | None]:
 
 
 def without_credentials(text: str) -> str:
-    """Return a text without the users and passwords of the web URLs in it."""
+    """Remove the users and passwords from all web URLs in a text."""
     return _IN_TEXT.sub(r"\1", text)
 
 
 def with_credentials(url: str, credentials: str) -> str:
-    """Return the URL that `split_credentials` took apart."""
+    """Return the original URL; the inverse of `split_credentials`."""
     scheme, slashes, rest = url.partition("//")
     return f"{scheme}{slashes}{credentials}@{rest}"
 
 
 def host_of(url: str) -> str | None:
-    """Return the host that a URL names, if it does."""
+    """Return the host of a URL, if it has one."""
     try:
         return urlsplit(url).hostname
     except ValueError:

@@ -1,7 +1,7 @@
-"""What is asked for by words: phrases wanted, alternatives, phrases excluded.
+"""Parses word queries: required words and phrases, alternatives and exclusions.
 
-Every word is required, in any order. `"…"` is a phrase, and so are words joined by something else
-than a space (`2019-05-06`); `-` before a word or phrase excludes it; `or` separates alternatives.
+Every word is required, in any order. `"…"` is a phrase, and so are words joined by anything but a
+space (`2019-05-06`); `-` before a word or phrase excludes it; `or` separates alternatives.
 """
 
 import re
@@ -12,13 +12,13 @@ from itertools import chain
 
 from app.store.words import is_symbol, split, unescaped
 
-# The words of a query after so many are not looked for, and as many may be excluded. Postgres
-# handles thousands, slowly, until its stack is too small.
+# The most words searched for, and the most excluded; further ones are ignored. Postgres handles
+# thousands, slowly, until it runs out of stack.
 MOST_WORDS = 64
-# A query is not read any further.
+# The most characters read of a query.
 LONGEST_QUERY = 20_000
 
-# Words that say so little that they are looked for only in phrases, or if there are no others.
+# Words so common that they only count in phrases, or if a query has no others.
 _STOP_WORDS = """
 a about above after again against all am an and any are as at be because been before being below
 between both but by can could d did do does doing don down during each few for from further had has
@@ -30,7 +30,7 @@ will with would you your yours yourself yourselves
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
-# Spaces, quotes, brackets, commas and marks that end a sentence stand between parts of a query.
+# Parts of a query are separated by spaces, quotes, brackets, commas and sentence-ending marks.
 _BETWEEN = (
     r"\s\"'`,;!?()\[\]{}<>|\u00ab\u00bb\u2018-\u201f\u2026\u2039\u203a"
     r"\u3001-\u3003\u3008-\u3011\uff01\uff08\uff09\uff0c\uff1b\uff1f"
@@ -42,12 +42,12 @@ _PART = re.compile(
 )
 
 Spellings = list[list[str]]
-"""Lists of words of which one is to be found, as a phrase."""
+"""Alternative phrases, as lists of words; one of them has to match."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A part of a query; `is_weak` if it need not be found when another is."""
+    """A part of a query; `is_weak` if it is only required when there is no other."""
 
     spellings: Spellings
     excluded: bool
@@ -56,15 +56,15 @@ class _Part:
 
 
 def query_tokens(query: str) -> list[str]:
-    """Return a query as words and operators of a tsquery, in order; none if it names no word.
+    """Return a query as words and operators of a tsquery, in order; empty if it has no words.
 
-    A query that only excludes names none.
+    It is also empty if the query only excludes words.
     """
     parts = list(_parts(unicodedata.normalize("NFC", query[:LONGEST_QUERY])))
     wanted = _limited(part for part in parts if not part.excluded)
     unwanted = _limited(part for part in parts if part.excluded)
     alternatives = [_required(group) for group in _alternatives(wanted) if group]
-    # The word `or` by itself is no operator.
+    # The word `or` by itself is not an operator.
     alternatives = alternatives or [wanted[:1]]
     if not alternatives[0]:
         return []
@@ -80,7 +80,7 @@ def _parts(query: str) -> Iterator[_Part]:
         if not words:
             continue
         spellings = [words]
-        # A file's name may be given as it stands in its URL, in which `%20` is a space.
+        # A file name may be given as written in its URL, where `%20` is a space.
         if "%" in written and (decoded := split(unescaped(written))) and decoded != words:
             spellings.append(decoded)
         yield _Part(
@@ -92,7 +92,7 @@ def _parts(query: str) -> Iterator[_Part]:
 
 
 def _limited(parts: Iterable[_Part]) -> list[_Part]:
-    """Return the parts without the words after the first MOST_WORDS."""
+    """Return the parts cut to the first MOST_WORDS words."""
     kept: list[_Part] = []
     left = MOST_WORDS
     for part in parts:
@@ -115,7 +115,7 @@ def _alternatives(parts: Iterable[_Part]) -> list[list[_Part]]:
 
 
 def _required(parts: Sequence[_Part]) -> Sequence[_Part]:
-    """Return the parts that must all be found, each once."""
+    """Return the parts that must all match, without duplicates."""
     strong = [part for part in parts if not part.is_weak] or parts
     return list({str(part.spellings): part for part in strong}.values())
 
@@ -125,14 +125,14 @@ def _tokens(part: _Part) -> list[str]:
 
 
 def _phrase(words: Sequence[str]) -> list[str]:
-    """Return words that follow each other, with the symbols that stand somewhere beside them."""
+    """Return a query for adjacent words, along with their symbols anywhere in the text."""
     symbols = [[word] for word in words if is_symbol(word)]
     row = [[word] for word in words if not is_symbol(word)]
     return _between("&", [_between("<->", row), *symbols] if row else symbols)
 
 
 def _between(operator: str, operands: Iterable[Sequence[str]]) -> list[str]:
-    """Return the operands, joined by an operator and in parentheses if there are several."""
+    """Join operands with an operator, in parentheses if there are several."""
     operands = list(operands)
     if len(operands) == 1:
         return list(operands[0])

@@ -146,12 +146,12 @@ def test_a_description_that_is_too_long_costs_itself_only(long: int, quoted: boo
         ({"description": "x" * 10_001}, "the description is longer than 10,000 characters."),
         ({"tags": ["x" * 201]}, "a tag is longer than 200 characters."),
         ({"tags": ["x"] * 101}, "there are more than 100 tags."),
-        ({"metadata": {"x" * 101: 1}}, "a key of the metadata is longer than 100 characters."),
-        ({"metadata": {"x": "y" * 201}}, "a value of the metadata is longer than 200 characters."),
-        ({"metadata": {"": 1}}, "a key of the metadata is empty."),
+        ({"metadata": {"x" * 101: 1}}, "a metadata key is longer than 100 characters."),
+        ({"metadata": {"x": "y" * 201}}, "a metadata value is longer than 200 characters."),
+        ({"metadata": {"": 1}}, "a metadata key is empty."),
         (
             {"metadata": {str(i): i for i in range(51)}},
-            "there are more than 50 keys of metadata.",
+            "there are more than 50 metadata keys.",
         ),
         ({"url": "http://h/" + "x" * 8000}, "The URL is longer than 8,000 characters."),
     ],
@@ -213,7 +213,7 @@ def test_a_long_comment_is_one_and_a_long_line_is_named() -> None:
 def test_a_list_may_be_damaged_or_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gzip.compress(f"{U}\n".encode() * 1000)
     for data in (packed[:-20], packed[:10] + b"\0" * 50, b"\x1f\x8b\x08"):
-        with pytest.raises(InvalidRequest, match="packed by gzip, and damaged"):
+        with pytest.raises(InvalidRequest, match="gzip-compressed and damaged"):
             listed(data, "text")
     monkeypatch.setattr("app.indexing.streams.LARGEST_LIST", 100)
     with pytest.raises(InvalidRequest, match="larger than 0 MB"):

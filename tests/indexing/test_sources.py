@@ -93,15 +93,19 @@ def test_a_line_that_says_nothing_is_named(text: str, kind: ListKind, line: int,
         ("link,title\nx,y\n", "csv", "column `url`; it has link, title"),
         ("", "csv", "column `url`"),
         ("a," * 1000, "csv", "a, a, a.*…"),
-        ("<urlset><url>", "sitemap", "not XML"),
-        ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "sitemap", "not XML"),
-        ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><urlset>&a;</urlset>', "sitemap", "not XML"),
-        (BOMB, "sitemap", "not XML"),
+        ("<urlset><url>", "sitemap", "not readable XML"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "sitemap", "not readable XML"),
+        (
+            '<!DOCTYPE a SYSTEM "file:///etc/passwd"><urlset>&a;</urlset>',
+            "sitemap",
+            "not readable XML",
+        ),
+        (BOMB, "sitemap", "not readable XML"),
         ("<urlset>" + "<a>" * 1_000_000, "sitemap", "more than 100 levels deep"),
         ("<html><body>Gone</body></html>", "sitemap", "begins with <html>"),
-        ("", "sitemap", "not XML"),
+        ("", "sitemap", "not readable XML"),
         ("<urlset>" + f"<a>{'x' * 1000}</a>" * 110_000, "sitemap", "larger than 100 MB"),
-        ('<?xml version="1.0" encoding="klingon"?><urlset/>', "sitemap", "not XML"),
+        ('<?xml version="1.0" encoding="klingon"?><urlset/>', "sitemap", "not readable XML"),
     ],
 )
 def test_a_list_that_cannot_be_read_says_why(text: str, kind: ListKind, said: str) -> None:
@@ -173,7 +177,7 @@ def test_the_texts_of_a_sitemap_have_limits() -> None:
 def test_sitemaps_that_go_round_in_circles_end() -> None:
     web = {"https://example.com/i.xml": INDEX.format("https://example.com/i.xml").encode()}
     [item] = named("https://example.com/i.xml", web)
-    assert "a sitemap of a sitemap" in (item.reason or "")
+    assert "A sitemap index may not list another sitemap index." in (item.reason or "")
 
 
 @pytest.mark.parametrize(
@@ -229,16 +233,16 @@ def test_each_sitemap_of_an_index_counts_alone() -> None:
     cannot = "The sitemap cannot be read: "
     assert said == {
         "broken": said["broken"],
-        "page": (cannot + "The sitemap is not XML that can be read: it begins with <html>")[:80],
-        "photo.jpg": cannot + "It is neither XML nor a text of URLs.",
-        "empty.xml": cannot + "It is neither XML nor a text of URLs.",
-        "damaged.gz": cannot + "The list is packed by gzip, and damaged.",
+        "page": (cannot + "The sitemap is not readable XML: it begins with <html>")[:80],
+        "photo.jpg": cannot + "It is neither XML nor a plain list of URLs.",
+        "empty.xml": cannot + "It is neither XML nor a plain list of URLs.",
+        "damaged.gz": cannot + "The list is gzip-compressed and damaged.",
         # Of the local file that a sitemap names, and of the one that the text does.
         "passwd": ONLY_WEB,
         "gone.xml": cannot + "The URL's server answers 404.",
         "s.xml": ONLY_WEB,
     }
-    assert said["broken"].startswith(cannot + "The sitemap is not XML that can be read: ")
+    assert said["broken"].startswith(cannot + "The sitemap is not readable XML: ")
     good = [item.entry.url.rpartition("/")[2] for item in items if not item.reason]
     # Of the broken one, what stands before the fault.
     assert good == ["a.jpg", "b.jpg", "a.jpg", "c.jpg", "a.jpg", "b.jpg"]

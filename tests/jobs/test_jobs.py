@@ -110,7 +110,7 @@ def test_a_damaged_list_leaves_no_job_behind(server: Server) -> None:
     body = gzip.compress(f"url\n{urls}".encode())[:-20]
     answer = server.client.post("/api/upsert", content=body, headers={"content-type": "text/csv"})
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "The list is packed by gzip, and damaged."
+    assert answer.json()["detail"] == "The list is gzip-compressed and damaged."
     assert server.client.get("/api/jobs").json() == {"jobs": []}
 
 

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from app.lookalike import open_lookalike
 from app.problems import InvalidRequest, PortTaken, WrongSetting
 from app.settings import Settings
+from app.web.access import read_warnings
 from app.web.server import create_app
 
 # How long open requests have to finish after the signal to stop.
@@ -39,6 +40,8 @@ async def serve(
         async with open_lookalike(settings, announce=announce) as lookalike:
 
             async def ready() -> None:
+                for warning in read_warnings(settings):
+                    announce(warning)
                 announce(f"Lookalike is running at {url} (press Ctrl-C to stop)")
                 if on_ready is not None:
                     await on_ready(url)
@@ -88,6 +91,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 log_level="warning",
                 server_header=False,
+                forwarded_allow_ips=settings.forwarded_allow_ips,
                 timeout_graceful_shutdown=GRACE_S,
             )
         )

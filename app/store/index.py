@@ -16,6 +16,7 @@ from app.settings import VERSION, Settings
 from app.store.catalog import OUTDATED, Catalog
 from app.store.database import Database, open_database
 from app.store.encoders import indexed_encoders, record_encoder
+from app.store.sizes import Sizes
 from app.store.vectors import VectorTable
 
 
@@ -51,6 +52,7 @@ class Index:
     encoder: Encoder
     catalog: Catalog
     vectors: VectorTable
+    sizes: Sizes
 
     def use_encoder(self) -> None:
         """Record the encoder as the one in use, which ENCODER=auto then chooses."""
@@ -106,7 +108,13 @@ async def open_index(
         if encoder is None:
             encoder = _open_encoder(settings, database, announce)
             stack.callback(encoder.close)
-        index = Index(database, encoder, Catalog(database), open_vectors(database, encoder))
+        index = Index(
+            database,
+            encoder,
+            Catalog(database),
+            open_vectors(database, encoder),
+            Sizes(database),
+        )
         if in_use:
             index.use_encoder()
             await _announce_outdated(index, announce)

@@ -14,6 +14,7 @@ from app.problems import InvalidRequest, NoPicture, NotFound, PictureProblem, Pr
 from app.store.catalog import Selection
 from app.store.images import Entry
 from app.store.items import Item, JobProgress
+from app.store.sizes import Size
 from app.web import schemas
 from app.web.forms import chosen_files, form_of, lines_of, text_fields
 from app.web.images_api import page_of_images
@@ -44,7 +45,7 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
         next=following,
         jobs=[(job, await _failures(request, job)) for job in jobs],
         problem=problem,
-        total=await lookalike.catalog.count(selection),
+        total=await _total(request, selection),
         wanted=wanted,
         selected=bool(selection),
         accept=accept(),
@@ -97,6 +98,13 @@ async def change_job(request: Request) -> Response:
         case _:
             raise NotFound
     return RedirectResponse(f"/index#job-{job.id}", 303)
+
+
+async def _total(request: Request, selection: Selection) -> Size:
+    lookalike = parts(request)
+    if not selection:
+        return await lookalike.sizes.images()
+    return Size(await lookalike.catalog.count(selection), approximate=False)
 
 
 def _selection(

@@ -14,6 +14,7 @@
     │   ├── NotFound
     │   ├── MethodNotAllowed
     │   ├── BodyTooLarge
+    │   ├── JobCancelled
     │   └── Unstorable
     ├── AccessProblem
     │   ├── KeyRequired
@@ -155,6 +156,12 @@ class BodyTooLarge(InvalidRequest):
     """The request is larger than this server accepts."""
 
     status = 413
+
+
+class JobCancelled(InvalidRequest):
+    """The job was cancelled, and takes no more images: start another, or retry it first."""
+
+    status = 409
 
 
 class Unstorable(InvalidRequest):

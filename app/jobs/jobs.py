@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.indexing.indexer import Indexer
 from app.jobs.captions import Captioner
 from app.jobs.worker import Worker
+from app.problems import JobCancelled, NotFound
 from app.store.catalog import Selection
 from app.store.database import Database
 from app.store.items import JobProgress, NewItem
@@ -24,6 +25,8 @@ ITEMS_PER_TRANSACTION = 16 * CHUNK
 # How often a watcher looks for progress.
 WATCH_S = 0.5
 MAX_SILENCE_S = 10
+# How many of the items that ended last, and of the failed ones, are shown.
+RECENT, FAILURES = 12, 20
 
 
 class Jobs:
@@ -59,7 +62,8 @@ class Jobs:
         """Create a job; return its id.
 
         The items are read as a stream, in a thread. If reading them raises, the job is deleted and
-        the exception passed on.
+        the exception passed on. If the job is cancelled meanwhile, the rest is not read; if it is
+        deleted, raises `JobCancelled`.
         """
         batches = _batches(items)
         first = await asyncio.to_thread(next, batches, ())
@@ -69,13 +73,17 @@ class Jobs:
         try:
             while batch := await asyncio.to_thread(next, batches, ()):
                 await self.add(job_id, batch)
+        except JobCancelled:
+            return job_id
+        except NotFound as exc:
+            raise JobCancelled("The job was deleted while it was being created.") from exc
         except BaseException:
             await self._job_items.delete(job_id)
             raise
         return job_id
 
     async def add(self, job_id: int, items: Sequence[NewItem]) -> None:
-        """Add items to a job; does nothing if there is no such job."""
+        """Add items to a job; raises `JobCancelled`, or `NotFound` if there is no such job."""
         async with self._database.begin() as connection:
             await self._append(connection, job_id, items)
 
@@ -119,7 +127,10 @@ class Jobs:
         Unchanged progress is yielded every 10 seconds, so that a lost watcher is noticed.
         """
         last, silent_s = None, 0.0
-        while (progress := await self._job_items.progress(job_id)) is not None:
+        while found := await self._job_items.progress_of(
+            [job_id], recent=RECENT, failures=FAILURES
+        ):
+            [progress] = found
             if progress != last or silent_s >= MAX_SILENCE_S:
                 yield progress
                 last, silent_s = progress, 0.0

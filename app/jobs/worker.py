@@ -8,6 +8,7 @@ that failed for a reason that may pass are retried.
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -38,11 +39,15 @@ MAX_RETRY_WAIT_S = 3600
 # database with it is found; after this many interruptions its other items fail.
 MAX_INTERRUPTIONS = 30
 INTERRUPTED = "Indexing this image was interrupted too often; see the server's log."
+# How often this process tries a chunk that an error of ours ends.
+MAX_FAILURES = 5
 # A chunk waits this long itself for its next retry; before a longer wait it returns to the queue.
 SHORT_WAIT_S = 2
 POLL_S = 1.0
 # How long running chunks may continue after the signal to stop.
 GRACE_S = 5
+# What interrupts a chunk, and is no fault of it.
+OUTAGES = (Unavailable, ConnectorException, PoolTimeout)
 
 
 class Worker:
@@ -72,6 +77,8 @@ class Worker:
         self._worker_timeout_s = worker_timeout_s
         self._chunk_ended = chunk_ended
         self._running_tasks: set[int] = set()
+        # By job and chunk. Attempts that the queue counts include outages, which last as they last.
+        self._failures: Counter[tuple[int, int]] = Counter()
         self._worker_id: int | None = None
         self.queue = ChunkQueue(database.url, job_items=job_items, index_chunk=self._index_chunk)
         self.stopping = asyncio.Event()
@@ -82,7 +89,7 @@ class Worker:
             try:
                 await _run_until_first(self._run_session(), self.stopping.wait())
             except (ConnectorException, psycopg.Error, PoolTimeout) as exc:
-                logger.info("The queue does not answer: %s", exc)
+                logger.warning("The queue does not answer: %s", exc)
             await self.stops_within(POLL_S)
 
     async def stops_within(self, seconds: float) -> bool:
@@ -164,8 +171,29 @@ class Worker:
                 logger.error("Chunk %s of job %s was interrupted too often.", chunk, job_id)
                 await self._job_items.fail_chunk(job_id, chunk, INTERRUPTED)
             await self._index_due_items(job_id, chunk, together=interruptions == 0)
+            del self._failures[job_id, chunk]
+        except OUTAGES as exc:
+            logger.warning("Chunk %s of job %s is interrupted: %s", chunk, job_id, exc)
+            raise
+        except Exception:
+            await self._fail_or_retry(job_id, chunk)
         finally:
             self._running_tasks.discard(task_id)
+
+    async def _fail_or_retry(self, job_id: int, chunk: int) -> None:
+        """Log the error of ours that ended a chunk, and raise it again unless it was its last try.
+
+        After the last one, the chunk's pending items fail.
+        """
+        self._failures[job_id, chunk] += 1
+        tries = self._failures[job_id, chunk]
+        logger.exception(
+            "Chunk %s of job %s failed, try %s of %s", chunk, job_id, tries, MAX_FAILURES
+        )
+        if tries < MAX_FAILURES:
+            raise
+        await self._job_items.fail_chunk(job_id, chunk, Problem().detail)
+        del self._failures[job_id, chunk]
 
     async def _index_due_items(self, job_id: int, chunk: int, *, together: bool) -> None:
         """Index a chunk's items; requeue the chunk if its next retry is not due soon."""
@@ -213,7 +241,7 @@ class Worker:
                 await self._index(item)
             except DatabaseUnavailable as problem:
                 # If the database answers now, the item is to blame; if not, this raises again.
-                logger.warning("indexing %s: %s", item.entry.url, problem.__cause__)
+                logger.warning("%s: %s", _name(item), problem.__cause__)
                 await self._end_or_retry(item, problem)
 
     async def _index(self, item: Item) -> None:
@@ -232,7 +260,7 @@ class Worker:
         except Unavailable as exc:
             problem = exc
         except Exception:
-            logger.exception("indexing %s", item.entry.url)
+            logger.exception("%s failed", _name(item))
             problem = Problem()
         if problem is not None:
             await self._end_or_retry(item, problem)
@@ -243,9 +271,14 @@ class Worker:
             if not isinstance(problem, Unavailable):
                 wait_s = max(wait_s, problem.retry_after_s or 0)
             wait_s = min(wait_s, MAX_RETRY_WAIT_S)
+            logger.info("%s is tried again in %.3g s: %s", _name(item), wait_s, problem.detail)
             await self._job_items.postpone(item, problem.detail, wait_s=wait_s)
         else:
             await self._job_items.fail(item, problem.detail)
+
+
+def _name(item: Item) -> str:
+    return f"Item {item.position} of job {item.job_id} ({item.entry.url})"
 
 
 async def _run_until_first(*work: Coroutine[Any, Any, Any]) -> None:

@@ -64,7 +64,8 @@ class JobProgress:
     """A job's progress.
 
     `rate` is in images per second over the last 20 seconds. `postponed` of the pending items have
-    failed and wait for a retry. `recent` are the items that ended last, newest first.
+    failed and wait for a retry. `recent` are the items that ended last, newest first, `failures`
+    the first that failed; both are as many as were asked for.
     """
 
     id: int
@@ -75,6 +76,7 @@ class JobProgress:
     rate: float
     postponed: int
     recent: list[Item]
+    failures: list[Item]
 
     @property
     def total(self) -> int:

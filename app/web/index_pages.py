@@ -10,10 +10,11 @@ from app.indexing.list_fetcher import list_fetcher
 from app.indexing.requests import parse
 from app.indexing.sources import KINDS, ListKind, list_kind, posted_items, web_item
 from app.indexing.streams import charset_of
+from app.jobs.jobs import FAILURES, RECENT
 from app.problems import InvalidRequest, NoPicture, NotFound, PictureProblem, Problem
 from app.store.catalog import Selection
 from app.store.images import Entry
-from app.store.items import Item, JobProgress
+from app.store.items import JobProgress
 from app.store.sizes import Size
 from app.web import schemas
 from app.web.forms import chosen_files, form_of, lines_of, text_fields
@@ -25,8 +26,6 @@ from app.web.templating import accept, page, templates
 
 IMAGES_PER_PAGE = 60
 MAX_JOBS = 10
-RECENT = 12
-FAILURES = 20
 
 
 async def index_page(request: Request, *, problem: Problem | None = None) -> Response:
@@ -36,14 +35,14 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
     images, following = await page_of_images(
         request, selection, limit=IMAGES_PER_PAGE, cursor=request.query_params.get("cursor")
     )
-    jobs = await lookalike.job_items.newest(limit=MAX_JOBS, recent=RECENT)
+    jobs = await lookalike.job_items.newest(limit=MAX_JOBS, recent=RECENT, failures=FAILURES)
     return page(
         request,
         "index.html",
         status_code=problem.status if problem else 200,
         images=images,
         next=following,
-        jobs=[(job, await _failures(request, job)) for job in jobs],
+        jobs=jobs,
         problem=problem,
         total=await _total(request, selection),
         wanted=wanted,
@@ -79,7 +78,7 @@ async def job_events(request: Request) -> Response:
     template = templates.get_template("_job.html")
 
     async def render(job: JobProgress) -> str:
-        return template.render(job=job, failures=await _failures(request, job))
+        return template.render(job=job)
 
     return event_stream(parts(request).jobs.watch(job.id), render)
 
@@ -140,9 +139,3 @@ async def _job_of(request: Request, form: FormData) -> int:
         )
     )
     return await parts(request).jobs.create(title, chain(items, listed))
-
-
-async def _failures(request: Request, job: JobProgress) -> list[Item]:
-    if not job.counts.get("failed"):
-        return []
-    return await parts(request).job_items.items(job.id, state="failed", after=-1, limit=FAILURES)

@@ -72,7 +72,7 @@ OPERATIONS = [
         body=schemas.UpsertRequest,
         lists=tuple(LIST_MEDIA_TYPES),
         prefer=True,
-        failures=(413, 422, 503),
+        failures=(409, 413, 422, 503),
         writes=True,
     ),
     Operation(
@@ -106,12 +106,13 @@ OPERATIONS = [
         "post",
         "/api/images",
         "Index uploaded images; the same bytes are the same image. With `Prefer: "
-        "respond-async`, or with the id of a `job` to add them to, return a job instead.",
+        "respond-async`, or with the id of a `job` to add them to, return a job instead; a "
+        "cancelled one takes no more.",
         answer=schemas.UpsertResponse,
         form={"file": {"type": "array", "items": FILE}},
         query=schemas.UploadRequest,
         prefer=True,
-        failures=(404, 413, 422, 503),
+        failures=(404, 409, 413, 422, 503),
         writes=True,
     ),
     Operation(

@@ -28,6 +28,7 @@ from app.store.job_items import JobItems
 from app.store.sizes import Sizes
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
+from app.store.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Lookalike:
     fetcher: Fetcher
     indexer: Indexer
     job_items: JobItems
+    workers: Workers
     jobs: Jobs
     searcher: Searcher
     uploads: Uploads
@@ -107,7 +109,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         max_bytes=settings.max_upload_bytes,
     )
     stack.push_async_callback(fetcher.close)
-    job_items = JobItems(database)
+    job_items, workers = JobItems(database), Workers(database)
     uploads = Uploads(database, decoder)
     indexer = Indexer(
         database=database,
@@ -139,13 +141,16 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         fetcher=fetcher,
         indexer=indexer,
         job_items=job_items,
+        workers=workers,
         jobs=Jobs(
             database=database,
             job_items=job_items,
+            workers=workers,
             indexer=indexer,
             captioner=captioner,
             retry_s=settings.retry_s,
             worker_timeout_s=settings.worker_timeout_s,
+            job_days=settings.job_days,
         ),
         searcher=Searcher(
             catalog=catalog,

@@ -104,6 +104,12 @@ class Settings(BaseSettings):
         "attempt.",
     )
 
+    job_days: float = Field(
+        30,
+        gt=0,
+        description="Days for which a job and its items are kept after it has ended.",
+    )
+
     caption_model: str | None = Field(
         None,
         description="A vision model that writes titles and descriptions. If unset, no image "

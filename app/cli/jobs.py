@@ -12,6 +12,7 @@ from app.lookalike import open_lookalike
 from app.settings import read_settings
 from app.store.catalog import Selection
 from app.store.items import JobProgress
+from app.store.workers import WorkerCount
 
 
 async def work() -> None:
@@ -28,6 +29,7 @@ async def list_jobs(*, as_json: bool) -> None:
     """Print the jobs, newest first."""
     async with open_lookalike(read_settings(), announce=say) as lookalike:
         found = await lookalike.job_items.newest(limit=100)
+        workers = await lookalike.workers.count()
     if as_json:
         show_json([job_document(job).model_dump(mode="json") for job in found])
         return
@@ -35,6 +37,7 @@ async def list_jobs(*, as_json: bool) -> None:
         show_job(job, as_json=False)
     if not found:
         say("There are no jobs.")
+    say(_about(workers))
 
 
 async def change_or_follow(job_id: int, action: str | None, *, as_json: bool) -> JobProgress | None:
@@ -45,7 +48,7 @@ async def change_or_follow(job_id: int, action: str | None, *, as_json: bool) ->
     async with open_lookalike(read_settings(), announce=say) as lookalike:
         job = await lookalike.job_items.find(job_id)
         if action == "delete":
-            await lookalike.job_items.delete(job_id)
+            await lookalike.jobs.delete(job_id)
             return None
         if action == "retry":
             await lookalike.jobs.retry(job_id)
@@ -83,6 +86,13 @@ async def caption(*, as_json: bool) -> None:
         show_new_job(await lookalike.job_items.find(job_id), as_json=as_json)
 
 
+def _about(workers: WorkerCount) -> str:
+    if not workers.running:
+        return "No worker is running: start a server, or `lookalike worker`."
+    running = f"{workers.running} {'worker is' if workers.running == 1 else 'workers are'} running"
+    return f"{running}, {workers.captioning or 'none'} with a CAPTION_MODEL."
+
+
 def show_job(job: JobProgress, *, as_json: bool) -> None:
     """Print a job as one line, or as JSON."""
     if as_json:
@@ -90,6 +100,8 @@ def show_job(job: JobProgress, *, as_json: bool) -> None:
         return
     counts = ", ".join(f"{count} {state}" for state, count in job.counts.items())
     click.echo(f"{job.id:>6}  {job.state:9}  {counts or 'empty'}  {job.title}")
+    if job.missing:
+        say(f"{'':6}  {job.missing}")
 
 
 def show_new_job(job: JobProgress, *, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -11,7 +11,7 @@ from app.encoding.encoder import Encoder, Vector
 from app.indexing.coalescer import Coalescer, gather
 from app.indexing.fetcher import Fetcher
 from app.indexing.files import file_title, read_file
-from app.indexing.media import Media
+from app.indexing.media import Media, delete_unused_uploads
 from app.indexing.outcomes import Outcome, OutcomeStatus
 from app.indexing.requests import MAX_TITLE
 from app.pictures.decoding import Decoder, Picture
@@ -29,9 +29,9 @@ from app.store.database import Database
 from app.store.images import DROPPED, Entry, ImageRow, NewImage, Validators
 from app.store.items import Ended, Item, ItemSource, NewItem
 from app.store.job_items import JobItems
+from app.store.upload_use import UPLOAD_SCHEME
 from app.store.vectors import NewVector, VectorTable
 
-UPLOAD_SCHEME = "upload:"
 NAME_TOO_LONG = f"The file's name is longer than {MAX_TITLE:,} characters."
 
 # Images that are fetched but not yet stored, over all requests and jobs: one batch of the encoder
@@ -144,10 +144,14 @@ class Indexer:
         except Problem as problem:
             if isinstance(problem, UrlNotFound):
                 await self._catalog.mark_gone(entry)
-            if source == "upload" and await self._catalog.find(entry.id) is None:
-                await self._media.delete(entry.url.removeprefix(UPLOAD_SCHEME))
+            if source == "upload" and item is None:
+                await self.delete_unused([entry.url])
             return Outcome(entry.url, "failed", problem=problem)
         return Outcome(entry.url, status, id=image_id)
+
+    async def delete_unused(self, urls: Collection[str]) -> None:
+        """Delete uploads, given by URL, that neither an image nor an item of a job uses."""
+        await delete_unused_uploads(urls, database=self._database, media=self._media)
 
     async def original(self, image: ImageRow) -> bytes | None:
         """Return the bytes of an upload or a file; None for an image on the web.

@@ -2,11 +2,14 @@
 
 import asyncio
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import fsspec
 
 from app.problems import NotFound, WrongSetting
+from app.store.database import Database
+from app.store.upload_use import UPLOAD_SCHEME, lock_upload, unused_uploads
 
 HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -51,3 +54,15 @@ class Media:
         if not HASH.fullmatch(sha256):
             raise NotFound("The uploaded file no longer exists.")
         return f"{self._root}/{sha256[:2]}/{sha256}"
+
+
+async def delete_unused_uploads(urls: Collection[str], *, database: Database, media: Media) -> None:
+    """Delete the files of uploads that neither an image nor an item of a job uses."""
+    async with database.begin() as connection:
+        unused = await unused_uploads(connection, urls)
+    for url in unused:
+        # Asked again under the lock: someone may have stored it again meanwhile.
+        async with database.begin() as connection:
+            await lock_upload(connection, url)
+            if await unused_uploads(connection, [url]):
+                await media.delete(url.removeprefix(UPLOAD_SCHEME))

@@ -13,12 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.indexing.indexer import Indexer
 from app.jobs.captions import Captioner
+from app.jobs.queue import running_chunks
 from app.jobs.worker import Worker
 from app.problems import JobCancelled, NotFound
 from app.store.catalog import Selection
 from app.store.database import Database
 from app.store.items import JobProgress, NewItem
 from app.store.job_items import CHUNK, JobItems
+from app.store.upload_use import uploads_of
+from app.store.workers import Workers
 
 UNDESCRIBED = Selection(undescribed=True)
 ITEMS_PER_TRANSACTION = 16 * CHUNK
@@ -32,7 +35,8 @@ RECENT, FAILURES = 12, 20
 class Jobs:
     """Creates jobs, and runs this process's worker on the jobs of everyone.
 
-    `retry_s` and `worker_timeout_s` are those of `Worker`.
+    `retry_s` and `worker_timeout_s` are those of `Worker`. Jobs are deleted `job_days` days after
+    they ended.
     """
 
     def __init__(
@@ -40,22 +44,28 @@ class Jobs:
         *,
         database: Database,
         job_items: JobItems,
+        workers: Workers,
         indexer: Indexer,
         captioner: Captioner,
         retry_s: float,
         worker_timeout_s: float,
+        job_days: float,
     ) -> None:
         self._database = database
         self._job_items = job_items
+        self._indexer = indexer
         self._captioner = captioner
+        self._job_days = job_days
         self._worker = Worker(
             database=database,
             job_items=job_items,
+            workers=workers,
             indexer=indexer,
             captioner=captioner,
             retry_s=retry_s,
             worker_timeout_s=worker_timeout_s,
             chunk_ended=self._caption_if_job_ended,
+            upkeep=self.delete_old,
         )
 
     async def create(self, title: str, items: Iterable[NewItem]) -> int:
@@ -78,7 +88,7 @@ class Jobs:
         except NotFound as exc:
             raise JobCancelled("The job was deleted while it was being created.") from exc
         except BaseException:
-            await self._job_items.delete(job_id)
+            await self.delete(job_id)
             raise
         return job_id
 
@@ -120,6 +130,24 @@ class Jobs:
         async with self._database.begin() as connection:
             chunks = await self._job_items.reopen(connection, job_id)
             await self._worker.queue.defer(connection, job_id, chunks)
+
+    async def delete(self, job_id: int) -> None:
+        """Delete a job, its items, and the uploads that only it kept; what it indexed stays."""
+        async with self._database.begin() as connection:
+            uploads = await uploads_of(connection, job_id)
+            await self._job_items.forget(connection, job_id)
+        async with self._database.begin() as connection:
+            # Asked once no one else can take one up. Their workers delete what they leave.
+            running = await running_chunks(connection, job_id)
+        await self._indexer.delete_unused(
+            {url for url, position in uploads if position // CHUNK not in running}
+        )
+
+    async def delete_old(self) -> None:
+        """Delete the jobs that ended JOB_DAYS ago or earlier."""
+        while jobs := await self._job_items.ended_before(self._job_days, limit=100):
+            for job_id in jobs:
+                await self.delete(job_id)
 
     async def watch(self, job_id: int) -> AsyncGenerator[JobProgress]:
         """Yield a job's progress whenever it changes, until it ends or this process stops.

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from procrastinate import JobContext
@@ -23,11 +24,12 @@ from psycopg_pool import PoolTimeout
 from app.indexing.coalescer import gather
 from app.indexing.indexer import Indexer
 from app.jobs.captions import Captioner
-from app.jobs.queue import QUEUE, ChunkQueue
+from app.jobs.queue import CAPTION_QUEUE, QUEUE, QUEUES, ChunkQueue
 from app.problems import DatabaseUnavailable, Problem, Unavailable
 from app.store.database import Database
 from app.store.items import Item
 from app.store.job_items import JobItems
+from app.store.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ SHORT_WAIT_S = 2
 POLL_S = 1.0
 # How long running chunks may continue after the signal to stop.
 GRACE_S = 5
+# How often old jobs are deleted.
+UPKEEP_S = 3600
 # What interrupts a chunk, and is no fault of it.
 OUTAGES = (Unavailable, ConnectorException, PoolTimeout)
 
@@ -55,7 +59,7 @@ class Worker:
 
     `retry_s` is the wait before an item's first retry and doubles with each one. A worker whose
     last heartbeat is `worker_timeout_s` old counts as dead. `chunk_ended` is awaited with the job's
-    id whenever the last item of a chunk has ended.
+    id whenever the last item of a chunk has ended, and `upkeep` once an hour.
     """
 
     def __init__(
@@ -63,19 +67,24 @@ class Worker:
         *,
         database: Database,
         job_items: JobItems,
+        workers: Workers,
         indexer: Indexer,
         captioner: Captioner,
         retry_s: float,
         worker_timeout_s: float,
         chunk_ended: Callable[[int], Awaitable[None]],
+        upkeep: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
         self._job_items = job_items
+        self._workers = workers
+        self._id = uuid4()
         self._indexer = indexer
         self._captioner = captioner
         self._retry_s = retry_s
         self._worker_timeout_s = worker_timeout_s
         self._chunk_ended = chunk_ended
+        self._upkeep = upkeep
         self._running_tasks: set[int] = set()
         # By job and chunk. Attempts that the queue counts include outages, which last as they last.
         self._failures: Counter[tuple[int, int]] = Counter()
@@ -88,7 +97,7 @@ class Worker:
         while not self.stopping.is_set():
             try:
                 await _run_until_first(self._run_session(), self.stopping.wait())
-            except (ConnectorException, psycopg.Error, PoolTimeout) as exc:
+            except (*OUTAGES, psycopg.Error) as exc:
                 logger.warning("The queue does not answer: %s", exc)
             await self.stops_within(POLL_S)
 
@@ -105,7 +114,7 @@ class Worker:
             await app.open_async()
             worker = QueueWorker(
                 app=app,
-                queues=[QUEUE],
+                queues=[QUEUE, CAPTION_QUEUE] if self._captioner.is_on else [QUEUE],
                 concurrency=CHUNKS_AT_ONCE,
                 fetch_job_polling_interval=POLL_S,
                 shutdown_graceful_timeout=GRACE_S,
@@ -115,7 +124,11 @@ class Worker:
                 stalled_worker_timeout=self._worker_timeout_s,
             )
             await _run_until_first(
-                worker.run(), self._requeue_lost_tasks(), self._stop_in_time(worker)
+                worker.run(),
+                self._requeue_lost_tasks(),
+                self._show_life(),
+                self._keep_up(),
+                self._stop_in_time(worker),
             )
         finally:
             await app.close_async()
@@ -129,6 +142,28 @@ class Worker:
         await self.stopping.wait()
         worker.stop()
 
+    async def _show_life(self) -> None:
+        """Record at regular intervals that this worker is alive, and on leaving that it is not."""
+        try:
+            while True:
+                await self._workers.renew(
+                    self._id, captions=self._captioner.is_on, for_s=self._worker_timeout_s
+                )
+                await asyncio.sleep(self._worker_timeout_s / 3)
+        finally:
+            with contextlib.suppress(Unavailable):
+                await self._workers.remove(self._id)
+
+    async def _keep_up(self) -> None:
+        while True:
+            try:
+                await self._upkeep()
+            except Unavailable as exc:
+                logger.warning("Old jobs are not deleted this time: %s", exc)
+            except Exception:
+                logger.exception("Old jobs are not deleted this time.")
+            await asyncio.sleep(UPKEEP_S)
+
     async def _requeue_lost_tasks(self) -> None:
         """Return abandoned tasks to the queue, at regular intervals.
 
@@ -140,9 +175,13 @@ class Worker:
         suspected: set[int | None] = set()
         while True:
             await asyncio.sleep(self._worker_timeout_s / 3)
-            stalled = await manager.get_stalled_jobs(
-                queue=QUEUE, seconds_since_heartbeat=self._worker_timeout_s
-            )
+            stalled = [
+                job
+                for queue in QUEUES
+                for job in await manager.get_stalled_jobs(
+                    queue=queue, seconds_since_heartbeat=self._worker_timeout_s
+                )
+            ]
             idle = [job for job in await self._own_tasks() if job.id not in self._running_tasks]
             # Idle in two checks in a row: in one, it may be on its way from the queue to us.
             lost = [job for job in idle if job.id in suspected]
@@ -156,7 +195,7 @@ class Worker:
         if self._worker_id is None:
             return []
         tasks = await self.queue.app.job_manager.list_jobs_async(
-            queue=QUEUE, status="doing", worker_id=self._worker_id
+            status="doing", worker_id=self._worker_id
         )
         return list(tasks)
 
@@ -199,8 +238,15 @@ class Worker:
         """Index a chunk's items; requeue the chunk if its next retry is not due soon."""
         while True:
             items = await self._job_items.due(job_id, chunk)
+            if not self._captioner.is_on and any(item.source == "caption" for item in items):
+                # From a server of an older version, which knows one queue only.
+                async with self._database.begin() as connection:
+                    await self.queue.defer(connection, job_id, [chunk])
+                return
             work = gather(map(self._index, items)) if together else self._index_one_by_one(items)
-            if not await self._finished(job_id, work):
+            finished = await self._finished(job_id, work)
+            await self._delete_orphans(job_id, items)
+            if not finished:
                 return
             next_due = await self._job_items.next_due(job_id, chunk)
             if next_due is None:
@@ -212,6 +258,12 @@ class Worker:
                     await self.queue.defer(connection, job_id, [chunk], at=next_due)
                 return
             await asyncio.sleep(max(0, wait_s))
+
+    async def _delete_orphans(self, job_id: int, items: Sequence[Item]) -> None:
+        """Delete the unused uploads among the items, if their job was deleted while they ran."""
+        uploads = {item.entry.url for item in items if item.source == "upload"}
+        if uploads and not await self._job_items.exists(job_id):
+            await self._indexer.delete_unused(uploads)
 
     async def _finished(self, job_id: int, work: Coroutine[Any, Any, Any]) -> bool:
         """Index items; return False, with the rest left undone, if the job is cancelled."""

@@ -35,6 +35,7 @@ from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS
 # Items per task of the queue: enough to make the queue's overhead small, few enough that a worker
 # that dies loses little.
 CHUNK = 64
+DAY_S = 86_400
 NO_JOB = "There is no such job."
 # Arbitrary, but unlike every other advisory lock in the database.
 CAPTION_LOCK = 0x10_0CA11CF
@@ -262,14 +263,27 @@ class JobItems:
             row = (await connection.execute(query)).one_or_none()
         return row is None or row.cancelled_at is not None
 
-    async def delete(self, job_id: int) -> None:
-        """Delete a job and its items; what it indexed stays."""
-        async with self._database.begin() as connection:
-            await self.forget(connection, job_id)
-
     async def forget(self, connection: AsyncConnection, job_id: int) -> None:
-        """Delete a job and its items in the caller's transaction."""
+        """Delete a job and its items; what it indexed stays."""
         await connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
+
+    async def ended_before(self, days: float, *, limit: int) -> Sequence[int]:
+        """Return jobs that ended at least so many days ago, the oldest first."""
+        query = (
+            select(JOBS.c.id)
+            .where(
+                JOBS.c.ended_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, days * DAY_S)
+            )
+            .order_by(JOBS.c.ended_at)
+            .limit(limit)
+        )
+        async with self._database.begin() as connection:
+            return (await connection.scalars(query)).all()
+
+    async def exists(self, job_id: int) -> bool:
+        """Return whether there is such a job."""
+        async with self._database.begin() as connection:
+            return await connection.scalar(select(JOBS.c.id).where(JOBS.c.id == job_id)) is not None
 
     async def find(self, job_id: int) -> JobProgress:
         """Return a job's progress; raises `NotFound`."""

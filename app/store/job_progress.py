@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.store.item_rows import item_of
 from app.store.items import Item, ItemState, JobProgress
 from app.store.tables import COUNTS, ITEMS
+from app.store.workers import count_workers
 
 RATE_WINDOW_S = 20
 
@@ -23,6 +24,8 @@ async def read_progress(
     """
     rows = (await connection.execute(jobs)).all()
     counts = await _counts(connection, [row.id for row in rows])
+    captions = await _captions(connection, [row.id for row in rows])
+    workers = await count_workers(connection)
     running = {job_id for job_id, numbers in counts.items() if "waiting" in numbers}
     return [
         JobProgress(
@@ -30,11 +33,14 @@ async def read_progress(
             row.title,
             row.created_at,
             row.cancelled_at,
+            row.ended_at,
             counts[row.id],
             await _rate(connection, row.id) if row.id in running else 0,
             await _postponed(connection, row.id) if row.id in running else 0,
             await _recent(connection, row.id, recent),
             await _failures(connection, row.id, failures) if "failed" in counts[row.id] else [],
+            row.id in captions,
+            workers.captioning if row.id in captions else workers.running,
         )
         for row in rows
     ]
@@ -48,6 +54,14 @@ async def _counts(
     for row in await connection.execute(query.order_by(COUNTS.c.state)):
         counts[row.job_id][row.state] = row.number
     return counts
+
+
+async def _captions(connection: AsyncConnection, ids: Collection[int]) -> set[int]:
+    """Return which of the jobs write captions."""
+    query = select(ITEMS.c.job_id).where(
+        ITEMS.c.job_id.in_(ids), ITEMS.c.position == 0, ITEMS.c.source == "caption"
+    )
+    return set(await connection.scalars(query))
 
 
 async def _rate(connection: AsyncConnection, job_id: int) -> float:

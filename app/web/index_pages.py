@@ -43,6 +43,7 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
         images=images,
         next=following,
         jobs=jobs,
+        workers=await lookalike.workers.count(),
         problem=problem,
         total=await _total(request, selection),
         wanted=wanted,
@@ -93,7 +94,7 @@ async def change_job(request: Request) -> Response:
         case "cancel":
             await lookalike.job_items.cancel(job.id)
         case "delete":
-            await lookalike.job_items.delete(job.id)
+            await lookalike.jobs.delete(job.id)
         case _:
             raise NotFound
     return RedirectResponse(f"/index#job-{job.id}", 303)

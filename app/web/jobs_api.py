@@ -65,9 +65,9 @@ async def cancel_job(request: Request) -> Response:
 
 
 async def delete_job(request: Request) -> Response:
-    """Cancel and delete a job; images that it indexed stay."""
+    """Delete a job and the uploads that only it kept; images that it indexed stay."""
     job = await find_job(request)
-    await parts(request).job_items.delete(job.id)
+    await parts(request).jobs.delete(job.id)
     return Response(status_code=204)
 
 

@@ -221,7 +221,7 @@ OPERATIONS = [
     Operation(
         "delete",
         "/api/jobs/{id}",
-        "Cancel and delete a job; images that it indexed stay.",
+        "Cancel and delete a job, with the uploads that only it kept; images that it indexed stay.",
         status=204,
         failures=(404, 503),
         writes=True,

@@ -103,7 +103,7 @@ def test_a_job_that_is_changed_while_its_list_is_read_comes_to_an_end(
         if change == "cancel":
             await lookalike.job_items.cancel(job.id)
         else:
-            await lookalike.job_items.delete(job.id)
+            await lookalike.jobs.delete(job.id)
         changed.set()
         if change == "cancel":
             assert await creating == job.id

@@ -29,6 +29,7 @@ from app.web import (
 )
 from app.web.docs_pages import problem_page
 from app.web.openapi import openapi_document
+from app.web.request_log import RequestLog, note_problem, problem_document
 from app.web.requests import AppState, Request
 from app.web.security import BodyLimit, HostCheck, SecurityHeaders, WriteAccess
 from app.web.templating import assets
@@ -67,11 +68,14 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
 
     return Starlette(
         routes=[*routes, *_routes(lookalike.settings)],
-        middleware=[Middleware(SecurityHeaders), Middleware(HostCheck, render=_problem)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(RequestLog, render=_unexpected),
+            Middleware(HostCheck, render=_problem),
+        ],
         exception_handlers={
             Problem: _problem,
             HTTPException: _http_exception,
-            Exception: _unexpected,
         },
         lifespan=lifespan,
     )
@@ -173,9 +177,12 @@ async def _unexpected(request: HttpRequest, _: Exception) -> Response:
 
 
 def _render(request: HttpRequest, problem: Problem) -> Response:
+    note_problem(request.scope, problem)
     wants_html = "text/html" in request.headers.get("accept", "")
     if wants_html and not request.scope["path"].startswith("/api/"):
         return problem_page(cast(Request, request), problem)
     return JSONResponse(
-        problem.document(), status_code=problem.status, media_type="application/problem+json"
+        problem_document(problem),
+        status_code=problem.status,
+        media_type="application/problem+json",
     )

@@ -123,6 +123,25 @@ class Settings(BaseSettings):
     caption_rate: float = Field(60, gt=0, description="Most captions per minute.")
     caption_tokens: int = Field(1_000_000, gt=0, description="Most tokens per caption job.")
 
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The lowest level that is logged: debug, info, warning or error."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="text for people, or json: one object per line."
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port on which `lookalike worker` offers /metrics. If unset, it offers none; "
+        "the server does on its own port.",
+    )
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
     @field_validator("api_keys", "fetch_allow", "trusted_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

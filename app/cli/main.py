@@ -78,11 +78,13 @@ def cli() -> None:
 def serve(bind: str | None, port: int | None) -> None:
     """Serve the pages and the API."""
     from app.cli.terminal import say
+    from app.logs import set_up_logs
     from app.settings import read_settings
     from app.web.serving import serve as serve_until_stopped
 
     given = {"bind": bind, "port": port}
     settings = read_settings(**{name: v for name, v in given.items() if v is not None})
+    set_up_logs(level=settings.log_level, form=settings.log_format)
     asyncio.run(serve_until_stopped(settings, announce=say))
 
 

@@ -13,7 +13,6 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
 
 from app.lookalike import Lookalike
 from app.problems import (
@@ -41,6 +40,7 @@ from app.web.access import Access, WriteAccess
 from app.web.docs_pages import problem_page
 from app.web.keyring import KeyRing
 from app.web.openapi import openapi_document
+from app.web.request_log import RequestLog, note_problem, problem_document
 from app.web.requests import AppState, Request
 from app.web.security import BodyLimit, HostCheck, SecurityHeaders
 from app.web.templating import assets
@@ -67,16 +67,6 @@ class _JobId(Convertor[int]):
 register_url_convertor("job", _JobId())
 
 
-class _App(Starlette):
-    """Starlette, except that every response has the security headers, also the 500s.
-
-    Starlette answers those outside of all middleware that an application can name.
-    """
-
-    def build_middleware_stack(self) -> ASGIApp:
-        return SecurityHeaders(super().build_middleware_stack())
-
-
 def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
     """Return the application for opened parts; `routes` come before its own."""
     settings = lookalike.settings
@@ -93,9 +83,12 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
                 await stack.enter_async_context(lookalike.jobs.working())
             yield {"lookalike": lookalike}
 
-    return _App(
+    return Starlette(
         routes=[*routes, *_routes(settings)],
         middleware=[
+            Middleware(SecurityHeaders),
+            # Unexpected exceptions end here, so that their 500s have the headers, too.
+            Middleware(RequestLog, render=_unexpected),
             # What those below it raise. Starlette's own is inside of them.
             Middleware(ExceptionMiddleware, handlers={Problem: _problem}),
             Middleware(HostCheck, trusted=settings.trusted_hosts),
@@ -104,7 +97,6 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
         exception_handlers={
             Problem: _problem,
             HTTPException: _http_exception,
-            Exception: _unexpected,
         },
         lifespan=lifespan,
     )
@@ -206,9 +198,12 @@ async def _unexpected(request: HttpRequest, _: Exception) -> Response:
 
 
 def _render(request: HttpRequest, problem: Problem) -> Response:
+    note_problem(request.scope, problem)
     wants_html = "text/html" in request.headers.get("accept", "")
     if wants_html and not request.scope["path"].startswith("/api/"):
         return problem_page(cast(Request, request), problem)
     return JSONResponse(
-        problem.document(), status_code=problem.status, media_type="application/problem+json"
+        problem_document(problem),
+        status_code=problem.status,
+        media_type="application/problem+json",
     )

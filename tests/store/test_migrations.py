@@ -38,7 +38,7 @@ def migrate(url: str, revision: str) -> None:
         connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector")
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
+        config.attributes.update(connection=connection, announce=lambda _: None)
         command.upgrade(config, revision)
     engine.dispose()
 

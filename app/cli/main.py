@@ -267,7 +267,7 @@ def import_index(file: Path) -> None:
 
 @cli.group()
 def model() -> None:
-    """Show the encoder, or fetch one before it is needed."""
+    """Show the encoder, fetch one, or drop the vectors of one."""
 
 
 @model.command("info")
@@ -286,3 +286,16 @@ def model_fetch(encoder: str) -> None:
     from app.cli.facts import fetch_encoder
 
     fetch_encoder(encoder)
+
+
+@model.command("drop")
+@click.argument("encoder")
+def model_drop(encoder: str) -> None:
+    """Drop the vectors of an encoder that is no longer in use; the images stay.
+
+    `lookalike stats` shows which encoders have vectors, and their size. Restart servers that still
+    use it first.
+    """
+    from app.cli.facts import drop_encoder
+
+    drop_encoder(encoder)

@@ -17,12 +17,12 @@ from app.indexing.requests import MAX_TITLE
 from app.pictures.decoding import Decoder, Picture
 from app.problems import (
     CredentialsDropped,
+    FetchProblem,
     InvalidRequest,
     NotFound,
     PictureTooLarge,
     Problem,
     Unavailable,
-    UrlNotFound,
 )
 from app.store.catalog import Catalog, Selection
 from app.store.database import Database
@@ -142,7 +142,7 @@ class Indexer:
         except Unavailable:
             raise
         except Problem as problem:
-            if isinstance(problem, UrlNotFound):
+            if isinstance(problem, FetchProblem) and problem.is_gone:
                 await self._catalog.mark_gone(entry)
             if source == "upload" and await self._catalog.find(entry.id) is None:
                 await self._media.delete(entry.url.removeprefix(UPLOAD_SCHEME))

@@ -235,6 +235,8 @@ class FetchProblem(Problem):
     """The URL could not be fetched."""
 
     status = 422
+    is_gone: bool = False
+    """Whether an image that was there has to be taken for gone. Clients are not told why."""
 
 
 class BadUrl(FetchProblem):
@@ -242,7 +244,7 @@ class BadUrl(FetchProblem):
 
 
 class AddressRefused(FetchProblem):
-    """This URL may not be fetched: only public hosts and those in FETCH_ALLOW are allowed."""
+    """The URL's host does not exist, or is neither public nor in FETCH_ALLOW."""
 
 
 class CredentialsDropped(FetchProblem):
@@ -251,6 +253,8 @@ class CredentialsDropped(FetchProblem):
 
 class UrlNotFound(FetchProblem):
     """There is no image at the URL."""
+
+    is_gone = True
 
 
 class UrlRefused(FetchProblem):

@@ -18,12 +18,12 @@ from app.indexing.writes import RowGone, Write, Writer
 from app.pictures.decoding import Decoder, Picture
 from app.problems import (
     CredentialsDropped,
+    FetchProblem,
     InvalidRequest,
     NotFound,
     PictureTooLarge,
     Problem,
     Unavailable,
-    UrlNotFound,
     WriteConflict,
 )
 from app.store.catalog import Catalog, Selection
@@ -132,7 +132,7 @@ class Indexer:
         except Unavailable:
             raise
         except Problem as problem:
-            if isinstance(problem, UrlNotFound):
+            if isinstance(problem, FetchProblem) and problem.is_gone:
                 await self._catalog.mark_gone(entry)
             if source == "upload" and item is None:
                 await self.delete_unused([entry.url])

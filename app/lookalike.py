@@ -5,7 +5,6 @@ The server and the commands both use them.
 
 import os
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from app.indexing.media import Media
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
+from app.pictures.pool import DecodingPool, Memory
 from app.search.duplicates import DuplicateFinder
 from app.search.resolver import Resolver
 from app.search.searcher import Searcher
@@ -92,9 +92,9 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     """Open the parts that need the index; the stack closes them."""
     database, encoder = index.database, index.encoder
     catalog, vectors = index.catalog, index.vectors
-    threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
-    stack.callback(threads.shutdown)
-    decoder = Decoder(threads, max_pixels=settings.max_pixels, model_side=encoder.model.side)
+    pool = DecodingPool(os.cpu_count() or 1, memory=Memory(settings.max_decoded_bytes))
+    stack.callback(pool.close)
+    decoder = Decoder(pool, max_pixels=settings.max_pixels, model_side=encoder.model.side)
     fetcher = Fetcher(
         allow=settings.fetch_allow,
         timeout_s=settings.fetch_timeout_s,

@@ -117,6 +117,10 @@ class Encoder:
         """Return the unit vector of an RGB image."""
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(self._preparing, self.model.prepare, image)
+        return await self.embed_prepared(prepared)
+
+    async def embed_prepared(self, prepared: Any) -> Vector:
+        """Return the unit vector of an image that `model.prepare` has prepared."""
         return await asyncio.wrap_future(self.images.submit(prepared))
 
     async def embed_text(self, text: str) -> Vector:

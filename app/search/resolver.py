@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from app.encoding.encoder import Encoder, Reading, Vector
 from app.indexing.coalescer import gather
 from app.indexing.fetcher import Fetcher
-from app.pictures.decoding import Decoder, Picture
+from app.pictures.decoding import Decoder, Facts
 from app.problems import InvalidRequest, NoPicture, NotFound
 from app.search.asked import Asked
 from app.search.query import Marked, Query, Term, check_sizes, combine, rocchio
@@ -64,7 +64,7 @@ class _Part:
     weight: float
     sha256: str | None = None
     dhash: int | None = None
-    picture: Picture | None = None
+    picture: Facts | None = None
     too_plain: bool = False
 
 
@@ -106,7 +106,7 @@ class Resolver:
             return term
         return replace(term, url=None, data=await self._fetcher.fetch(term.url))
 
-    async def resolve(self, query: Query, clock: Clock) -> tuple[Asked, Picture | None]:
+    async def resolve(self, query: Query, clock: Clock) -> tuple[Asked, Facts | None]:
         """Decode and embed a fetched query; also return the first picture decoded, if any.
 
         Raises `NoPicture` for an empty query, `InvalidRequest`, `QueryCancels`, `NotFound` for an
@@ -178,9 +178,14 @@ class Resolver:
         elif term.upload is not None:
             upload = await self._uploads.find(term.upload)
             data, sha256 = upload.data, upload.sha256
-        picture = await self._decoder.decode(data, crop=term.crop)
+        picture, prepared = await self._decoder.decode_and(
+            data,
+            lambda picture: self._encoder.model.prepare(picture.image),
+            crop=term.crop,
+            first=True,
+        )
         clock.lap("decode")
-        vector = await self._encoder.embed_image(picture.image)
+        vector = await self._encoder.embed_prepared(prepared)
         clock.lap("embed")
         return _Part(
             vector,

@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 
 from app.encoding.encoder import Encoder, Vector
-from app.pictures.decoding import Picture
+from app.pictures.decoding import Facts
 from app.problems import TooBusy
 from app.search.asked import Asked
 from app.search.hits import (
@@ -52,7 +52,7 @@ class Results:
     cursor: str | None = None
     notes: Sequence[str] = ()
     unknown_words: Sequence[str] = ()
-    picture: Picture | None = None
+    picture: Facts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,11 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(
         20, gt=0, description="Time limit for fetching one URL, in seconds."
     )
+    search_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="Time limit for one search with all its URLs, in seconds.",
+    )
     max_upload_mb: float = Field(20, gt=0, description="Largest image file, in megabytes.")
     max_pixels: int = Field(100_000_000, gt=0, description="Most pixels in one image.")
     max_decoded_mb: float = Field(

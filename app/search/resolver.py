@@ -14,7 +14,7 @@ from app.indexing.fetcher import Fetcher
 from app.pictures.decoding import Decoder, Facts
 from app.problems import InvalidRequest, NoPicture, NotFound
 from app.search.asked import Asked
-from app.search.query import Marked, Query, Term, check_sizes, combine, rocchio
+from app.search.query import Marked, Query, Term, combine, rocchio
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
 from app.store.uploads import Uploads
@@ -96,9 +96,8 @@ class Resolver:
     async def fetch(self, query: Query) -> Query:
         """Return the query with its URLs replaced by the bytes fetched from them.
 
-        Raises `InvalidRequest` for texts that are too long together.
+        Raises what the fetcher raises.
         """
-        check_sizes(query.terms)
         return replace(query, terms=await gather([self._fetch(term) for term in query.terms]))
 
     async def _fetch(self, term: Term) -> Term:

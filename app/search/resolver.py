@@ -114,7 +114,7 @@ class Resolver:
         if not (query.terms or query.like or query.unlike):
             raise NoPicture("Send an image as `file` or by `url`, or a phrase as `text`.")
         texts = [term.text or "" for term in query.texts]
-        readings = {text: self._encoder.model.read(text) for text in texts}
+        readings = await self._encoder.read(texts) if texts else {}
         unread = {text for text, reading in readings.items() if reading.is_empty}
         notes = self._notes(query, readings)
         parts = [await self._embed(term, clock) for term in query.terms if term.text not in unread]

@@ -4,6 +4,7 @@ The table has the schema of LlamaIndex's PGVectorStore, so that `llama_index.py`
 search or upsert imports LlamaIndex, which would take two seconds.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ from app.store.nearest import (
     newest,
     worded,
 )
+from app.store.word_query import query_tokens
 
 Untyped: TypeAlias = Any
 
@@ -214,8 +216,10 @@ class VectorTable:
 
         `words` is a query as word_query.py reads it.
         """
+        # Many words take tens of milliseconds.
+        tokens = await asyncio.to_thread(query_tokens, words)
         async with self.database.begin() as connection:
-            return await worded(connection, self.table, words, limit=limit, filters=filters)
+            return await worded(connection, self.table, tokens, limit=limit, filters=filters)
 
     async def facets(self, filters: Filters) -> FacetCounts:
         """Count the images that pass the filters, by the values of their facets."""

@@ -26,6 +26,7 @@
     │   ├── NotAPicture
     │   ├── DamagedPicture
     │   ├── TooManyPixels
+    │   ├── TooCostly
     │   └── PictureTooLarge
     ├── FetchProblem            the URL could not be downloaded
     │   ├── BadUrl
@@ -216,6 +217,12 @@ class DamagedPicture(PictureProblem):
 
 class TooManyPixels(PictureProblem):
     """The image has more pixels than this server accepts."""
+
+    status = 413
+
+
+class TooCostly(PictureProblem):
+    """Decoding the image would take more memory or time than this server allows."""
 
     status = 413
 

@@ -19,7 +19,7 @@ import httpx
 from httpx_secure import SSRFProtectionError, httpx_ssrf_protection
 
 from app.indexing.addresses import Address, host_to_ask, is_public
-from app.indexing.answers import ACCEPTED, read_body, validator
+from app.indexing.answers import ASKED_ENCODING, read_body, validator
 from app.logs import fields
 from app.problems import (
     AddressRefused,
@@ -69,18 +69,25 @@ class _Refused(Exception):  # noqa: N818 - carries a problem
 
 
 class Fetcher:
-    """Fetches URLs over HTTP: at most 16 at once, 6 per host.
+    """Fetches URLs over HTTP: at most `most` at once, 6 per host.
 
     Only public IP addresses and those in `allow` (hosts or CIDRs) are fetched. `timeout_s` covers
     one URL with all its redirects; `max_bytes` is enforced while reading.
     """
 
-    def __init__(self, *, allow: Sequence[str], timeout_s: float, max_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        allow: Sequence[str],
+        timeout_s: float,
+        max_bytes: int,
+        most: int = MOST_FETCHES,
+    ) -> None:
         self._allowed_hosts = {entry.lower() for entry in allow if "/" not in entry}
         self._allowed_networks = [ipaddress.ip_network(entry) for entry in allow if "/" in entry]
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._fetches = asyncio.Semaphore(MOST_FETCHES)
+        self._fetches = asyncio.Semaphore(most)
         self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @cached_property
@@ -90,7 +97,7 @@ class Fetcher:
             headers={
                 "User-Agent": "Lookalike/0.1",
                 "Accept": "image/*,*/*;q=0.5",
-                "Accept-Encoding": ACCEPTED,
+                "Accept-Encoding": ASKED_ENCODING,
             },
             timeout=self._timeout_s,
             follow_redirects=False,

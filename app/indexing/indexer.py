@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -15,7 +16,7 @@ from app.indexing.media import Media, delete_unused_uploads
 from app.indexing.outcomes import Outcome, OutcomeStatus
 from app.indexing.requests import MAX_TITLE
 from app.indexing.writes import RowGone, Write, Writer
-from app.pictures.decoding import Decoder, Picture
+from app.pictures.decoding import Decoder, Facts, Picture
 from app.problems import (
     CredentialsDropped,
     FetchProblem,
@@ -38,7 +39,7 @@ NAME_TOO_LONG = f"The file's name is longer than {MAX_TITLE:,} characters."
 
 # Images that are fetched but not yet stored, over all requests and jobs: one batch of the encoder
 # that runs, one that fills and one being written. With the fetches (fetcher.py), they bound the
-# memory: (16 + 48) files of MAX_UPLOAD_MB, and the pixels of one picture per decoding thread.
+# memory: (16 + 48) files of MAX_UPLOAD_MB, beside the MAX_DECODED_MB of those being decoded.
 MAX_IN_FLIGHT = 48
 MAX_PER_STATEMENT = 128
 
@@ -238,10 +239,10 @@ class Indexer:
     async def _from_thumbnail(
         self, image: ImageRow, thumbnail: bytes, vector: Vector | None
     ) -> NewVector:
-        picture = await self._decoder.decode(thumbnail)
+        picture, prepared = await self._decoder.decode_and(thumbnail, self._prepared)
         image = replace(image, colours=image.colours or picture.colours)
         if vector is None:
-            vector = await self._encoder.embed_image(picture.image)
+            vector = await self._encoder.embed_prepared(prepared)
         return NewVector(Entry(image.url).over(image), image, image.sha256, vector)
 
     def _lock(self, key: str) -> asyncio.Lock:
@@ -303,19 +304,22 @@ class Indexer:
         if vector is None:
             picture, vector = await self._decode_and_embed(data)
         else:
-            picture = await self._decoder.decode(data)
+            picture = await self._decoder.facts(data)
         write = Write(
             _of(entry, image), picture, vector, validators, creates=source != "refresh", item=item
         )
         return await self._writes.submit(write), write.entry.id
 
-    async def _decode_and_embed(self, data: bytes) -> tuple[Picture, Vector]:
+    async def _decode_and_embed(self, data: bytes) -> tuple[Facts, Vector]:
         encoder = self._encoder
         # The encoder briefly holds its batch open for images that are being decoded.
         with encoder.images.expected():
-            picture, prepared = await self._decoder.decode_and(data, encoder.model.prepare)
+            picture, prepared = await self._decoder.decode_and(data, self._prepared)
             future = encoder.images.submit(prepared, hurried=False)
         return picture, await asyncio.wrap_future(future)
+
+    def _prepared(self, picture: Picture) -> Any:
+        return self._encoder.model.prepare(picture.image)
 
     async def _read(
         self, source: ItemSource, entry: Entry, seen: Validators

@@ -18,7 +18,8 @@
     │   └── Unstorable
     ├── AccessProblem
     │   ├── KeyRequired
-    │   └── NotAllowed
+    │   ├── NotAllowed
+    │   └── TooManyStreams
     ├── PictureProblem          these bytes cannot be used as an image
     │   ├── EmptyPicture
     │   ├── NotAPicture
@@ -180,6 +181,13 @@ class KeyRequired(AccessProblem):
 
 class NotAllowed(AccessProblem):
     """Without API keys, only clients on the server's own machine may change the index."""
+
+
+class TooManyStreams(AccessProblem):
+    """This client has too many event streams open: close some first."""
+
+    status = 429
+    retry_after_s = 10
 
 
 class PictureProblem(Problem):

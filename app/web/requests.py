@@ -13,6 +13,7 @@ from app.problems import BodyTooLarge, EmptyPicture, NoPicture, NotFound, Pictur
 from app.store.catalog import Selection
 from app.store.images import ImageRow
 from app.web import schemas
+from app.web.stream_counter import StreamCounter
 
 # JSON and forms without files.
 SMALL_BYTES = 4_000_000
@@ -25,6 +26,7 @@ class AppState(TypedDict):
     """The state that the lifespan passes to every request."""
 
     lookalike: Lookalike
+    streams: StreamCounter
 
 
 Request = AnyRequest[AppState]

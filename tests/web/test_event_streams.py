@@ -89,7 +89,7 @@ def test_a_page_opens_one_stream_for_seven_jobs(
     opened: list[str] = []
     page.on("request", lambda request: opened.append(request.url))
     page.goto("/index")
-    expect(page.locator(".job .badge.indexed")).to_have_count(7)
+    expect(page.locator(".job[data-state=running]")).to_have_count(7)
     host.open.set()
     expect(page.locator(".job progress[value='2']")).to_have_count(7)
     expect(page.get_by_role("heading", name="14 images in the index")).to_be_visible()

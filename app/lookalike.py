@@ -25,6 +25,7 @@ from app.store.database import Database
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
 from app.store.job_items import JobItems
+from app.store.sizes import Sizes
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
 from app.store.workers import Workers
@@ -60,6 +61,11 @@ class Lookalike:
     def catalog(self) -> Catalog:
         """The table of images."""
         return self.index.catalog
+
+    @property
+    def sizes(self) -> Sizes:
+        """The sizes of the tables."""
+        return self.index.sizes
 
     @property
     def vectors(self) -> VectorTable:

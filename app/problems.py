@@ -18,7 +18,9 @@
     │   └── Unstorable
     ├── AccessProblem
     │   ├── KeyRequired
+    │   ├── ScopeMissing
     │   ├── NotAllowed
+    │   ├── RateLimited
     │   └── TooManyStreams
     ├── PictureProblem          these bytes cannot be used as an image
     │   ├── EmptyPicture
@@ -174,13 +176,23 @@ class AccessProblem(Problem):
 
 
 class KeyRequired(AccessProblem):
-    """Changing the index requires an API key."""
+    """This requires an API key."""
 
     status = 401
 
 
+class ScopeMissing(AccessProblem):
+    """The API key does not permit this."""
+
+
 class NotAllowed(AccessProblem):
-    """Without API keys, only clients on the server's own machine may change the index."""
+    """Without API keys, only clients on the server's own machine are allowed to do this."""
+
+
+class RateLimited(AccessProblem):
+    """Too many requests: this client has used up its rate limit."""
+
+    status = 429
 
 
 class TooManyStreams(AccessProblem):

@@ -8,6 +8,7 @@ import click
 
 from app.cli.terminal import bar, say, show_json
 from app.jobs.documents import job_document
+from app.logs import set_up_logs
 from app.lookalike import open_lookalike
 from app.settings import read_settings
 from app.store.catalog import Selection
@@ -17,7 +18,9 @@ from app.store.workers import WorkerCount
 
 async def work() -> None:
     """Work on jobs until SIGINT or SIGTERM, then finish or requeue what is running."""
-    async with open_lookalike(read_settings(), announce=say) as lookalike:
+    settings = read_settings()
+    set_up_logs(level=settings.log_level, form=settings.log_format)
+    async with open_lookalike(settings, announce=say) as lookalike:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, lookalike.jobs.stop)

@@ -19,6 +19,7 @@ from httpx_secure import SSRFProtectionError, httpx_ssrf_protection
 
 from app.indexing.addresses import Address, host_to_ask, is_public
 from app.indexing.answers import ACCEPTED, read_body, validator
+from app.logs import fields
 from app.problems import (
     AddressRefused,
     BadUrl,
@@ -28,7 +29,7 @@ from app.problems import (
     TooManyRedirects,
     UrlNotFound,
 )
-from app.store.urls import LONGEST_URL, URL_TOO_LONG, split_credentials
+from app.store.urls import LONGEST_URL, URL_TOO_LONG, loggable, split_credentials
 
 MOST_FETCHES = 16
 # As many as browsers open.
@@ -150,7 +151,7 @@ class Fetcher:
             raise BadUrl from exc
         except Exception as exc:
             # Nothing the libraries document: a bug of theirs or of ours.
-            logger.exception("fetching %s", url)
+            logger.exception("unexpected error", extra=fields(url=loggable(url)))
             raise FetchFailed from exc
 
     async def close(self) -> None:

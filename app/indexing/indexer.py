@@ -191,7 +191,6 @@ class Indexer:
         ids = sorted(image.id for image in images)
         async with self._database.begin() as connection:
             await self._catalog.delete(connection, ids)
-            await self._vectors.remove(connection, ids)
         for image in images:
             if image.url.startswith(UPLOAD_SCHEME):
                 await self._media.delete(image.sha256)

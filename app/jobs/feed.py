@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass, field
 
+from app.logs import fields
 from app.problems import Unavailable
 from app.store.items import JobProgress
 from app.store.job_changes import JobChanges
@@ -126,7 +127,9 @@ class JobFeed:
         try:
             found = await self._job_items.progress_of(job_ids, recent=RECENT, failures=FAILURES)
         except Unavailable as exc:
-            logger.warning("The progress of jobs is not read this time: %s", exc)
+            logger.warning(
+                "progress is not read this time", extra=fields(cause=exc.__cause__ or exc)
+            )
             self._new.update(job_ids)
             await asyncio.sleep(READ_EVERY_S)
             return
@@ -148,7 +151,7 @@ async def _end(task: asyncio.Task[None]) -> None:
         task.cancel()
         await asyncio.wait([task], timeout=1)
     if not task.cancelled() and (fault := task.exception()) is not None:
-        logger.error("The progress of jobs could not be read.", exc_info=fault)
+        logger.error("progress could not be read", exc_info=fault)
 
 
 async def _next(follower: _Follower, seen: dict[int, JobProgress]) -> list[JobProgress]:

@@ -5,8 +5,9 @@ and tasks are written in one transaction, so that neither exists without the oth
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,7 +17,8 @@ from app.jobs.captions import Captioner
 from app.jobs.feed import JobFeed
 from app.jobs.queue import running_chunks
 from app.jobs.worker import Worker
-from app.problems import JobCancelled, NotFound
+from app.logs import fields
+from app.problems import JobCancelled, NotFound, Unavailable
 from app.store.catalog import Selection
 from app.store.database import Database
 from app.store.items import JobProgress, NewItem
@@ -24,6 +26,8 @@ from app.store.job_changes import JobChanges
 from app.store.job_items import CHUNK, JobItems
 from app.store.upload_use import uploads_of
 from app.store.workers import Workers
+
+logger = logging.getLogger(__name__)
 
 UNDESCRIBED = Selection(undescribed=True)
 ITEMS_PER_TRANSACTION = 16 * CHUNK
@@ -61,7 +65,7 @@ class Jobs:
             captioner=captioner,
             retry_s=retry_s,
             worker_timeout_s=worker_timeout_s,
-            chunk_ended=self._caption_if_job_ended,
+            chunk_ended=self._chunk_ended,
             upkeep=self.delete_old,
         )
         self._feed = JobFeed(
@@ -90,6 +94,7 @@ class Jobs:
         except BaseException:
             await self.delete(job_id)
             raise
+        await self._log("job created", job_id)
         return job_id
 
     async def add(self, job_id: int, items: Sequence[NewItem]) -> None:
@@ -103,6 +108,7 @@ class Jobs:
             job_id = await self._job_items.create(connection, "Refresh")
             chunks = await self._job_items.append_images(connection, job_id, "refresh", selection)
             await self._worker.queue.defer(connection, job_id, chunks)
+        await self._log("job created", job_id)
         return job_id
 
     async def caption(
@@ -123,19 +129,24 @@ class Jobs:
             await self._worker.queue.defer(connection, job_id, chunks)
             if not chunks:
                 await self._job_items.forget(connection, job_id)
-        return job_id if chunks else None
+        if not chunks:
+            return None
+        await self._log("job created", job_id)
+        return job_id
 
     async def retry(self, job_id: int) -> None:
         """Retry the failed and the cancelled items of a job."""
         async with self._database.begin() as connection:
             chunks = await self._job_items.reopen(connection, job_id)
             await self._worker.queue.defer(connection, job_id, chunks)
+        await self._log("job retried", job_id)
 
     async def delete(self, job_id: int) -> None:
         """Delete a job, its items, and the uploads that only it kept; what it indexed stays."""
         async with self._database.begin() as connection:
             uploads = await uploads_of(connection, job_id)
             await self._job_items.forget(connection, job_id)
+        logger.info("job deleted", extra=fields(job=job_id))
         async with self._database.begin() as connection:
             # Asked once no one else can take one up. Their workers delete what they leave.
             running = await running_chunks(connection, job_id)
@@ -184,10 +195,30 @@ class Jobs:
             chunks = await self._job_items.append(connection, job_id, items)
             await self._worker.queue.defer(connection, job_id, chunks)
 
-    async def _caption_if_job_ended(self, job_id: int) -> None:
-        """Caption what a job indexed, as a job of its own, once all its items have ended."""
-        if self._captioner.is_on and not await self._job_items.waits(job_id):
+    async def _chunk_ended(self, job_id: int, chunk: int) -> None:
+        """Once all items of a job have ended, log it, and caption what it indexed.
+
+        Captions are a job of their own.
+        """
+        if await self._job_items.waits(job_id):
+            return
+        progress = await self._job_items.progress(job_id, recent=1)
+        # Chunks that end together all find the job ended: only that of the last item logs it.
+        if progress and progress.recent and progress.recent[0].position // CHUNK == chunk:
+            _log_event("job ended", progress)
+        if self._captioner.is_on:
             await self.caption(of_job=job_id)
+
+    async def _log(self, event: str, job_id: int) -> None:
+        """Log an event of a job, unless the database has gone away just after it."""
+        with suppress(Unavailable):
+            if progress := await self._job_items.progress(job_id):
+                _log_event(event, progress)
+
+
+def _log_event(event: str, job: JobProgress) -> None:
+    counts = fields(job=job.id, title=job.title, items=job.total, **job.counts)
+    logger.info(event, extra=counts)
 
 
 def _batches(items: Iterable[NewItem]) -> Iterator[list[NewItem]]:

@@ -25,10 +25,12 @@ from app.indexing.coalescer import gather
 from app.indexing.indexer import Indexer
 from app.jobs.captions import Captioner
 from app.jobs.queue import CAPTION_QUEUE, QUEUE, QUEUES, ChunkQueue
+from app.logs import fields
 from app.problems import DatabaseUnavailable, Problem, Unavailable
 from app.store.database import Database
 from app.store.items import Item
 from app.store.job_items import JobItems
+from app.store.urls import loggable, without_credentials
 from app.store.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -59,7 +61,8 @@ class Worker:
 
     `retry_s` is the wait before an item's first retry and doubles with each one. A worker whose
     last heartbeat is `worker_timeout_s` old counts as dead. `chunk_ended` is awaited with the job's
-    id whenever the last item of a chunk has ended, and `upkeep` once an hour.
+    id and the chunk's number whenever the last item of a chunk has ended, and `upkeep` once an
+    hour.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class Worker:
         captioner: Captioner,
         retry_s: float,
         worker_timeout_s: float,
-        chunk_ended: Callable[[int], Awaitable[None]],
+        chunk_ended: Callable[[int, int], Awaitable[None]],
         upkeep: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
@@ -98,7 +101,9 @@ class Worker:
             try:
                 await _run_until_first(self._run_session(), self.stopping.wait())
             except (*OUTAGES, psycopg.Error) as exc:
-                logger.warning("The queue does not answer: %s", exc)
+                logger.warning("the queue does not answer", extra=fields(cause=exc))
+            except Exception:
+                logger.exception("the worker failed, and starts again")
             await self.stops_within(POLL_S)
 
     async def stops_within(self, seconds: float) -> bool:
@@ -159,9 +164,9 @@ class Worker:
             try:
                 await self._upkeep()
             except Unavailable as exc:
-                logger.warning("Old jobs are not deleted this time: %s", exc)
+                logger.warning("old jobs are not deleted this time", extra=fields(cause=exc))
             except Exception:
-                logger.exception("Old jobs are not deleted this time.")
+                logger.exception("old jobs are not deleted this time")
             await asyncio.sleep(UPKEEP_S)
 
     async def _requeue_lost_tasks(self) -> None:
@@ -188,6 +193,10 @@ class Worker:
             suspected = {job.id for job in idle}
             for job in (*stalled, *lost):
                 if job.id not in self._running_tasks:
+                    logger.warning(
+                        "a worker died or lost its task: another takes it over",
+                        extra=fields(worker=job.worker_id, **_named_chunk(job)),
+                    )
                     await manager.retry_job(job)
 
     async def _own_tasks(self) -> Sequence[Job]:
@@ -207,12 +216,14 @@ class Worker:
         interruptions = context.job.attempts
         try:
             if interruptions >= MAX_INTERRUPTIONS:
-                logger.error("Chunk %s of job %s was interrupted too often.", chunk, job_id)
+                given_up = fields(job=job_id, chunk=chunk, interruptions=interruptions)
+                logger.error("a chunk was interrupted too often: its items fail", extra=given_up)
                 await self._job_items.fail_chunk(job_id, chunk, INTERRUPTED)
             await self._index_due_items(job_id, chunk, together=interruptions == 0)
             del self._failures[job_id, chunk]
         except OUTAGES as exc:
-            logger.warning("Chunk %s of job %s is interrupted: %s", chunk, job_id, exc)
+            interrupted = fields(job=job_id, chunk=chunk, cause=exc)
+            logger.warning("a chunk was interrupted", extra=interrupted)
             raise
         except Exception:
             await self._fail_or_retry(job_id, chunk)
@@ -226,9 +237,8 @@ class Worker:
         """
         self._failures[job_id, chunk] += 1
         tries = self._failures[job_id, chunk]
-        logger.exception(
-            "Chunk %s of job %s failed, try %s of %s", chunk, job_id, tries, MAX_FAILURES
-        )
+        failed = fields(job=job_id, chunk=chunk, tries=tries, most=MAX_FAILURES)
+        logger.exception("a chunk failed", extra=failed)
         if tries < MAX_FAILURES:
             raise
         await self._job_items.fail_chunk(job_id, chunk, Problem().detail)
@@ -250,7 +260,7 @@ class Worker:
                 return
             next_due = await self._job_items.next_due(job_id, chunk)
             if next_due is None:
-                await self._chunk_ended(job_id)
+                await self._chunk_ended(job_id, chunk)
                 return
             wait_s = (next_due - datetime.now(UTC)).total_seconds()
             if wait_s > SHORT_WAIT_S:
@@ -293,7 +303,10 @@ class Worker:
                 await self._index(item)
             except DatabaseUnavailable as problem:
                 # If the database answers now, the item is to blame; if not, this raises again.
-                logger.warning("%s: %s", _name(item), problem.__cause__)
+                logger.warning(
+                    "an image interrupted its worker",
+                    extra=fields(**_named(item), cause=problem.__cause__),
+                )
                 await self._end_or_retry(item, problem)
 
     async def _index(self, item: Item) -> None:
@@ -312,25 +325,35 @@ class Worker:
         except Unavailable as exc:
             problem = exc
         except Exception:
-            logger.exception("%s failed", _name(item))
+            logger.exception("unexpected error", extra=fields(**_named(item)))
             problem = Problem()
         if problem is not None:
             await self._end_or_retry(item, problem)
 
     async def _end_or_retry(self, item: Item, problem: Problem) -> None:
+        reason = without_credentials(problem.detail)
         if problem.may_pass and item.next_tries < MAX_TRIES:
             wait_s = self._retry_s * 2**item.tries
             if not isinstance(problem, Unavailable):
                 wait_s = max(wait_s, problem.retry_after_s or 0)
             wait_s = min(wait_s, MAX_RETRY_WAIT_S)
-            logger.info("%s is tried again in %.3g s: %s", _name(item), wait_s, problem.detail)
+            again = fields(**_named(item), tries=item.next_tries, wait_s=wait_s, reason=reason)
+            logger.info("item will be retried", extra=again)
             await self._job_items.postpone(item, problem.detail, wait_s=wait_s)
         else:
+            failed = fields(**_named(item), tries=item.next_tries, reason=reason)
+            logger.info("item failed", extra=failed)
             await self._job_items.fail(item, problem.detail)
 
 
-def _name(item: Item) -> str:
-    return f"Item {item.position} of job {item.job_id} ({item.entry.url})"
+def _named_chunk(task: Job) -> dict[str, object]:
+    """Return what names the chunk of a task in the log."""
+    return {"job": task.task_kwargs.get("job_id"), "chunk": task.task_kwargs.get("chunk")}
+
+
+def _named(item: Item) -> dict[str, object]:
+    """Return what names an item in the log."""
+    return {"job": item.job_id, "item": item.position, "url": loggable(item.entry.url)}
 
 
 async def _run_until_first(*work: Coroutine[Any, Any, Any]) -> None:

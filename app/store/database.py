@@ -60,6 +60,8 @@ class Database:
         options: dict[str, Any] = {
             "pool_pre_ping": True,
             "pool_timeout": CONNECT_TIMEOUT_S,
+            # Not in the messages of errors, which go to the log.
+            "hide_parameters": True,
             "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S, "prepare_threshold": None},
         }
         self.engine: AsyncEngine = create_async_engine(url, pool_size=10, **options)

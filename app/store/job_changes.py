@@ -10,6 +10,7 @@ import psycopg
 from psycopg import AsyncConnection
 from sqlalchemy import func, select
 
+from app.logs import fields
 from app.problems import Unavailable
 from app.store.database import CONNECT_TIMEOUT_S, Database
 
@@ -42,7 +43,7 @@ class JobChanges:
                 async with await self._connect() as connection:
                     wait_s = await self._listen(connection, on_change)
             except (psycopg.Error, Unavailable) as exc:
-                logger.warning("Changes of jobs are not announced: %s", exc)
+                logger.warning("changes of jobs are not announced", extra=fields(cause=exc))
                 wait_s = AFTER_ERROR_S
             finally:
                 self.arrive = False
@@ -68,10 +69,7 @@ class JobChanges:
                     self.arrive = True
                     break
         if not self.arrive:
-            logger.info(
-                "Notifications of the database do not arrive, as behind a transaction pooler: "
-                "looking for changes of jobs instead."
-            )
+            logger.info("notifications do not arrive, as behind a transaction pooler: polling")
             await connection.execute("UNLISTEN *")
             return AFTER_SILENCE_S
         async for notification in connection.notifies():

@@ -1,5 +1,6 @@
 """The tables of jobs and their items: what to index, and how each item ended."""
 
+import logging
 from collections.abc import Collection, Sequence, Set
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.logs import fields
 from app.problems import JobCancelled, NotFound
 from app.store.catalog import Selection
 from app.store.database import Database, copy_rows
@@ -31,6 +33,8 @@ from app.store.item_rows import COPIED, copied, item_of, stored_reason
 from app.store.items import Ended, Item, ItemSource, ItemState, JobProgress, NewItem
 from app.store.job_progress import read_progress
 from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS
+
+logger = logging.getLogger(__name__)
 
 # Items per task of the queue: enough to make the queue's overhead small, few enough that a worker
 # that dies loses little.
@@ -250,11 +254,12 @@ class JobItems:
         async with self._database.begin() as connection:
             job = update(JOBS).values(cancelled_at=func.now()).where(JOBS.c.id == job_id)
             await connection.execute(job)
-            await connection.execute(
+            cancelled = await connection.execute(
                 update(ITEMS)
                 .values(state="cancelled", credentials=_DROPPED, ended_at=func.clock_timestamp())
                 .where(ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting")
             )
+        logger.info("job cancelled", extra=fields(job=job_id, cancelled=cancelled.rowcount))
 
     async def is_cancelled(self, job_id: int) -> bool:
         """Return whether a job was cancelled or deleted."""

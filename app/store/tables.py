@@ -116,3 +116,16 @@ COUNTS = Table(
     Column("state", Text, primary_key=True),
     Column("number", BigInteger),
 )
+
+API_KEYS = Table(
+    "api_keys",
+    _metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("name", Text),
+    Column("sha256", LargeBinary),
+    Column("scopes", ARRAY(Text)),
+    Column("created_at", DateTime(timezone=True)),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("used_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+)

@@ -7,8 +7,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.store.items import JobProgress
+from app.web.clients import client_of
 from app.web.requests import Request, parts
-from app.web.stream_counter import client_network
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -30,7 +30,7 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response (ASGI); raises `TooManyStreams` or `TooBusy` before it begins."""
-        with self._streams.counted(client_network(scope)):
+        with self._streams.counted(client_of(scope).counted_as):
             await super().__call__(scope, receive, send)
 
     async def _events(self) -> AsyncGenerator[str]:

@@ -17,6 +17,7 @@ from app.problems import InvalidRequest, NoPicture, NotFound, PictureProblem, Pr
 from app.store.catalog import Selection
 from app.store.images import Entry
 from app.store.items import JobProgress
+from app.store.sizes import Size
 from app.web import schemas
 from app.web.event_streams import EventStream
 from app.web.forms import chosen_files, form_of, lines_of, text_fields
@@ -49,7 +50,7 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
         jobs=jobs,
         workers=await lookalike.workers.count(),
         problem=problem,
-        total=await lookalike.catalog.count(selection),
+        total=await _total(request, selection),
         wanted=wanted,
         selected=bool(selection),
         accept=accept(),
@@ -105,6 +106,13 @@ async def change_job(request: Request) -> Response:
         case _:
             raise NotFound
     return RedirectResponse(f"/index#job-{job.id}", 303)
+
+
+async def _total(request: Request, selection: Selection) -> Size:
+    lookalike = parts(request)
+    if not selection:
+        return await lookalike.sizes.images()
+    return Size(await lookalike.catalog.count(selection), approximate=False)
 
 
 def _selection(

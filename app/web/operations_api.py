@@ -19,5 +19,5 @@ async def healthz(_: AnyRequest) -> Response:
 
 async def readyz(request: Request) -> Response:
     """Check that the database responds."""
-    await parts(request).catalog.count()
+    await parts(request).sizes.check()
     return respond(schemas.HealthResponse())

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -13,10 +14,15 @@ import uvicorn
 from starlette.routing import BaseRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from app.logs import fields
 from app.lookalike import open_lookalike
 from app.problems import InvalidRequest, PortTaken, WrongSetting
 from app.settings import Settings
+from app.web.access import read_warnings
+from app.web.request_log import HEADER, problem_document
 from app.web.server import create_app
+
+logger = logging.getLogger(__name__)
 
 # How long open requests have to finish after the signal to stop.
 GRACE_S = 10
@@ -39,6 +45,8 @@ async def serve(
         async with open_lookalike(settings, announce=announce) as lookalike:
 
             async def ready() -> None:
+                for warning in read_warnings(settings):
+                    announce(warning)
                 announce(f"Lookalike is running at {url} (press Ctrl-C to stop)")
                 if on_ready is not None:
                     await on_ready(url)
@@ -59,17 +67,22 @@ async def serve(
 class Protocol(H11Protocol):
     """uvicorn's HTTP, except that it refuses what is no HTTP with a problem document."""
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as uvicorn calls it
+    def send_400_response(self, msg: str) -> None:
         """Refuse a request, and close the connection."""
         problem = InvalidRequest("The request is not valid HTTP, or its headers are too long.")
         problem.status = 400
-        body = json.dumps(problem.document()).encode()
+        document = problem_document(problem)
+        body = json.dumps(document).encode()
         head = (
             "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
+            f"{HEADER}: {document['request_id']}\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+        logger.info(
+            "no request", extra=fields(status=400, reason=msg, request_id=document["request_id"])
+        )
 
 
 class _Server(uvicorn.Server):
@@ -85,9 +98,13 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=Protocol,
+                # Its lines go to our log, and it would log each request once more.
+                log_config=None,
                 access_log=False,
-                log_level="warning",
+                # Below, it reports only clients that speak no HTTP, as does `Protocol`.
+                log_level="error",
                 server_header=False,
+                forwarded_allow_ips=settings.forwarded_allow_ips,
                 timeout_graceful_shutdown=GRACE_S,
             )
         )

@@ -1,11 +1,8 @@
 """How many event streams are open, so that no client holds all connections."""
 
-import ipaddress
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
-
-from starlette.types import Scope
 
 from app.problems import TooBusy, TooManyStreams
 
@@ -35,15 +32,3 @@ class StreamCounter:
             # Or every client that ever came would stay.
             if not self._open[client]:
                 del self._open[client]
-
-
-def client_network(scope: Scope) -> str:
-    """Return whom a stream counts for: an IPv4 address, or the /64 of an IPv6 address."""
-    host = scope["client"][0] if scope.get("client") else ""
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))

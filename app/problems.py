@@ -20,7 +20,8 @@
     │   ├── KeyRequired
     │   ├── ScopeMissing
     │   ├── NotAllowed
-    │   └── RateLimited
+    │   ├── RateLimited
+    │   └── TooManyStreams
     ├── PictureProblem          these bytes cannot be used as an image
     │   ├── EmptyPicture
     │   ├── NotAPicture
@@ -193,6 +194,13 @@ class RateLimited(AccessProblem):
     """Too many requests: this client has used up its rate limit."""
 
     status = 429
+
+
+class TooManyStreams(AccessProblem):
+    """This client has too many event streams open: close some first."""
+
+    status = 429
+    retry_after_s = 10
 
 
 class PictureProblem(Problem):

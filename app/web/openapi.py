@@ -242,7 +242,7 @@ OPERATIONS = [
         "then `end`.",
         answer=EVENT,
         answer_type="text/event-stream",
-        failures=(404, 503),
+        failures=(404, 429, 503),
     ),
     Operation(
         "post",

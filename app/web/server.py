@@ -43,6 +43,7 @@ from app.web.openapi import openapi_document
 from app.web.request_log import RequestLog, note_problem, problem_document
 from app.web.requests import AppState, Request
 from app.web.security import BodyLimit, HostCheck, SecurityHeaders
+from app.web.stream_counter import StreamCounter
 from app.web.templating import assets
 
 FORM_OVERHEAD_BYTES = 64_000
@@ -81,7 +82,7 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
                 await keyring.has_keys()
             if settings.worker:
                 await stack.enter_async_context(lookalike.jobs.working())
-            yield {"lookalike": lookalike}
+            yield {"lookalike": lookalike, "streams": StreamCounter()}
 
     return Starlette(
         routes=[*routes, *_routes(settings)],
@@ -116,7 +117,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/index", index_pages.index_page),
         Route("/index", index_pages.index_form, methods=["POST"], middleware=many),
         Route("/index/delete", index_pages.delete_selection, methods=["POST"], middleware=words),
-        Route("/index/jobs/{id:job}/events", index_pages.job_events),
+        Route("/index/events", index_pages.job_events),
         Route(
             "/index/jobs/{id:job}/{action}",
             index_pages.change_job,

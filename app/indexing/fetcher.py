@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from base64 import b64encode
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ class Fetcher:
     """Fetches URLs over HTTP: at most 16 at once, 6 per host.
 
     Only public IP addresses and those in `allow` (hosts or CIDRs) are fetched. `timeout_s` covers
-    one URL with all its redirects; `max_bytes` is enforced while reading.
+    one URL with all its redirects; `max_bytes` is enforced while reading. `outcomes` counts
+    fetches: `fetched`, `unchanged`, or the slug of the problem.
     """
 
     def __init__(self, *, allow: Sequence[str], timeout_s: float, max_bytes: int) -> None:
@@ -68,6 +70,7 @@ class Fetcher:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._fetches = asyncio.Semaphore(MOST_FETCHES)
+        self.outcomes: Counter[str] = Counter()
         self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @cached_property
@@ -135,6 +138,16 @@ class Fetcher:
             yield await self._fetch(bare, headers, max_bytes or self._max_bytes)
 
     async def _fetch(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
+        """Fetch a URL and count how it ended; raises what `_ask` raises."""
+        try:
+            answer = await self._ask(url, headers, max_bytes)
+        except Problem as problem:
+            self.outcomes[problem.slug()] += 1
+            raise
+        self.outcomes["unchanged" if answer.data is None else "fetched"] += 1
+        return answer
+
+    async def _ask(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
         """Fetch a URL; whatever its servers do raises a `Problem` and nothing else."""
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 from uuid import UUID
 
 import numpy as np
@@ -19,6 +20,8 @@ ROCCHIO_QUERY, ROCCHIO_WANTED, ROCCHIO_UNWANTED = 1.0, 0.75, 0.15
 
 # A shorter sum is what rounding leaves of terms that cancel each other.
 MIN_LENGTH = 1e-3
+
+Kind = Literal["image", "text", "mixed"]
 
 MOST_TERMS = 50
 MAX_WEIGHT = 100
@@ -79,6 +82,13 @@ class Query:
     def texts(self) -> list[Term]:
         """The terms that are texts."""
         return [term for term in self.terms if term.text is not None]
+
+    @property
+    def kind(self) -> Kind:
+        """What is searched by: one image, one text, or several terms or marked results."""
+        if len(self.terms) != 1 or self.like or self.unlike:
+            return "mixed"
+        return "image" if self.terms[0].text is None else "text"
 
     @property
     def words(self) -> str:

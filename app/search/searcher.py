@@ -1,8 +1,10 @@
 """Search: a page of the images nearest to a query, or that have its words."""
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import get_args
 from uuid import UUID
 
 import numpy as np
@@ -19,7 +21,7 @@ from app.search.hits import (
     one_per_file,
     reciprocal_rank_fusion,
 )
-from app.search.query import Query
+from app.search.query import Kind, Query
 from app.search.resolver import Clock, Resolver, Timings
 from app.store.catalog import Catalog
 from app.store.fingerprints import Fingerprint, Fingerprints
@@ -33,6 +35,7 @@ MOST_NEAREST = 1000
 MOST_FUSED = 300
 # Varied results are chosen from this many candidates per result.
 DIVERSITY_CANDIDATES = 4
+NEXT_PAGE = "next page"
 TOO_LONG = "This query is too long for a next page."
 
 
@@ -69,7 +72,10 @@ _Ranking = Sequence[tuple[Fingerprint, Sequence[Reason]]]
 
 
 class Searcher:
-    """Answers up to 64 concurrent searches; raises `TooBusy` beyond that."""
+    """Answers up to 64 concurrent searches; raises `TooBusy` beyond that.
+
+    `searches` counts those that were asked for, by kind.
+    """
 
     def __init__(
         self,
@@ -86,9 +92,11 @@ class Searcher:
         self._encoder = encoder
         self._resolver = resolver
         self._running = 0
+        self.searches: Counter[str] = Counter(dict.fromkeys([*get_args(Kind), NEXT_PAGE], 0))
 
     async def search(self, query: Query) -> Results:
         """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
+        self.searches[query.kind] += 1
         # Not inside a slot: hosts may be slow.
         query = await self._resolver.fetch(query)
         async with self._slot():
@@ -98,6 +106,7 @@ class Searcher:
 
     async def next_page(self, cursor: str, *, limit: int) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
+        self.searches[NEXT_PAGE] += 1
         async with self._slot():
             clock = Clock()
             asked = Asked.read(cursor, dimensions=self._encoder.dimensions)

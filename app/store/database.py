@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from app.problems import (
     DatabaseBusy,
@@ -37,6 +38,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 SETUP_LOCK = 0x10_0CA11CE
 
 CONNECT_TIMEOUT_S = 5
+POOL_SIZE, MAX_OVERFLOW = 10, 10
 
 # By the beginning of the SQLSTATE (Postgres' documentation, appendix A).
 OUTAGES = ("08", "57P")  # the connection failed, or the server is starting, stopping or crashed
@@ -64,11 +66,20 @@ class Database:
             "hide_parameters": True,
             "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S, "prepare_threshold": None},
         }
-        self.engine: AsyncEngine = create_async_engine(url, pool_size=10, **options)
+        self.engine: AsyncEngine = create_async_engine(
+            url, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, **options
+        )
         self.sync_engine: Engine = create_engine(url, **options)
         self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self.most_connections = POOL_SIZE + MAX_OVERFLOW
         self.embedded = embedded is not None
         self._server = embedded
+
+    @property
+    def connections_in_use(self) -> int:
+        """The number of connections of `engine` that are in use."""
+        pool = self.engine.pool
+        return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[AsyncConnection]:

@@ -270,6 +270,14 @@ OPERATIONS = [
     ),
     Operation(
         "get",
+        "/metrics",
+        "Return metrics in Prometheus' format, to clients on the server's own machine.",
+        answer={"type": "string"},
+        answer_type="text/plain",
+        failures=(403,),
+    ),
+    Operation(
+        "get",
         "/readyz",
         "Check that the database responds.",
         answer=schemas.HealthResponse,

@@ -97,7 +97,7 @@ class WriteAccess:
         _refuse_other_sites(headers)
         if self._keys:
             self._check_key(headers.get("authorization", ""))
-        elif not _is_local(scope, headers):
+        elif not is_local(scope, headers):
             raise NotAllowed
         await self.app(scope, receive, send)
 
@@ -181,7 +181,8 @@ def _is_host(host: str) -> bool:
         return False
 
 
-def _is_local(scope: Scope, headers: Headers) -> bool:
+def is_local(scope: Scope, headers: Headers) -> bool:
+    """Return whether a request comes from this machine, directly and to a loopback host."""
     client = scope.get("client")
     if client is None or any(name in headers for name in FORWARDED):
         return False

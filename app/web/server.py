@@ -1,8 +1,8 @@
 """The application: its routes, middleware, exception handlers and lifespan."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -12,6 +12,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ExceptionHandler
 
 from app.lookalike import Lookalike
 from app.problems import InvalidRequest, KeyRequired, MethodNotAllowed, NotFound, Problem
@@ -28,6 +29,7 @@ from app.web import (
     search_pages,
 )
 from app.web.docs_pages import problem_page
+from app.web.metrics import Metrics, RequestMetrics
 from app.web.openapi import openapi_document
 from app.web.request_log import RequestLog, note_problem, problem_document
 from app.web.requests import AppState, Request
@@ -59,6 +61,8 @@ register_url_convertor("job", _JobId())
 def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
     """Return the application for opened parts; `routes` come before its own."""
 
+    metrics = Metrics(lookalike)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
         async with AsyncExitStack() as stack:
@@ -67,18 +71,36 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
             yield {"lookalike": lookalike}
 
     return Starlette(
-        routes=[*routes, *_routes(lookalike.settings)],
-        middleware=[
-            Middleware(SecurityHeaders),
-            Middleware(RequestLog, render=_unexpected),
-            Middleware(HostCheck, render=_problem),
-        ],
-        exception_handlers={
-            Problem: _problem,
-            HTTPException: _http_exception,
-        },
+        routes=[*routes, *_routes(lookalike.settings), Route("/metrics", metrics.show)],
+        middleware=_middleware(metrics),
+        exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
+
+
+def create_worker_app(lookalike: Lookalike) -> Starlette:
+    """Return the application of a worker, which has nothing but its health and its metrics."""
+    metrics = Metrics(lookalike)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
+        yield {"lookalike": lookalike}
+
+    return Starlette(
+        routes=[Route("/healthz", operations_api.healthz), Route("/metrics", metrics.show)],
+        middleware=_middleware(metrics),
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+
+
+def _middleware(metrics: Metrics) -> list[Middleware]:
+    return [
+        Middleware(SecurityHeaders),
+        Middleware(RequestMetrics, metrics=metrics),
+        Middleware(RequestLog, render=_unexpected),
+        Middleware(HostCheck, render=_problem),
+    ]
 
 
 def _routes(settings: Settings) -> list[BaseRoute]:
@@ -186,3 +208,7 @@ def _render(request: HttpRequest, problem: Problem) -> Response:
         status_code=problem.status,
         media_type="application/problem+json",
     )
+
+
+HANDLERS: Mapping[Any, ExceptionHandler] = {Problem: _problem, HTTPException: _http_exception}
+"""What makes the response of an exception that an endpoint or a middleware of a route raises."""

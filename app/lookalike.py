@@ -38,6 +38,7 @@ class Lookalike:
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
+    media: Media
     job_items: JobItems
     jobs: Jobs
     searcher: Searcher
@@ -103,6 +104,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     stack.push_async_callback(fetcher.close)
     job_items = JobItems(database)
     uploads = Uploads(database, decoder)
+    media = Media(settings.media_url or str(settings.data_dir / "media"))
     indexer = Indexer(
         database=database,
         catalog=catalog,
@@ -111,7 +113,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
-        media=Media(settings.media_url or str(settings.data_dir / "media")),
+        media=media,
         max_bytes=settings.max_upload_bytes,
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
@@ -132,6 +134,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         decoder=decoder,
         fetcher=fetcher,
         indexer=indexer,
+        media=media,
         job_items=job_items,
         jobs=Jobs(
             database=database,

@@ -279,7 +279,7 @@ OPERATIONS = [
     Operation(
         "get",
         "/readyz",
-        "Check that the database responds.",
+        "Check that the database and the storage of uploads respond and can be written.",
         answer=schemas.HealthResponse,
         failures=(503,),
     ),

@@ -1,5 +1,6 @@
 """The application: its routes, middleware, exception handlers and lifespan."""
 
+import errno
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
@@ -15,7 +16,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ExceptionHandler
 
 from app.lookalike import Lookalike
-from app.problems import InvalidRequest, KeyRequired, MethodNotAllowed, NotFound, Problem
+from app.problems import (
+    InvalidRequest,
+    KeyRequired,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    StorageUnavailable,
+)
 from app.settings import Settings
 from app.web import (
     docs_pages,
@@ -41,6 +49,7 @@ FORM_OVERHEAD_BYTES = 64_000
 LIST_BYTES = 1_000_000_000
 # Without JavaScript, a form sends all chosen files at once.
 IMAGES_PER_FORM = 50
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class _JobId(Convertor[int]):
@@ -210,5 +219,18 @@ def _render(request: HttpRequest, problem: Problem) -> Response:
     )
 
 
-HANDLERS: Mapping[Any, ExceptionHandler] = {Problem: _problem, HTTPException: _http_exception}
+async def _os_error(request: HttpRequest, exc: Exception) -> Response:
+    """Answer a request for whose body the disk has no room; other errors are unexpected."""
+    if not isinstance(exc, OSError) or exc.errno not in DISK_ERRORS:
+        raise exc
+    problem = StorageUnavailable()
+    problem.__cause__ = exc
+    return await _problem(request, problem)
+
+
+HANDLERS: Mapping[Any, ExceptionHandler] = {
+    Problem: _problem,
+    HTTPException: _http_exception,
+    OSError: _os_error,
+}
 """What makes the response of an exception that an endpoint or a middleware of a route raises."""

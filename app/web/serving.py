@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.logs import fields
 from app.lookalike import Lookalike, open_lookalike
-from app.problems import InvalidRequest, PortTaken, WrongSetting
+from app.problems import InvalidRequest, PortTaken, StorageUnavailable, WrongSetting
 from app.settings import Settings
 from app.web.request_log import HEADER, problem_document
 from app.web.server import create_app, create_worker_app
@@ -42,6 +42,7 @@ async def serve(
     url = f"http://{_host_to_open(settings.bind)}:{listener.getsockname()[1]}"
     with listener:
         async with open_lookalike(settings, announce=announce) as lookalike:
+            await _check_storage(lookalike)
 
             async def ready() -> None:
                 announce(f"Lookalike is running at {url} (press Ctrl-C to stop)")
@@ -59,6 +60,18 @@ async def serve(
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop, number)
             await server.serve(sockets=[listener])
+
+
+async def _check_storage(lookalike: Lookalike) -> None:
+    """Raise `WrongSetting` if uploads cannot be stored."""
+    try:
+        await lookalike.media.check()
+    except StorageUnavailable as exc:
+        where = lookalike.settings.media_url or lookalike.settings.data_dir / "media"
+        raise WrongSetting(
+            f"Uploads cannot be stored in {where}: {exc.__cause__}. Free or change the place: it "
+            "is MEDIA_URL or, if that is unset, a folder of DATA_DIR."
+        ) from exc
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@
     │   ├── NotAPicture
     │   ├── DamagedPicture
     │   ├── TooManyPixels
+    │   ├── TooCostly
     │   └── PictureTooLarge
     ├── FetchProblem            the URL could not be downloaded
     │   ├── BadUrl
@@ -228,6 +229,12 @@ class TooManyPixels(PictureProblem):
     status = 413
 
 
+class TooCostly(PictureProblem):
+    """Decoding the image would take more memory or time than this server allows."""
+
+    status = 413
+
+
 class PictureTooLarge(PictureProblem):
     """The file is larger than this server accepts."""
 
@@ -243,6 +250,8 @@ class FetchProblem(Problem):
     """The URL could not be fetched."""
 
     status = 422
+    is_gone: bool = False
+    """Whether an image that was there has to be taken for gone. Clients are not told why."""
 
 
 class BadUrl(FetchProblem):
@@ -250,7 +259,7 @@ class BadUrl(FetchProblem):
 
 
 class AddressRefused(FetchProblem):
-    """This URL may not be fetched: only public hosts and those in FETCH_ALLOW are allowed."""
+    """The URL's host does not exist, or is neither public nor in FETCH_ALLOW."""
 
 
 class CredentialsDropped(FetchProblem):
@@ -259,6 +268,8 @@ class CredentialsDropped(FetchProblem):
 
 class UrlNotFound(FetchProblem):
     """There is no image at the URL."""
+
+    is_gone = True
 
 
 class UrlRefused(FetchProblem):

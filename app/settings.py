@@ -79,8 +79,19 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(
         20, gt=0, description="Time limit for fetching one URL, in seconds."
     )
+    search_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="Time limit for one search with all its URLs, in seconds.",
+    )
     max_upload_mb: float = Field(20, gt=0, description="Largest image file, in megabytes.")
     max_pixels: int = Field(100_000_000, gt=0, description="Most pixels in one image.")
+    max_decoded_mb: float = Field(
+        1000,
+        ge=50,
+        description="Most memory for images being decoded, for one and for all at once, in "
+        "megabytes. Images wait for it, queries first.",
+    )
     media_url: str | None = Field(
         None,
         description="Where uploads are stored: a folder or any fsspec URL. If unset, "
@@ -169,6 +180,11 @@ class Settings(BaseSettings):
     def max_upload_bytes(self) -> int:
         """The largest image file, in bytes."""
         return int(self.max_upload_mb * 1_000_000)
+
+    @property
+    def max_decoded_bytes(self) -> int:
+        """The memory for images being decoded, in bytes."""
+        return int(self.max_decoded_mb * 1_000_000)
 
 
 def read_settings(**overrides: object) -> Settings:

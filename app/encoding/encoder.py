@@ -43,8 +43,8 @@ class Model(Protocol):
     """A model as the encoder uses it; its vectors need not have unit length.
 
     `name` and `fingerprint` identify it: vectors of different models are never compared. `side` is
-    the short side of its input, in pixels. `prepare` must be thread-safe; each of the other methods
-    is called from one thread only.
+    the short side of its input, in pixels. `prepare` and `read` must be thread-safe; each of the
+    other methods is called from one thread only.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Encoder:
 
     Vectors are (dimensions,) float32 of unit length. Use `embed_image` and `embed_text` in an event
     loop, `submit_image` and `submit_text` in threads. `source` is the value of `ENCODER` that
-    selects this model; `threads` prepare images.
+    selects this model; `threads` prepare images and read texts.
     """
 
     def __init__(self, model: Model, *, source: str, threads: int = 2) -> None:
@@ -117,7 +117,19 @@ class Encoder:
         """Return the unit vector of an RGB image."""
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(self._preparing, self.model.prepare, image)
+        return await self.embed_prepared(prepared)
+
+    async def embed_prepared(self, prepared: Any) -> Vector:
+        """Return the unit vector of an image that `model.prepare` has prepared."""
         return await asyncio.wrap_future(self.images.submit(prepared))
+
+    async def read(self, texts: Sequence[str]) -> dict[str, Reading]:
+        """Return how much of each text the model uses; long texts take it some milliseconds."""
+
+        def work() -> dict[str, Reading]:
+            return {text: self.model.read(text) for text in texts}
+
+        return await asyncio.get_running_loop().run_in_executor(self._preparing, work)
 
     async def embed_text(self, text: str) -> Vector:
         """Return the unit vector of a text; raises `NoTextTower`."""

@@ -14,6 +14,7 @@ from app.search.requests import FilterRequest, SearchRequest
 from app.settings import VERSION
 from app.store.index import StatsResponse
 from app.web import schemas
+from app.web.access import HEALTH
 from app.web.parameters import REFERENCES, form_fields, nested_schemas, query_parameters
 from app.web.schemas import FacetsResponse, SearchResponse
 
@@ -306,7 +307,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "responses": {str(operation.status): _answer(operation)},
     }
     # 400 is the answer to a request whose `Host` is none.
-    failures = {400, *operation.failures, *((401, 403) if operation.writes else ())}
+    failures = {400, *operation.failures, *(() if operation.path in HEALTH else (401, 403))}
     for status, description in operation.others.items():
         document["responses"][str(status)] = {"description": description}
     for status in sorted(failures):
@@ -329,8 +330,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
     content = _body(operation)
     if content:
         document["requestBody"] = {"required": True, "content": content}
-    if operation.writes:
-        # Without API_KEYS, clients on the server's own machine need no key.
+    if operation.path not in HEALTH:
+        # Who needs none depends on READ_ACCESS, and on whether there are keys.
         document["security"] = [{"key": []}, {}]
     return document
 

@@ -4,6 +4,7 @@ The server and the commands both use them.
 """
 
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Lookalike:
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
+    media: Media
     job_items: JobItems
     workers: Workers
     jobs: Jobs
@@ -106,6 +108,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     fetcher = _fetcher(stack, settings, most=MOST_FETCHES)
     job_items, workers = JobItems(database), Workers(database)
     uploads = Uploads(database, decoder)
+    media = Media(settings.media_url or str(settings.data_dir / "media"))
     indexer = Indexer(
         database=database,
         catalog=catalog,
@@ -114,7 +117,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
-        media=Media(settings.media_url or str(settings.data_dir / "media")),
+        media=media,
         max_bytes=settings.max_upload_bytes,
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
@@ -126,7 +129,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         encoder=encoder,
         decoder=decoder,
         # With slots of its own: indexing does not wait for the URLs of searches, nor they for it.
-        fetcher=_fetcher(stack, settings, most=MOST_FETCHING),
+        fetcher=_fetcher(stack, settings, most=MOST_FETCHING, outcomes=fetcher.outcomes),
         uploads=uploads,
         min_similarity=settings.min_similarity,
     )
@@ -136,6 +139,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         decoder=decoder,
         fetcher=fetcher,
         indexer=indexer,
+        media=media,
         job_items=job_items,
         workers=workers,
         jobs=Jobs(
@@ -161,12 +165,15 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     )
 
 
-def _fetcher(stack: AsyncExitStack, settings: Settings, *, most: int) -> Fetcher:
+def _fetcher(
+    stack: AsyncExitStack, settings: Settings, *, most: int, outcomes: Counter[str] | None = None
+) -> Fetcher:
     fetcher = Fetcher(
         allow=settings.fetch_allow,
         timeout_s=settings.fetch_timeout_s,
         max_bytes=settings.max_upload_bytes,
         most=most,
+        outcomes=outcomes,
     )
     stack.push_async_callback(fetcher.close)
     return fetcher

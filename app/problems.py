@@ -44,7 +44,9 @@
     │   └── CaptionBudgetSpent
     └── Unavailable
         ├── DatabaseUnavailable
+        │   └── SchemaChanged
         ├── DatabaseBusy
+        ├── StorageUnavailable
         ├── WriteConflict
         └── TooBusy
 
@@ -322,6 +324,19 @@ class Unavailable(Problem):
 class DatabaseUnavailable(Unavailable):
     """The database is not responding; try again soon."""
 
+    may_pass = True
+
+
+class SchemaChanged(DatabaseUnavailable):
+    """A newer version of Lookalike has upgraded the database: upgrade this server, too."""
+
+    retry_after_s = 30
+
+
+class StorageUnavailable(Unavailable):
+    """Uploaded files cannot be stored or read at the moment; try again later."""
+
+    retry_after_s = 30
     may_pass = True
 
 

@@ -92,11 +92,20 @@ def serve(bind: str | None, port: int | None) -> None:
 def worker() -> None:
     """Work on the jobs of this database, beside its server or on another machine.
 
-    Any number of workers can share the work. Stopping one, even with kill -9, loses nothing.
+    Any number of workers can share the work. Stopping one, even with kill -9, loses nothing. With
+    METRICS_PORT, it offers /metrics there.
     """
     from app.cli.jobs import work
+    from app.settings import read_settings
 
-    asyncio.run(work())
+    settings = read_settings()
+    if settings.metrics_port is None:
+        asyncio.run(work(settings))
+        return
+    # Nothing else of a worker needs the web framework.
+    from app.web.serving import serving_metrics
+
+    asyncio.run(work(settings, beside=serving_metrics))
 
 
 @cli.command()

@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from base64 import b64encode
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ class Fetcher:
     """Fetches URLs over HTTP: at most `most` at once, 6 per host.
 
     Only public IP addresses and those in `allow` (hosts or CIDRs) are fetched. `timeout_s` covers
-    one URL with all its redirects; `max_bytes` is enforced while reading.
+    one URL with all its redirects; `max_bytes` is enforced while reading. `outcomes`, which
+    fetchers may share, counts fetches: `fetched`, `unchanged`, or the slug of the problem.
     """
 
     def __init__(
@@ -82,12 +84,14 @@ class Fetcher:
         timeout_s: float,
         max_bytes: int,
         most: int = MOST_FETCHES,
+        outcomes: Counter[str] | None = None,
     ) -> None:
         self._allowed_hosts = {entry.lower() for entry in allow if "/" not in entry}
         self._allowed_networks = [ipaddress.ip_network(entry) for entry in allow if "/" in entry]
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._fetches = asyncio.Semaphore(most)
+        self.outcomes: Counter[str] = Counter() if outcomes is None else outcomes
         self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @cached_property
@@ -164,6 +168,16 @@ class Fetcher:
             raise exc.problem from exc
 
     async def _fetch(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
+        """Fetch a URL and count how it ended; raises what `_ask` raises."""
+        try:
+            answer = await self._ask(url, headers, max_bytes)
+        except Problem as problem:
+            self.outcomes[problem.slug()] += 1
+            raise
+        self.outcomes["unchanged" if answer.data is None else "fetched"] += 1
+        return answer
+
+    async def _ask(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
         """Fetch a URL; whatever its servers do raises a `Problem` and nothing else."""
         try:
             async with asyncio.timeout(self._timeout_s):

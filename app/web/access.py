@@ -24,6 +24,8 @@ from app.web.keyring import KeyRing
 # Anyone may ask these, and they need no database.
 HEALTH = frozenset({"/healthz", "/readyz"})
 STATIC = "/static/"
+# Has a rule of its own, which is stricter.
+METRICS = "/metrics"
 
 _DOING: dict[KeyScope, str] = {
     "read": "Reading the index",
@@ -60,7 +62,8 @@ class Access:
             if path not in HEALTH:
                 client = await self._identified(client, scope, headers)
             scope.setdefault("state", {})["client"] = client
-            needs_no_key = path.startswith(STATIC) and client.may_use_key
+            static = path.startswith(STATIC) and client.may_use_key
+            needs_no_key = static or path == METRICS
             if "read" not in client.scopes and path not in HEALTH and not needs_no_key:
                 raise refusal(client, "read")
         await self.app(scope, receive, send)

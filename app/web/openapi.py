@@ -272,8 +272,16 @@ OPERATIONS = [
     ),
     Operation(
         "get",
+        "/metrics",
+        "Return metrics in Prometheus' format, to clients on the server's own machine.",
+        answer={"type": "string"},
+        answer_type="text/plain",
+        failures=(403,),
+    ),
+    Operation(
+        "get",
         "/readyz",
-        "Check that the database responds.",
+        "Check that the database and the storage of uploads respond and can be written.",
         answer=schemas.HealthResponse,
         failures=(503,),
     ),

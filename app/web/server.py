@@ -1,8 +1,9 @@
 """The application: its routes, middleware, exception handlers and lifespan."""
 
-from collections.abc import AsyncGenerator, Sequence
+import errno
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import cast
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -13,6 +14,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ExceptionHandler
 
 from app.lookalike import Lookalike
 from app.problems import (
@@ -21,6 +23,7 @@ from app.problems import (
     MethodNotAllowed,
     NotFound,
     Problem,
+    StorageUnavailable,
     Unavailable,
 )
 from app.settings import Settings
@@ -39,6 +42,7 @@ from app.web import (
 from app.web.access import Access, WriteAccess
 from app.web.docs_pages import problem_page
 from app.web.keyring import KeyRing
+from app.web.metrics import Metrics, RequestMetrics
 from app.web.openapi import openapi_document
 from app.web.request_log import RequestLog, note_problem, problem_document
 from app.web.requests import AppState, Request
@@ -51,6 +55,7 @@ FORM_OVERHEAD_BYTES = 64_000
 LIST_BYTES = 1_000_000_000
 # Without JavaScript, a form sends all chosen files at once.
 IMAGES_PER_FORM = 50
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class _JobId(Convertor[int]):
@@ -73,6 +78,8 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
     settings = lookalike.settings
     keyring = KeyRing(ApiKeys(lookalike.database), configured=settings.api_keys)
 
+    metrics = Metrics(lookalike)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
         async with AsyncExitStack() as stack:
@@ -85,22 +92,44 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
             yield {"lookalike": lookalike, "streams": StreamCounter()}
 
     return Starlette(
-        routes=[*routes, *_routes(settings)],
-        middleware=[
-            Middleware(SecurityHeaders),
-            # Unexpected exceptions end here, so that their 500s have the headers, too.
-            Middleware(RequestLog, render=_unexpected),
-            # What those below it raise. Starlette's own is inside of them.
-            Middleware(ExceptionMiddleware, handlers={Problem: _problem}),
-            Middleware(HostCheck, trusted=settings.trusted_hosts),
-            Middleware(Access, keyring=keyring, settings=settings),
-        ],
-        exception_handlers={
-            Problem: _problem,
-            HTTPException: _http_exception,
-        },
+        routes=[*routes, *_routes(settings), Route("/metrics", metrics.show)],
+        middleware=_middleware(metrics, keyring, settings),
+        exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
+
+
+def create_worker_app(lookalike: Lookalike) -> Starlette:
+    """Return the application of a worker, which has nothing but its health and its metrics."""
+    settings = lookalike.settings
+    keyring = KeyRing(ApiKeys(lookalike.database), configured=settings.api_keys)
+    metrics = Metrics(lookalike)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(keyring.close)
+            yield {"lookalike": lookalike, "streams": StreamCounter()}
+
+    return Starlette(
+        routes=[Route("/healthz", operations_api.healthz), Route("/metrics", metrics.show)],
+        middleware=_middleware(metrics, keyring, settings),
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+
+
+def _middleware(metrics: Metrics, keyring: KeyRing, settings: Settings) -> list[Middleware]:
+    return [
+        Middleware(SecurityHeaders),
+        Middleware(RequestMetrics, metrics=metrics),
+        # Unexpected exceptions end here, so that their 500s have the headers, too.
+        Middleware(RequestLog, render=_unexpected),
+        # What those below it raise. Starlette's own is inside of them.
+        Middleware(ExceptionMiddleware, handlers={Problem: _problem}),
+        Middleware(HostCheck, trusted=settings.trusted_hosts),
+        Middleware(Access, keyring=keyring, settings=settings),
+    ]
 
 
 def _routes(settings: Settings) -> list[BaseRoute]:
@@ -208,3 +237,20 @@ def _render(request: HttpRequest, problem: Problem) -> Response:
         status_code=problem.status,
         media_type="application/problem+json",
     )
+
+
+async def _os_error(request: HttpRequest, exc: Exception) -> Response:
+    """Answer a request for whose body the disk has no room; other errors are unexpected."""
+    if not isinstance(exc, OSError) or exc.errno not in DISK_ERRORS:
+        raise exc
+    problem = StorageUnavailable()
+    problem.__cause__ = exc
+    return await _problem(request, problem)
+
+
+HANDLERS: Mapping[Any, ExceptionHandler] = {
+    Problem: _problem,
+    HTTPException: _http_exception,
+    OSError: _os_error,
+}
+"""What makes the response of an exception that an endpoint or a middleware of a route raises."""

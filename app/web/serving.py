@@ -6,8 +6,8 @@ import json
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
@@ -15,12 +15,12 @@ from starlette.routing import BaseRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.logs import fields
-from app.lookalike import open_lookalike
-from app.problems import InvalidRequest, PortTaken, WrongSetting
+from app.lookalike import Lookalike, open_lookalike
+from app.problems import InvalidRequest, PortTaken, StorageUnavailable, WrongSetting
 from app.settings import Settings
 from app.web.access import read_warnings
 from app.web.request_log import HEADER, problem_document
-from app.web.server import create_app
+from app.web.server import create_app, create_worker_app
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ async def serve(
     url = f"http://{_host_to_open(settings.bind)}:{listener.getsockname()[1]}"
     with listener:
         async with open_lookalike(settings, announce=announce) as lookalike:
+            await _check_storage(lookalike)
 
             async def ready() -> None:
                 for warning in read_warnings(settings):
@@ -62,6 +63,46 @@ async def serve(
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop, number)
             await server.serve(sockets=[listener])
+
+
+async def _check_storage(lookalike: Lookalike) -> None:
+    """Raise `WrongSetting` if uploads cannot be stored."""
+    try:
+        await lookalike.media.check()
+    except StorageUnavailable as exc:
+        where = lookalike.settings.media_url or lookalike.settings.data_dir / "media"
+        raise WrongSetting(
+            f"Uploads cannot be stored in {where}: {exc.__cause__}. Free or change the place: it "
+            "is MEDIA_URL or, if that is unset, a folder of DATA_DIR."
+        ) from exc
+
+
+@asynccontextmanager
+async def serving_metrics(
+    lookalike: Lookalike, *, announce: Callable[[str], None]
+) -> AsyncGenerator[None]:
+    """Serve the metrics of a worker on METRICS_PORT within the context; raises `WrongSetting`."""
+    settings = lookalike.settings.model_copy(update={"port": lookalike.settings.metrics_port})
+    try:
+        listener = _listen(settings)
+    except WrongSetting as exc:
+        raise WrongSetting(
+            f"METRICS_PORT: cannot listen on {settings.bind}, port {settings.port}; "
+            "each worker of a machine needs one of its own."
+        ) from exc
+    url = f"http://{_host_to_open(settings.bind)}:{listener.getsockname()[1]}/metrics"
+
+    async def ready() -> None:
+        announce(f"Metrics are at {url}")
+
+    with listener:
+        server = _Server(create_worker_app(lookalike), settings, ready)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serving
 
 
 class Protocol(H11Protocol):

@@ -14,6 +14,7 @@
     │   ├── NotFound
     │   ├── MethodNotAllowed
     │   ├── BodyTooLarge
+    │   ├── RequestTimedOut
     │   └── Unstorable
     ├── AccessProblem
     │   ├── KeyRequired
@@ -42,7 +43,8 @@
         ├── DatabaseUnavailable
         ├── DatabaseBusy
         ├── WriteConflict
-        └── TooBusy
+        ├── TooBusy
+        └── TooManyOpen
 
 A problem is shown in three ways: as an HTTP problem document (`document()`, RFC 9457), as the
 reason why one image failed, and as the last line of a command.
@@ -154,6 +156,12 @@ class BodyTooLarge(InvalidRequest):
     """The request is larger than this server accepts."""
 
     status = 413
+
+
+class RequestTimedOut(InvalidRequest):
+    """The request did not arrive in time."""
+
+    status = 408
 
 
 class Unstorable(InvalidRequest):
@@ -309,6 +317,13 @@ class WriteConflict(Unavailable):
 
 
 class TooBusy(Unavailable):
-    """Too many searches are waiting; try again soon."""
+    """Too much is waiting already; try again soon."""
 
+    retry_after_s = 1
+
+
+class TooManyOpen(Unavailable):
+    """This client has too many requests open at once; wait for some to end."""
+
+    status = 429
     retry_after_s = 1

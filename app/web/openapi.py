@@ -304,8 +304,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "responses": {str(operation.status): _answer(operation)},
     }
-    # 400 is the answer to a request whose `Host` is none.
-    failures = {400, *operation.failures, *((401, 403) if operation.writes else ())}
+    # 400 is the answer to a request whose `Host` is none, 429 to one of too many at once.
+    failures = {400, 429, *operation.failures, *((401, 403) if operation.writes else ())}
+    if operation.body is not None or operation.form is not None:
+        failures.add(408)
     for status, description in operation.others.items():
         document["responses"][str(status)] = {"description": description}
     for status in sorted(failures):

@@ -14,7 +14,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from app.lookalike import Lookalike
-from app.problems import InvalidRequest, KeyRequired, MethodNotAllowed, NotFound, Problem
+from app.problems import (
+    InvalidRequest,
+    KeyRequired,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    RequestTimedOut,
+)
 from app.settings import Settings
 from app.web import (
     docs_pages,
@@ -28,6 +35,7 @@ from app.web import (
     search_pages,
 )
 from app.web.docs_pages import problem_page
+from app.web.load import BodyDeadline, OpenRequests
 from app.web.openapi import openapi_document
 from app.web.requests import AppState, Request
 from app.web.security import BodyLimit, HostCheck, SecurityHeaders, WriteAccess
@@ -67,7 +75,7 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
 
     return Starlette(
         routes=[*routes, *_routes(lookalike.settings)],
-        middleware=[Middleware(SecurityHeaders), Middleware(HostCheck, render=_problem)],
+        middleware=_middleware(lookalike.settings),
         exception_handlers={
             Problem: _problem,
             HTTPException: _http_exception,
@@ -75,6 +83,20 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
         },
         lifespan=lifespan,
     )
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    return [
+        Middleware(SecurityHeaders),
+        Middleware(HostCheck, render=_problem),
+        Middleware(
+            OpenRequests,
+            most=settings.max_requests,
+            most_per_client=settings.max_requests_per_client,
+            render=_problem,
+        ),
+        Middleware(BodyDeadline, timeout_s=settings.request_timeout_s),
+    ]
 
 
 def _routes(settings: Settings) -> list[BaseRoute]:
@@ -147,6 +169,9 @@ async def _problem(request: HttpRequest, problem: Exception) -> Response:
     response = _render(request, problem)
     if problem.retry_after_s is not None:
         response.headers["Retry-After"] = str(problem.retry_after_s)
+    if isinstance(problem, RequestTimedOut):
+        # The rest of the body may still come, and is no request.
+        response.headers["Connection"] = "close"
     if isinstance(problem, KeyRequired):
         # A browser then asks for the key as a password.
         response.headers.append("WWW-Authenticate", 'Bearer realm="Lookalike"')

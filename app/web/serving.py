@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import json
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -11,11 +10,11 @@ from typing import Any
 
 import uvicorn
 from starlette.routing import BaseRoute
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.lookalike import open_lookalike
-from app.problems import InvalidRequest, PortTaken, WrongSetting
+from app.problems import PortTaken, WrongSetting
 from app.settings import Settings
+from app.web.protocol import Protocol
 from app.web.server import create_app
 
 # How long open requests have to finish after the signal to stop.
@@ -56,22 +55,6 @@ async def serve(
             await server.serve(sockets=[listener])
 
 
-class Protocol(H11Protocol):
-    """uvicorn's HTTP, except that it refuses what is no HTTP with a problem document."""
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as uvicorn calls it
-        """Refuse a request, and close the connection."""
-        problem = InvalidRequest("The request is not valid HTTP, or its headers are too long.")
-        problem.status = 400
-        body = json.dumps(problem.document()).encode()
-        head = (
-            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
-
-
 class _Server(uvicorn.Server):
     """uvicorn, except that it reports when it is ready and leaves the signals to `serve`.
 
@@ -84,7 +67,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Protocol,
+                http=Protocol.limited(settings),
                 access_log=False,
                 log_level="warning",
                 server_header=False,

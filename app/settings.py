@@ -92,6 +92,22 @@ class Settings(BaseSettings):
         description="Most memory for images being decoded, for one and for all at once, in "
         "megabytes. Images wait for it, queries first.",
     )
+    request_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="Seconds in which the head of a request must arrive, and its body, which has "
+        "another second per 10 kB.",
+    )
+    max_connections: int = Field(1000, ge=1, description="Most open connections.")
+    max_connections_per_client: int = Field(
+        100, ge=1, description="Most open connections of one address that is no trusted proxy."
+    )
+    max_requests: int = Field(
+        256, ge=1, description="Most requests being answered at once, event streams apart."
+    )
+    max_requests_per_client: int = Field(
+        100, ge=1, description="Most of them of one address (of one /64 of IPv6)."
+    )
     media_url: str | None = Field(
         None,
         description="Where uploads are stored: a folder or any fsspec URL. If unset, "

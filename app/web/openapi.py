@@ -314,8 +314,11 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "responses": {str(operation.status): _answer(operation)},
     }
-    # 400 is the answer to a request whose `Host` is none.
-    failures = {400, *operation.failures, *(() if operation.path in HEALTH else (401, 403))}
+    # 400 is the answer to a request whose `Host` is none, 429 to one of too many at once.
+    access = () if operation.path in HEALTH else (401, 403)
+    failures = {400, 429, *operation.failures, *access}
+    if operation.body is not None or operation.form is not None:
+        failures.add(408)
     for status, description in operation.others.items():
         document["responses"][str(status)] = {"description": description}
     for status in sorted(failures):

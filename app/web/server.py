@@ -23,6 +23,7 @@ from app.problems import (
     MethodNotAllowed,
     NotFound,
     Problem,
+    RequestTimedOut,
     StorageUnavailable,
     Unavailable,
 )
@@ -42,6 +43,7 @@ from app.web import (
 from app.web.access import Access, WriteAccess
 from app.web.docs_pages import problem_page
 from app.web.keyring import KeyRing
+from app.web.load import BodyDeadline, OpenRequests
 from app.web.metrics import Metrics, RequestMetrics
 from app.web.openapi import openapi_document
 from app.web.request_log import RequestLog, note_problem, problem_document
@@ -128,7 +130,13 @@ def _middleware(metrics: Metrics, keyring: KeyRing, settings: Settings) -> list[
         # What those below it raise. Starlette's own is inside of them.
         Middleware(ExceptionMiddleware, handlers={Problem: _problem}),
         Middleware(HostCheck, trusted=settings.trusted_hosts),
+        Middleware(
+            OpenRequests,
+            most=settings.max_requests,
+            most_per_client=settings.max_requests_per_client,
+        ),
         Middleware(Access, keyring=keyring, settings=settings),
+        Middleware(BodyDeadline, timeout_s=settings.request_timeout_s),
     ]
 
 
@@ -202,6 +210,9 @@ async def _problem(request: HttpRequest, problem: Exception) -> Response:
     response = _render(request, problem)
     if problem.retry_after_s is not None:
         response.headers["Retry-After"] = str(problem.retry_after_s)
+    if isinstance(problem, RequestTimedOut):
+        # The rest of the body may still come, and is no request.
+        response.headers["Connection"] = "close"
     if isinstance(problem, KeyRequired):
         # A browser then asks for the key as a password.
         response.headers.append("WWW-Authenticate", 'Bearer realm="Lookalike"')

@@ -13,6 +13,12 @@ from app.problems import WrongSetting
 
 VERSION = version("lookalike")
 
+_RATE_LIMIT = re.compile(r"([0-9]{1,9})/(second|minute|hour|day)")
+_SECRETS = {"DATABASE_URL", "POSTGRES_URL", "API_KEYS", "CAPTION_KEY", "RATE_LIMIT_URL"}
+
+# What one request that decodes counts as.
+LEAST_LIMIT = 5
+
 _HOST = re.compile(r"(\*\.)?[\w.-]+|[0-9A-Fa-f:]+", re.ASCII)
 
 
@@ -71,6 +77,16 @@ class Settings(BaseSettings):
         description="Addresses or CIDRs of proxies whose X-Forwarded-For and X-Forwarded-Proto "
         "are believed, separated by commas.",
     )
+    rate_limit: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Most requests of one client, such as 60/minute or 60/minute,5000/day; a "
+        "request that decodes images counts as 5. If unset, any number.",
+    )
+    rate_limit_url: SecretStr | None = Field(
+        None,
+        description="A Redis, as redis://…, that counts for several servers together. If unset, "
+        "each counts for itself.",
+    )
     fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Host names, IP addresses or CIDRs that may be fetched although they are not "
@@ -117,7 +133,7 @@ class Settings(BaseSettings):
     caption_rate: float = Field(60, gt=0, description="Most captions per minute.")
     caption_tokens: int = Field(1_000_000, gt=0, description="Most tokens per caption job.")
 
-    @field_validator("api_keys", "fetch_allow", "trusted_hosts", mode="before")
+    @field_validator("api_keys", "fetch_allow", "rate_limit", "trusted_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -131,6 +147,18 @@ class Settings(BaseSettings):
             if "/" in entry:
                 ipaddress.ip_network(entry)
         return entries
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _check_limits(cls, limits: tuple[str, ...]) -> tuple[str, ...]:
+        for limit in limits:
+            found = _RATE_LIMIT.fullmatch(limit)
+            if found is None or int(found[1]) < LEAST_LIMIT:
+                raise ValueError(
+                    f"{limit} is not a limit like 60/minute, of at least {LEAST_LIMIT} per second, "
+                    "minute, hour or day"
+                )
+        return limits
 
     @field_validator("trusted_hosts")
     @classmethod
@@ -156,6 +184,6 @@ def read_settings(**overrides: object) -> Settings:
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_context=False)[0]
         name = str(first["loc"][0]).upper()
-        secret = name in {"DATABASE_URL", "POSTGRES_URL", "API_KEYS", "CAPTION_KEY"}
+        secret = name in _SECRETS
         given = "" if secret else f" (given: {first['input']!r})"
         raise WrongSetting(f"{name}: {first['msg']}{given}") from exc

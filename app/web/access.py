@@ -33,15 +33,14 @@ _DOING: dict[KeyScope, str] = {
 }
 
 
-class Access:
-    """Decides who sends a request and what it may do, and refuses those that may not even read.
+class Identification:
+    """Decides who sends a request and what it may do, for all that comes after.
 
     READ_ACCESS decides who may read without a key: with `public` everyone, with `key` no one. With
     `auto` everyone, too, unless the server has no keys and listens on loopback only; then those on
     this machine that name a loopback host or one of TRUSTED_HOSTS, as pages of other sites can
     point names of their own at this machine. Health is for everyone, static files need no key.
     Without keys, clients on this machine may do all but `faces`, unless READ_ACCESS is `key`.
-    Raises `KeyRequired` or `NotAllowed`.
     """
 
     def __init__(self, app: ASGIApp, *, keyring: KeyRing, settings: Settings) -> None:
@@ -56,13 +55,9 @@ class Access:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             client = Client(address_of(scope), is_local=_is_local(scope, headers))
-            path = scope["path"]
-            if path not in HEALTH:
+            if scope["path"] not in HEALTH:
                 client = await self._identified(client, scope, headers)
             scope.setdefault("state", {})["client"] = client
-            needs_no_key = path.startswith(STATIC) and client.may_use_key
-            if "read" not in client.scopes and path not in HEALTH and not needs_no_key:
-                raise refusal(client, "read")
         await self.app(scope, receive, send)
 
     async def _identified(self, client: Client, scope: Scope, headers: Headers) -> Client:
@@ -91,6 +86,25 @@ class Access:
         host = host_of(headers)
         named = is_loopback(host) or is_trusted(host, self._trusted)
         return named and is_direct(scope, headers)
+
+
+class ReadAccess:
+    """Admits only clients that may read, except to health checks and, for want of a key, to styles.
+
+    Raises `KeyRequired`, `ScopeMissing` or `NotAllowed`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (ASGI)."""
+        if scope["type"] == "http" and scope["path"] not in HEALTH:
+            client = client_of(scope)
+            needs_no_key = scope["path"].startswith(STATIC) and client.may_use_key
+            if not needs_no_key:
+                require(client, "read")
+        await self.app(scope, receive, send)
 
 
 class WriteAccess:

@@ -61,7 +61,7 @@ class Client:
 
 
 def client_of(scope: Scope) -> Client:
-    """Return the client of a request that has passed `Access`; else one that may do nothing."""
+    """Return the client of a request; before `Identification`, one that may do nothing."""
     known = scope.get("state", {}).get("client")
     return known if isinstance(known, Client) else Client(address_of(scope))
 

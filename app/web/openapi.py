@@ -306,7 +306,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "responses": {str(operation.status): _answer(operation)},
     }
     # 400 is the answer to a request whose `Host` is none.
-    failures = {400, *operation.failures, *(() if operation.path in HEALTH else (401, 403))}
+    # 401, 403 and 429 depend on the settings.
+    failures = {400, *operation.failures, *(() if operation.path in HEALTH else (401, 403, 429))}
     for status, description in operation.others.items():
         document["responses"][str(status)] = {"description": description}
     for status in sorted(failures):
@@ -331,7 +332,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         document["requestBody"] = {"required": True, "content": content}
     if operation.path not in HEALTH:
         # Who needs none depends on READ_ACCESS, and on whether there are keys.
-        document["security"] = [{"key": []}, {}]
+        document["security"] = [{"key": ["write" if operation.writes else "read"]}, {}]
     return document
 
 

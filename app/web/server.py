@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -37,13 +37,17 @@ from app.web import (
     search_api,
     search_pages,
 )
-from app.web.access import Access, WriteAccess
+from app.web.access import Identification, ReadAccess, WriteAccess
 from app.web.docs_pages import problem_page
 from app.web.keyring import KeyRing
 from app.web.openapi import openapi_document
+from app.web.rate_limits import RateLimits
 from app.web.requests import AppState, Request
 from app.web.security import BodyLimit, HostCheck, SecurityHeaders
 from app.web.templating import assets
+
+if TYPE_CHECKING:
+    from app.web.rate_counters import RateCounters
 
 FORM_OVERHEAD_BYTES = 64_000
 # For a list of URLs; JSON of at most 1,000 images stays far below.
@@ -81,11 +85,15 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
     """Return the application for opened parts; `routes` come before its own."""
     settings = lookalike.settings
     keyring = KeyRing(ApiKeys(lookalike.database), configured=settings.api_keys)
+    counters = _rate_counters(settings)
+    limits = [Middleware(RateLimits, counters=counters)] if counters else []
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(keyring.close)
+            if counters:
+                stack.push_async_callback(counters.close)
             # So that those known answer for the keys whenever the database is away.
             with suppress(Unavailable):
                 await keyring.has_keys()
@@ -99,7 +107,9 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
             # What those below it raise. Starlette's own is inside of them.
             Middleware(ExceptionMiddleware, handlers={Problem: _problem}),
             Middleware(HostCheck, trusted=settings.trusted_hosts),
-            Middleware(Access, keyring=keyring, settings=settings),
+            Middleware(Identification, keyring=keyring, settings=settings),
+            *limits,
+            Middleware(ReadAccess),
         ],
         exception_handlers={
             Problem: _problem,
@@ -108,6 +118,15 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
         },
         lifespan=lifespan,
     )
+
+
+def _rate_counters(settings: Settings) -> "RateCounters | None":
+    if not settings.rate_limit:
+        return None
+    # Imported here because most servers have no limits, and need no package for them.
+    from app.web.rate_counters import RateCounters
+
+    return RateCounters(settings)
 
 
 def _routes(settings: Settings) -> list[BaseRoute]:

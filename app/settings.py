@@ -6,7 +6,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.problems import WrongSetting
@@ -19,6 +26,7 @@ _SECRETS = {"DATABASE_URL", "POSTGRES_URL", "API_KEYS", "CAPTION_KEY", "RATE_LIM
 # What one request that decodes counts as.
 LEAST_LIMIT = 5
 
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 _HOST = re.compile(r"(\*\.)?[\w.-]+|[0-9A-Fa-f:]+", re.ASCII)
 
 
@@ -77,6 +85,11 @@ class Settings(BaseSettings):
         description="Addresses or CIDRs of proxies whose X-Forwarded-For and X-Forwarded-Proto "
         "are believed, separated by commas.",
     )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins, such as https://app.example.com, whose pages may use the API from a "
+        "browser, separated by commas; * for all. If unset, none.",
+    )
     rate_limit: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Most requests of one client, such as 60/minute or 60/minute,5000/day; a "
@@ -133,7 +146,9 @@ class Settings(BaseSettings):
     caption_rate: float = Field(60, gt=0, description="Most captions per minute.")
     caption_tokens: int = Field(1_000_000, gt=0, description="Most tokens per caption job.")
 
-    @field_validator("api_keys", "fetch_allow", "rate_limit", "trusted_hosts", mode="before")
+    @field_validator(
+        "api_keys", "cors_origins", "fetch_allow", "rate_limit", "trusted_hosts", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -147,6 +162,16 @@ class Settings(BaseSettings):
             if "/" in entry:
                 ipaddress.ip_network(entry)
         return entries
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin} is not an origin like https://app.example.com")
+        if "*" in origins and info.data.get("read_access") == "auto":
+            raise ValueError("* needs READ_ACCESS=public or READ_ACCESS=key")
+        return origins
 
     @field_validator("rate_limit")
     @classmethod

@@ -16,6 +16,7 @@ from app.web.clients import (
     client_of,
     credential,
     host_of,
+    is_bearer,
     is_direct,
     is_loopback,
 )
@@ -24,6 +25,8 @@ from app.web.keyring import KeyRing
 # Anyone may ask these, and they need no database.
 HEALTH = frozenset({"/healthz", "/readyz"})
 STATIC = "/static/"
+# In CORS_ORIGINS: pages of all sites.
+ANY_ORIGIN = "*"
 
 _DOING: dict[KeyScope, str] = {
     "read": "Reading the index",
@@ -108,18 +111,27 @@ class ReadAccess:
 
 
 class WriteAccess:
-    """Admits only clients that may change the index, and no pages of other sites.
+    """Admits only clients that may change the index.
 
-    Raises `KeyRequired`, `ScopeMissing` or `NotAllowed`.
+    Pages of other sites are none, unless CORS_ORIGINS allows them and they send a key of their own,
+    as a bearer token: what a browser adds by itself (a password of Basic, an address on this
+    machine) is not a page's. Raises `KeyRequired`, `ScopeMissing` or `NotAllowed`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, origins: Collection[str] = ()) -> None:
         self.app = app
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request (ASGI)."""
-        _refuse_other_sites(Headers(scope=scope))
-        require(client_of(scope), "write")
+        headers = Headers(scope=scope)
+        client = client_of(scope)
+        if _is_of_other_site(headers):
+            if not is_allowed(headers.get("origin", ""), self._origins):
+                raise NotAllowed("Pages of other sites may not change the index.")
+            if client.key is None or not is_bearer(headers):
+                raise KeyRequired("A page of another site must send its key as a bearer token.")
+        require(client, "write")
         await self.app(scope, receive, send)
 
 
@@ -150,6 +162,11 @@ def is_trusted(host: str, trusted: Collection[str]) -> bool:
     return any(host == one or (one.startswith("*.") and host.endswith(one[1:])) for one in trusted)
 
 
+def is_allowed(origin: str, origins: Collection[str]) -> bool:
+    """Return whether pages of an origin may use the API; `null`, which anyone can be, never."""
+    return bool(origin) and origin != "null" and (ANY_ORIGIN in origins or origin in origins)
+
+
 def read_warnings(settings: Settings) -> Sequence[str]:
     """Return what the operator is told at each start about who may read."""
     if settings.read_access == "auto" and not is_loopback(settings.bind):
@@ -160,11 +177,10 @@ def read_warnings(settings: Settings) -> Sequence[str]:
     return ()
 
 
-def _refuse_other_sites(headers: Headers) -> None:
+def _is_of_other_site(headers: Headers) -> bool:
     origin = headers.get("origin")
     foreign = origin is not None and _netloc(origin) != headers.get("host")
-    if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        raise NotAllowed("Pages of other sites may not change the index.")
+    return foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site")
 
 
 def _netloc(origin: str) -> str | None:

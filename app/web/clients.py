@@ -99,6 +99,11 @@ def credential(headers: Headers) -> bytes | None:
     return None
 
 
+def is_bearer(headers: Headers) -> bool:
+    """Return whether a request carries a bearer token, which no browser adds by itself."""
+    return headers.get("authorization", "").partition(" ")[0].lower() == "bearer"
+
+
 def is_direct(scope: Scope, headers: Headers) -> bool:
     """Return whether a request comes from this machine, and through no proxy that can be told.
 

@@ -50,7 +50,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                headers.update(scope.get("state", {}).get("headers", {}))
+                for name, value in scope.get("state", {}).get("headers", {}).items():
+                    headers.append(name, value)
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

@@ -38,6 +38,7 @@ from app.web import (
     search_pages,
 )
 from app.web.access import Identification, ReadAccess, WriteAccess
+from app.web.cors import Cors
 from app.web.docs_pages import problem_page
 from app.web.keyring import KeyRing
 from app.web.openapi import openapi_document
@@ -72,13 +73,18 @@ register_url_convertor("job", _JobId())
 
 
 class _App(Starlette):
-    """Starlette, except that every response has the security headers, also the 500s.
+    """Starlette, except that every response has the headers it needs, also the 500s.
 
     Starlette answers those outside of all middleware that an application can name.
     """
 
+    cors_origins: Sequence[str] = ()
+
     def build_middleware_stack(self) -> ASGIApp:
-        return SecurityHeaders(super().build_middleware_stack())
+        app = super().build_middleware_stack()
+        if self.cors_origins:
+            app = Cors(app, origins=self.cors_origins)
+        return SecurityHeaders(app)
 
 
 def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
@@ -101,7 +107,7 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
                 await stack.enter_async_context(lookalike.jobs.working())
             yield {"lookalike": lookalike}
 
-    return _App(
+    app = _App(
         routes=[*routes, *_routes(settings)],
         middleware=[
             # What those below it raise. Starlette's own is inside of them.
@@ -118,6 +124,8 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
         },
         lifespan=lifespan,
     )
+    app.cors_origins = settings.cors_origins
+    return app
 
 
 def _rate_counters(settings: Settings) -> "RateCounters | None":
@@ -132,7 +140,7 @@ def _rate_counters(settings: Settings) -> "RateCounters | None":
 def _routes(settings: Settings) -> list[BaseRoute]:
     image = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     one = [Middleware(BodyLimit, max_bytes=image)]
-    writes = [Middleware(WriteAccess)]
+    writes = [Middleware(WriteAccess, origins=settings.cors_origins)]
     urls = [*writes, Middleware(BodyLimit, max_bytes=LIST_BYTES)]
     words = [*writes, Middleware(BodyLimit, max_bytes=FORM_OVERHEAD_BYTES)]
     many = [*writes, Middleware(BodyLimit, max_bytes=image * IMAGES_PER_FORM)]

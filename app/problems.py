@@ -14,17 +14,20 @@
     │   ├── NotFound
     │   ├── MethodNotAllowed
     │   ├── BodyTooLarge
+    │   ├── JobCancelled
     │   └── Unstorable
     ├── AccessProblem
     │   ├── KeyRequired
     │   ├── ScopeMissing
     │   ├── NotAllowed
-    │   └── RateLimited
+    │   ├── RateLimited
+    │   └── TooManyStreams
     ├── PictureProblem          these bytes cannot be used as an image
     │   ├── EmptyPicture
     │   ├── NotAPicture
     │   ├── DamagedPicture
     │   ├── TooManyPixels
+    │   ├── TooCostly
     │   └── PictureTooLarge
     ├── FetchProblem            the URL could not be downloaded
     │   ├── BadUrl
@@ -41,7 +44,9 @@
     │   └── CaptionBudgetSpent
     └── Unavailable
         ├── DatabaseUnavailable
+        │   └── SchemaChanged
         ├── DatabaseBusy
+        ├── StorageUnavailable
         ├── WriteConflict
         └── TooBusy
 
@@ -157,6 +162,12 @@ class BodyTooLarge(InvalidRequest):
     status = 413
 
 
+class JobCancelled(InvalidRequest):
+    """The job was cancelled, and takes no more images: start another, or retry it first."""
+
+    status = 409
+
+
 class Unstorable(InvalidRequest):
     """The database cannot take these values: they are too long, too large or invalid."""
 
@@ -187,6 +198,13 @@ class RateLimited(AccessProblem):
     status = 429
 
 
+class TooManyStreams(AccessProblem):
+    """This client has too many event streams open: close some first."""
+
+    status = 429
+    retry_after_s = 10
+
+
 class PictureProblem(Problem):
     """The image cannot be used."""
 
@@ -209,6 +227,12 @@ class DamagedPicture(PictureProblem):
 
 class TooManyPixels(PictureProblem):
     """The image has more pixels than this server accepts."""
+
+    status = 413
+
+
+class TooCostly(PictureProblem):
+    """Decoding the image would take more memory or time than this server allows."""
 
     status = 413
 
@@ -300,6 +324,19 @@ class Unavailable(Problem):
 class DatabaseUnavailable(Unavailable):
     """The database is not responding; try again soon."""
 
+    may_pass = True
+
+
+class SchemaChanged(DatabaseUnavailable):
+    """A newer version of Lookalike has upgraded the database: upgrade this server, too."""
+
+    retry_after_s = 30
+
+
+class StorageUnavailable(Unavailable):
+    """Uploaded files cannot be stored or read at the moment; try again later."""
+
+    retry_after_s = 30
     may_pass = True
 
 

@@ -108,8 +108,19 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(
         20, gt=0, description="Time limit for fetching one URL, in seconds."
     )
+    search_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="Time limit for one search with all its URLs, in seconds.",
+    )
     max_upload_mb: float = Field(20, gt=0, description="Largest image file, in megabytes.")
     max_pixels: int = Field(100_000_000, gt=0, description="Most pixels in one image.")
+    max_decoded_mb: float = Field(
+        1000,
+        ge=50,
+        description="Most memory for images being decoded, for one and for all at once, in "
+        "megabytes. Images wait for it, queries first.",
+    )
     media_url: str | None = Field(
         None,
         description="Where uploads are stored: a folder or any fsspec URL. If unset, "
@@ -133,6 +144,12 @@ class Settings(BaseSettings):
         "attempt.",
     )
 
+    job_days: float = Field(
+        30,
+        gt=0,
+        description="Days for which a job and its items are kept after it has ended.",
+    )
+
     caption_model: str | None = Field(
         None,
         description="A vision model that writes titles and descriptions. If unset, no image "
@@ -145,6 +162,25 @@ class Settings(BaseSettings):
     caption_key: SecretStr | None = Field(None, description="API key for that server.")
     caption_rate: float = Field(60, gt=0, description="Most captions per minute.")
     caption_tokens: int = Field(1_000_000, gt=0, description="Most tokens per caption job.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The lowest level that is logged: debug, info, warning or error."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="text for people, or json: one object per line."
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port on which `lookalike worker` offers /metrics. If unset, it offers none; "
+        "the server does on its own port.",
+    )
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator(
         "api_keys", "cors_origins", "fetch_allow", "rate_limit", "trusted_hosts", mode="before"
@@ -197,6 +233,11 @@ class Settings(BaseSettings):
     def max_upload_bytes(self) -> int:
         """The largest image file, in bytes."""
         return int(self.max_upload_mb * 1_000_000)
+
+    @property
+    def max_decoded_bytes(self) -> int:
+        """The memory for images being decoded, in bytes."""
+        return int(self.max_decoded_mb * 1_000_000)
 
 
 def read_settings(**overrides: object) -> Settings:

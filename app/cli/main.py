@@ -78,11 +78,13 @@ def cli() -> None:
 def serve(bind: str | None, port: int | None) -> None:
     """Serve the pages and the API."""
     from app.cli.terminal import say
+    from app.logs import set_up_logs
     from app.settings import read_settings
     from app.web.serving import serve as serve_until_stopped
 
     given = {"bind": bind, "port": port}
     settings = read_settings(**{name: v for name, v in given.items() if v is not None})
+    set_up_logs(level=settings.log_level, form=settings.log_format)
     asyncio.run(serve_until_stopped(settings, announce=say))
 
 
@@ -90,11 +92,20 @@ def serve(bind: str | None, port: int | None) -> None:
 def worker() -> None:
     """Work on the jobs of this database, beside its server or on another machine.
 
-    Any number of workers can share the work. Stopping one, even with kill -9, loses nothing.
+    Any number of workers can share the work. Stopping one, even with kill -9, loses nothing. With
+    METRICS_PORT, it offers /metrics there.
     """
     from app.cli.jobs import work
+    from app.settings import read_settings
 
-    asyncio.run(work())
+    settings = read_settings()
+    if settings.metrics_port is None:
+        asyncio.run(work(settings))
+        return
+    # Nothing else of a worker needs the web framework.
+    from app.web.serving import serving_metrics
+
+    asyncio.run(work(settings, beside=serving_metrics))
 
 
 @cli.command()
@@ -265,7 +276,7 @@ def import_index(file: Path) -> None:
 
 @cli.group()
 def model() -> None:
-    """Show the encoder, or fetch one before it is needed."""
+    """Show the encoder, fetch one, or drop the vectors of one."""
 
 
 @model.command("info")
@@ -284,6 +295,19 @@ def model_fetch(encoder: str) -> None:
     from app.cli.facts import fetch_encoder
 
     fetch_encoder(encoder)
+
+
+@model.command("drop")
+@click.argument("encoder")
+def model_drop(encoder: str) -> None:
+    """Drop the vectors of an encoder that is no longer in use; the images stay.
+
+    `lookalike stats` shows which encoders have vectors, and their size. Restart servers that still
+    use it first.
+    """
+    from app.cli.facts import drop_encoder
+
+    drop_encoder(encoder)
 
 
 @cli.group()

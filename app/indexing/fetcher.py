@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from base64 import b64encode
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ import httpx
 from httpx_secure import SSRFProtectionError, httpx_ssrf_protection
 
 from app.indexing.addresses import Address, host_to_ask, is_public
-from app.indexing.answers import ACCEPTED, read_body, validator
+from app.indexing.answers import ASKED_ENCODING, read_body, validator
+from app.logs import fields
 from app.problems import (
     AddressRefused,
     BadUrl,
@@ -28,7 +30,7 @@ from app.problems import (
     Problem,
     TooManyRedirects,
 )
-from app.store.urls import LONGEST_URL, URL_TOO_LONG, split_credentials
+from app.store.urls import LONGEST_URL, URL_TOO_LONG, loggable, split_credentials
 
 MOST_FETCHES = 16
 # As many as browsers open.
@@ -68,18 +70,28 @@ class _Refused(Exception):  # noqa: N818 - carries a problem
 
 
 class Fetcher:
-    """Fetches URLs over HTTP: at most 16 at once, 6 per host.
+    """Fetches URLs over HTTP: at most `most` at once, 6 per host.
 
     Only public IP addresses and those in `allow` (hosts or CIDRs) are fetched. `timeout_s` covers
-    one URL with all its redirects; `max_bytes` is enforced while reading.
+    one URL with all its redirects; `max_bytes` is enforced while reading. `outcomes`, which
+    fetchers may share, counts fetches: `fetched`, `unchanged`, or the slug of the problem.
     """
 
-    def __init__(self, *, allow: Sequence[str], timeout_s: float, max_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        allow: Sequence[str],
+        timeout_s: float,
+        max_bytes: int,
+        most: int = MOST_FETCHES,
+        outcomes: Counter[str] | None = None,
+    ) -> None:
         self._allowed_hosts = {entry.lower() for entry in allow if "/" not in entry}
         self._allowed_networks = [ipaddress.ip_network(entry) for entry in allow if "/" in entry]
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._fetches = asyncio.Semaphore(MOST_FETCHES)
+        self._fetches = asyncio.Semaphore(most)
+        self.outcomes: Counter[str] = Counter() if outcomes is None else outcomes
         self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @cached_property
@@ -89,7 +101,7 @@ class Fetcher:
             headers={
                 "User-Agent": "Lookalike/0.1",
                 "Accept": "image/*,*/*;q=0.5",
-                "Accept-Encoding": ACCEPTED,
+                "Accept-Encoding": ASKED_ENCODING,
             },
             timeout=self._timeout_s,
             follow_redirects=False,
@@ -156,6 +168,16 @@ class Fetcher:
             raise exc.problem from exc
 
     async def _fetch(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
+        """Fetch a URL and count how it ended; raises what `_ask` raises."""
+        try:
+            answer = await self._ask(url, headers, max_bytes)
+        except Problem as problem:
+            self.outcomes[problem.slug()] += 1
+            raise
+        self.outcomes["unchanged" if answer.data is None else "fetched"] += 1
+        return answer
+
+    async def _ask(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
         """Fetch a URL; whatever its servers do raises a `Problem` and nothing else."""
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -170,7 +192,7 @@ class Fetcher:
             raise BadUrl from exc
         except Exception as exc:
             # Nothing the libraries document: a bug of theirs or of ours.
-            logger.exception("fetching %s", url)
+            logger.exception("unexpected error", extra=fields(url=loggable(url)))
             raise FetchFailed from exc
 
     async def close(self) -> None:

@@ -78,6 +78,15 @@ JOBS = Table(
     Column("created_at", DateTime(timezone=True)),
     Column("cancelled_at", DateTime(timezone=True)),
     Column("tokens", BigInteger),
+    Column("ended_at", DateTime(timezone=True)),
+)
+
+WORKERS = Table(
+    "workers",
+    _metadata,
+    Column("id", Uuid(), primary_key=True),
+    Column("captions", Boolean),
+    Column("alive_until", DateTime(timezone=True)),
 )
 
 ITEMS = Table(

@@ -73,7 +73,7 @@ OPERATIONS = [
         body=schemas.UpsertRequest,
         lists=tuple(LIST_MEDIA_TYPES),
         prefer=True,
-        failures=(413, 422, 503),
+        failures=(409, 413, 422, 503),
         writes=True,
     ),
     Operation(
@@ -107,12 +107,13 @@ OPERATIONS = [
         "post",
         "/api/images",
         "Index uploaded images; the same bytes are the same image. With `Prefer: "
-        "respond-async`, or with the id of a `job` to add them to, return a job instead.",
+        "respond-async`, or with the id of a `job` to add them to, return a job instead; a "
+        "cancelled one takes no more.",
         answer=schemas.UpsertResponse,
         form={"file": {"type": "array", "items": FILE}},
         query=schemas.UploadRequest,
         prefer=True,
-        failures=(404, 413, 422, 503),
+        failures=(404, 409, 413, 422, 503),
         writes=True,
     ),
     Operation(
@@ -221,7 +222,7 @@ OPERATIONS = [
     Operation(
         "delete",
         "/api/jobs/{id}",
-        "Cancel and delete a job; images that it indexed stay.",
+        "Cancel and delete a job, with the uploads that only it kept; images that it indexed stay.",
         status=204,
         failures=(404, 503),
         writes=True,
@@ -241,7 +242,7 @@ OPERATIONS = [
         "then `end`.",
         answer=EVENT,
         answer_type="text/event-stream",
-        failures=(404, 503),
+        failures=(404, 429, 503),
     ),
     Operation(
         "post",
@@ -271,8 +272,16 @@ OPERATIONS = [
     ),
     Operation(
         "get",
+        "/metrics",
+        "Return metrics in Prometheus' format, to clients on the server's own machine.",
+        answer={"type": "string"},
+        answer_type="text/plain",
+        failures=(403,),
+    ),
+    Operation(
+        "get",
         "/readyz",
-        "Check that the database responds.",
+        "Check that the database and the storage of uploads respond and can be written.",
         answer=schemas.HealthResponse,
         failures=(503,),
     ),

@@ -1,8 +1,9 @@
 """The application: its routes, middleware, exception handlers and lifespan."""
 
-from collections.abc import AsyncGenerator, Sequence
+import errno
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -13,7 +14,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ExceptionHandler
 
 from app.lookalike import Lookalike
 from app.problems import (
@@ -22,6 +23,7 @@ from app.problems import (
     MethodNotAllowed,
     NotFound,
     Problem,
+    StorageUnavailable,
     Unavailable,
 )
 from app.settings import Settings
@@ -41,10 +43,13 @@ from app.web.access import Identification, ReadAccess, WriteAccess
 from app.web.cors import Cors
 from app.web.docs_pages import problem_page
 from app.web.keyring import KeyRing
+from app.web.metrics import Metrics, RequestMetrics
 from app.web.openapi import openapi_document
 from app.web.rate_limits import RateLimits
+from app.web.request_log import RequestLog, note_problem, problem_document
 from app.web.requests import AppState, Request
 from app.web.security import BodyLimit, HostCheck, SecurityHeaders
+from app.web.stream_counter import StreamCounter
 from app.web.templating import assets
 
 if TYPE_CHECKING:
@@ -55,6 +60,7 @@ FORM_OVERHEAD_BYTES = 64_000
 LIST_BYTES = 1_000_000_000
 # Without JavaScript, a form sends all chosen files at once.
 IMAGES_PER_FORM = 50
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class _JobId(Convertor[int]):
@@ -72,27 +78,12 @@ class _JobId(Convertor[int]):
 register_url_convertor("job", _JobId())
 
 
-class _App(Starlette):
-    """Starlette, except that every response has the headers it needs, also the 500s.
-
-    Starlette answers those outside of all middleware that an application can name.
-    """
-
-    cors_origins: Sequence[str] = ()
-
-    def build_middleware_stack(self) -> ASGIApp:
-        app = super().build_middleware_stack()
-        if self.cors_origins:
-            app = Cors(app, origins=self.cors_origins)
-        return SecurityHeaders(app)
-
-
 def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
     """Return the application for opened parts; `routes` come before its own."""
     settings = lookalike.settings
     keyring = KeyRing(ApiKeys(lookalike.database), configured=settings.api_keys)
     counters = _rate_counters(settings)
-    limits = [Middleware(RateLimits, counters=counters)] if counters else []
+    metrics = Metrics(lookalike)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
@@ -105,27 +96,14 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
                 await keyring.has_keys()
             if settings.worker:
                 await stack.enter_async_context(lookalike.jobs.working())
-            yield {"lookalike": lookalike}
+            yield {"lookalike": lookalike, "streams": StreamCounter()}
 
-    app = _App(
-        routes=[*routes, *_routes(settings)],
-        middleware=[
-            # What those below it raise. Starlette's own is inside of them.
-            Middleware(ExceptionMiddleware, handlers={Problem: _problem}),
-            Middleware(HostCheck, trusted=settings.trusted_hosts),
-            Middleware(Identification, keyring=keyring, settings=settings),
-            *limits,
-            Middleware(ReadAccess),
-        ],
-        exception_handlers={
-            Problem: _problem,
-            HTTPException: _http_exception,
-            Exception: _unexpected,
-        },
+    return Starlette(
+        routes=[*routes, *_routes(settings), Route("/metrics", metrics.show)],
+        middleware=_middleware(metrics, keyring, settings, counters),
+        exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
-    app.cors_origins = settings.cors_origins
-    return app
 
 
 def _rate_counters(settings: Settings) -> "RateCounters | None":
@@ -135,6 +113,48 @@ def _rate_counters(settings: Settings) -> "RateCounters | None":
     from app.web.rate_counters import RateCounters
 
     return RateCounters(settings)
+
+
+def create_worker_app(lookalike: Lookalike) -> Starlette:
+    """Return the application of a worker, which has nothing but its health and its metrics."""
+    settings = lookalike.settings
+    keyring = KeyRing(ApiKeys(lookalike.database), configured=settings.api_keys)
+    metrics = Metrics(lookalike)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(keyring.close)
+            yield {"lookalike": lookalike, "streams": StreamCounter()}
+
+    return Starlette(
+        routes=[Route("/healthz", operations_api.healthz), Route("/metrics", metrics.show)],
+        middleware=_middleware(metrics, keyring, settings),
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+
+
+def _middleware(
+    metrics: Metrics,
+    keyring: KeyRing,
+    settings: Settings,
+    counters: "RateCounters | None" = None,
+) -> list[Middleware]:
+    origins = settings.cors_origins
+    return [
+        Middleware(SecurityHeaders),
+        *([Middleware(Cors, origins=origins)] if origins else []),
+        Middleware(RequestMetrics, metrics=metrics),
+        # Unexpected exceptions end here, so that their 500s have the headers, too.
+        Middleware(RequestLog, render=_unexpected),
+        # What those below it raise. Starlette's own is inside of them.
+        Middleware(ExceptionMiddleware, handlers={Problem: _problem}),
+        Middleware(HostCheck, trusted=settings.trusted_hosts),
+        Middleware(Identification, keyring=keyring, settings=settings),
+        *([Middleware(RateLimits, counters=counters)] if counters else []),
+        Middleware(ReadAccess),
+    ]
 
 
 def _routes(settings: Settings) -> list[BaseRoute]:
@@ -151,7 +171,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/index", index_pages.index_page),
         Route("/index", index_pages.index_form, methods=["POST"], middleware=many),
         Route("/index/delete", index_pages.delete_selection, methods=["POST"], middleware=words),
-        Route("/index/jobs/{id:job}/events", index_pages.job_events),
+        Route("/index/events", index_pages.job_events),
         Route(
             "/index/jobs/{id:job}/{action}",
             index_pages.change_job,
@@ -233,9 +253,29 @@ async def _unexpected(request: HttpRequest, _: Exception) -> Response:
 
 
 def _render(request: HttpRequest, problem: Problem) -> Response:
+    note_problem(request.scope, problem)
     wants_html = "text/html" in request.headers.get("accept", "")
     if wants_html and not request.scope["path"].startswith("/api/"):
         return problem_page(cast(Request, request), problem)
     return JSONResponse(
-        problem.document(), status_code=problem.status, media_type="application/problem+json"
+        problem_document(problem),
+        status_code=problem.status,
+        media_type="application/problem+json",
     )
+
+
+async def _os_error(request: HttpRequest, exc: Exception) -> Response:
+    """Answer a request for whose body the disk has no room; other errors are unexpected."""
+    if not isinstance(exc, OSError) or exc.errno not in DISK_ERRORS:
+        raise exc
+    problem = StorageUnavailable()
+    problem.__cause__ = exc
+    return await _problem(request, problem)
+
+
+HANDLERS: Mapping[Any, ExceptionHandler] = {
+    Problem: _problem,
+    HTTPException: _http_exception,
+    OSError: _os_error,
+}
+"""What makes the response of an exception that an endpoint or a middleware of a route raises."""

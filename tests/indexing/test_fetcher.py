@@ -407,6 +407,11 @@ def test_no_cookie_is_kept() -> None:
     assert b"cookie" not in heads[1].lower()
 
 
+def test_images_are_asked_for_as_they_are() -> None:
+    _, [head] = answers(lambda host: [host.add("x", body=b"image")])
+    assert re.findall(rb"accept-encoding: (.*)\r\n", head.lower()) == [b"identity"]
+
+
 @pytest.mark.parametrize("status", ["200", "201", "203", "226", "299"])
 def test_every_success_with_a_body_is_one(status: str) -> None:
     assert answer(body=b"image", status=status) == b"image"
@@ -483,6 +488,39 @@ def test_what_is_packed_wrongly_or_too_well_fails_within_its_bounds(
     assert isinstance(outcome, kind)
     # The body itself, the most that may come of it, and what stands around.
     assert peak < 30_000_000
+
+
+def test_bombs_are_counted_as_they_come() -> None:
+    """Many at once take little more than what they may unpack to."""
+    bombs, most = 12, 2_000_000
+
+    async def run() -> list[Any]:
+        fetcher = Fetcher(allow=["127.0.0.1"], timeout_s=60, max_bytes=most)
+        async with raw_host() as host:
+            url = host.add("x", "Content-Encoding: gzip", body=BOMB)
+            given = [fetcher.fetch(url) for _ in range(bombs)]
+            tracemalloc.start()
+            try:
+                outcomes = await asyncio.gather(*given, return_exceptions=True)
+                return [*outcomes, tracemalloc.get_traced_memory()[1]]
+            finally:
+                tracemalloc.stop()
+                await fetcher.close()
+
+    *outcomes, peak = asyncio.run(run())
+    assert {type(outcome) for outcome in outcomes} == {PictureTooLarge}
+    assert peak < bombs * (most * 1.5 + 500_000)
+
+
+def test_a_packed_body_of_many_pieces_is_whole() -> None:
+    data = bytes(range(256)) * 10_000
+    for encoding, wbits in (("gzip", zlib.MAX_WBITS | 16), ("deflate", -zlib.MAX_WBITS)):
+        body = packed(data, wbits)
+        [outcome], _ = answers(
+            lambda host, e=encoding, b=body: [host.add("x", f"Content-Encoding: {e}", body=b)],
+            max_bytes=len(data),
+        )
+        assert outcome == data
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The server and the commands both use them.
 """
 
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ from app.store.database import Database
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
 from app.store.job_items import JobItems
+from app.store.sizes import Sizes
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
+from app.store.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,9 @@ class Lookalike:
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
+    media: Media
     job_items: JobItems
+    workers: Workers
     jobs: Jobs
     searcher: Searcher
     uploads: Uploads
@@ -58,6 +63,11 @@ class Lookalike:
     def catalog(self) -> Catalog:
         """The table of images."""
         return self.index.catalog
+
+    @property
+    def sizes(self) -> Sizes:
+        """The sizes of the tables."""
+        return self.index.sizes
 
     @property
     def vectors(self) -> VectorTable:
@@ -96,8 +106,9 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     stack.callback(pool.close)
     decoder = Decoder(pool, max_pixels=settings.max_pixels, model_side=encoder.model.side)
     fetcher = _fetcher(stack, settings, most=MOST_FETCHES)
-    job_items = JobItems(database)
+    job_items, workers = JobItems(database), Workers(database)
     uploads = Uploads(database, decoder)
+    media = Media(settings.media_url or str(settings.data_dir / "media"))
     indexer = Indexer(
         database=database,
         catalog=catalog,
@@ -106,7 +117,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
-        media=Media(settings.media_url or str(settings.data_dir / "media")),
+        media=media,
         max_bytes=settings.max_upload_bytes,
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
@@ -118,7 +129,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         encoder=encoder,
         decoder=decoder,
         # With slots of its own: indexing does not wait for the URLs of searches, nor they for it.
-        fetcher=_fetcher(stack, settings, most=MOST_FETCHING),
+        fetcher=_fetcher(stack, settings, most=MOST_FETCHING, outcomes=fetcher.outcomes),
         uploads=uploads,
         min_similarity=settings.min_similarity,
     )
@@ -128,14 +139,18 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         decoder=decoder,
         fetcher=fetcher,
         indexer=indexer,
+        media=media,
         job_items=job_items,
+        workers=workers,
         jobs=Jobs(
             database=database,
             job_items=job_items,
+            workers=workers,
             indexer=indexer,
             captioner=captioner,
             retry_s=settings.retry_s,
             worker_timeout_s=settings.worker_timeout_s,
+            job_days=settings.job_days,
         ),
         searcher=Searcher(
             catalog=catalog,
@@ -150,12 +165,15 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     )
 
 
-def _fetcher(stack: AsyncExitStack, settings: Settings, *, most: int) -> Fetcher:
+def _fetcher(
+    stack: AsyncExitStack, settings: Settings, *, most: int, outcomes: Counter[str] | None = None
+) -> Fetcher:
     fetcher = Fetcher(
         allow=settings.fetch_allow,
         timeout_s=settings.fetch_timeout_s,
         max_bytes=settings.max_upload_bytes,
         most=most,
+        outcomes=outcomes,
     )
     stack.push_async_callback(fetcher.close)
     return fetcher

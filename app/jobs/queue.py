@@ -6,12 +6,16 @@ from datetime import datetime
 
 from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
 from procrastinate.jobs import Job
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.database import CONNECT_TIMEOUT_S, driver_connection
 from app.store.job_items import JobItems
 
 QUEUE = "lookalike"
+# Only workers with a caption model take from it.
+CAPTION_QUEUE = "lookalike-captions"
+QUEUES = (QUEUE, CAPTION_QUEUE)
 INDEX_CHUNK = "index_chunk"
 # The lock of every chunk of captions: one runs at a time, which leaves room for indexing.
 CAPTIONS = "captions"
@@ -49,11 +53,21 @@ class ChunkQueue:
         for chunk in chunks:
             task = self.app.tasks[INDEX_CHUNK].configure(
                 connection=driver,
+                queue=CAPTION_QUEUE if captions else QUEUE,
                 lock=CAPTIONS if captions else f"{job_id}:{chunk}",
                 priority=max(-chunk, LOWEST_PRIORITY),
                 schedule_at=at,
             )
             await task.defer_async(job_id=job_id, chunk=chunk)
+
+
+async def running_chunks(connection: AsyncConnection, job_id: int) -> set[int]:
+    """Return the numbers of a job's chunks that a worker has taken."""
+    query = text(
+        "SELECT (args->>'chunk')::bigint FROM procrastinate_jobs"
+        " WHERE status = 'doing' AND args->>'job_id' = :job_id"
+    )
+    return set(await connection.scalars(query, {"job_id": str(job_id)}))
 
 
 class _RetryInterrupted(BaseRetryStrategy):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 from uuid import UUID
 
 import numpy as np
@@ -19,6 +20,8 @@ ROCCHIO_QUERY, ROCCHIO_WANTED, ROCCHIO_UNWANTED = 1.0, 0.75, 0.15
 
 # A shorter sum is what rounding leaves of terms that cancel each other.
 MIN_LENGTH = 1e-3
+
+Kind = Literal["image", "text", "mixed"]
 
 MOST_TERMS = 50
 # Of them: each text is embedded, and a URL takes as long as its server likes.
@@ -87,6 +90,13 @@ class Query:
     def urls(self) -> list[str]:
         """The URLs to be fetched."""
         return [term.url for term in self.terms if term.url is not None]
+
+    @property
+    def kind(self) -> Kind:
+        """What is searched by: one image, one text, or several terms or marked results."""
+        if len(self.terms) != 1 or self.like or self.unlike:
+            return "mixed"
+        return "image" if self.terms[0].text is None else "text"
 
     @property
     def words(self) -> str:

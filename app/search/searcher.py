@@ -1,9 +1,11 @@
 """Search: a page of the images nearest to a query, or that have its words."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import get_args
 from uuid import UUID
 
 import numpy as np
@@ -20,7 +22,7 @@ from app.search.hits import (
     one_per_file,
     reciprocal_rank_fusion,
 )
-from app.search.query import Query, check_sizes
+from app.search.query import Kind, Query, check_sizes
 from app.search.resolver import Clock, Resolver, Timings
 from app.store.catalog import Catalog
 from app.store.fingerprints import Fingerprint, Fingerprints
@@ -38,6 +40,7 @@ MOST_NEAREST = 1000
 MOST_FUSED = 300
 # Varied results are chosen from this many candidates per result.
 DIVERSITY_CANDIDATES = 4
+NEXT_PAGE = "next page"
 TOO_LONG = "This query is too long for a next page."
 
 
@@ -77,7 +80,8 @@ class Searcher:
     """Answers up to 64 concurrent searches, of which 32 may fetch URLs.
 
     Those that come when all places are taken raise `TooBusy` at once, and so do those that take
-    longer than `timeout_s` in all (or `FetchTimedOut`, if they are still fetching).
+    longer than `timeout_s` in all (or `FetchTimedOut`, if they are still fetching). `searches`
+    counts those that were asked for, by kind.
     """
 
     def __init__(
@@ -98,9 +102,11 @@ class Searcher:
         self.timeout_s = timeout_s
         self._places = _Places(MOST_SEARCHES)
         self._fetching = _Places(MOST_FETCHING)
+        self.searches: Counter[str] = Counter(dict.fromkeys([*get_args(Kind), NEXT_PAGE], 0))
 
     async def search(self, query: Query) -> Results:
         """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
+        self.searches[query.kind] += 1
         check_sizes(query.terms)
         async with self._place():
             if query.urls:
@@ -111,6 +117,7 @@ class Searcher:
 
     async def next_page(self, cursor: str, *, limit: int) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
+        self.searches[NEXT_PAGE] += 1
         async with self._place():
             clock = Clock()
             asked = Asked.read(cursor, dimensions=self._encoder.dimensions)

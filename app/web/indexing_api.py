@@ -16,7 +16,7 @@ from app.indexing.outcomes import Outcome
 from app.indexing.requests import parse
 from app.indexing.sources import ListKind, list_kind_of, posted_items, web_item
 from app.indexing.streams import charset_of
-from app.problems import InvalidRequest, NoPicture
+from app.problems import InvalidRequest, JobCancelled, NoPicture, NotFound
 from app.store.catalog import Selection
 from app.store.images import Entry
 from app.store.items import NewItem
@@ -129,7 +129,14 @@ async def _upload_to_job(request: Request, files: Sequence[UploadFile]) -> Respo
         items = await keep_uploads(request, files)
         return await accepted(request, await parts(request).jobs.create("Uploads", items))
     job = await parts(request).job_items.find(wanted.job)
-    await parts(request).jobs.add(job.id, await keep_uploads(request, files))
+    if job.cancelled_at is not None:
+        raise JobCancelled
+    items = await keep_uploads(request, files)
+    try:
+        await parts(request).jobs.add(job.id, items)
+    except (JobCancelled, NotFound):
+        await parts(request).indexer.delete_unused([item.entry.url for item in items])
+        raise
     return await accepted(request, job.id)
 
 

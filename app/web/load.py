@@ -1,14 +1,12 @@
 """How many requests may be open at once, and how long a body may take."""
 
 import asyncio
-import ipaddress
 from collections import Counter
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.problems import Problem, RequestTimedOut, TooBusy, TooManyOpen
-from app.web.security import Render
+from app.problems import RequestTimedOut, TooBusy, TooManyOpen
+from app.web.clients import client_of
 
 # Beside the time that the setting allows, a body has a second for each so many of its bytes: any
 # size may be sent over a slow line, but no one holds a request open with a byte a minute.
@@ -18,32 +16,17 @@ _HEALTH = ("/healthz", "/readyz")
 _STREAM = "/events"
 
 
-def client_key(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, or the /64 of an IPv6 one."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.IPv6Network((ip, 64), strict=False))
-
-
 class OpenRequests:
-    """Refuses requests while too many are open, of one client or in all.
+    """Raises `TooManyOpen` or `TooBusy` while too many requests are open, of one client or in all.
 
-    Event streams are not counted, as they are open for as long as their jobs take; nor are health
-    checks, which must answer when nothing else does. It stands outside of the exception handlers,
-    so `render` makes the response of a problem.
+    Event streams have limits of their own (stream_counter.py), as they are open for as long as
+    their jobs take; health checks have none, and must answer when nothing else does.
     """
 
-    def __init__(self, app: ASGIApp, *, most: int, most_per_client: int, render: Render) -> None:
+    def __init__(self, app: ASGIApp, *, most: int, most_per_client: int) -> None:
         self.app = app
         self._most = most
         self._most_per_client = most_per_client
-        self._render = render
         self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,26 +34,19 @@ class OpenRequests:
         if scope["type"] != "http" or scope["path"] in _HEALTH or scope["path"].endswith(_STREAM):
             await self.app(scope, receive, send)
             return
-        client = client_key((scope.get("client") or ("",))[0])
-        problem = self._problem(client)
-        if problem is not None:
-            response = await self._render(Request(scope), problem)
-            await response(scope, receive, send)
-            return
+        client = client_of(scope).counted_as
+        if self._open[client] >= self._most_per_client:
+            raise TooManyOpen
+        if self._open.total() >= self._most:
+            raise TooBusy("Too many requests are open; try again soon.")
         self._open[client] += 1
         try:
             await self.app(scope, receive, send)
         finally:
             self._open[client] -= 1
+            # Or every client that ever came would stay.
             if not self._open[client]:
                 del self._open[client]
-
-    def _problem(self, client: str) -> Problem | None:
-        if self._open[client] >= self._most_per_client:
-            return TooManyOpen()
-        if self._open.total() >= self._most:
-            return TooBusy("Too many requests are open.")
-        return None
 
 
 class BodyDeadline:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Container
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
@@ -9,9 +10,13 @@ from typing import Any, ClassVar, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from app.logs import fields
 from app.problems import InvalidRequest, Problem, RequestTimedOut, TooBusy, TooManyOpen
 from app.settings import Settings
-from app.web.load import client_key
+from app.web.clients import network_of
+from app.web.request_log import HEADER, problem_document
+
+logger = logging.getLogger(__name__)
 
 
 class Protocol(H11Protocol):
@@ -62,18 +67,18 @@ class Protocol(H11Protocol):
         self._stop_timer()
         super().connection_lost(exc)
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as uvicorn calls it
+    def send_400_response(self, msg: str) -> None:
         """Refuse a request, and close the connection."""
         problem = InvalidRequest("The request is not valid HTTP, or its headers are too long.")
         problem.status = 400
-        self._refuse(problem)
+        self._refuse(problem, reason=msg)
 
     def _is_one_too_many(self) -> bool:
         if self.client is None or self.client[0] in _trusted(self.app):
             return False
-        mine = client_key(self.client[0])
+        mine = network_of(self.client[0])
         others = (cast(H11Protocol, other).client for other in self.connections)
-        return sum(o is not None and client_key(o[0]) == mine for o in others) > (
+        return sum(o is not None and network_of(o[0]) == mine for o in others) > (
             self.most_per_client
         )
 
@@ -93,12 +98,14 @@ class Protocol(H11Protocol):
         else:
             self.transport.close()
 
-    def _refuse(self, problem: Problem) -> None:
+    def _refuse(self, problem: Problem, *, reason: str | None = None) -> None:
         self._stop_timer()
-        body = json.dumps(problem.document()).encode()
+        document = problem_document(problem)
+        body = json.dumps(document).encode()
         lines = [
             f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
             "Content-Type: application/problem+json",
+            f"{HEADER}: {document['request_id']}",
             f"Content-Length: {len(body)}",
             "Connection: close",
         ]
@@ -106,6 +113,14 @@ class Protocol(H11Protocol):
             lines.append(f"Retry-After: {problem.retry_after_s}")
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
+        logger.info(
+            "no request",
+            extra=fields(
+                status=problem.status,
+                reason=reason or problem.detail,
+                request_id=document["request_id"],
+            ),
+        )
 
 
 def _trusted(app: Any) -> Container[str]:

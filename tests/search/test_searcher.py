@@ -52,7 +52,8 @@ def test_a_search_by_an_image_without_a_vector_raises_not_found(
 
     async def remove_vector() -> None:
         async with indexed.database.begin() as connection:
-            await indexed.vectors.remove(connection, [image.id])
+            table = indexed.vectors.table
+            await connection.execute(table.delete().where(table.c.node_id == str(image.id)))
 
     loop.run(remove_vector())
     with pytest.raises(NotFound, match="not embedded"):

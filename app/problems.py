@@ -15,6 +15,7 @@
     │   ├── MethodNotAllowed
     │   ├── BodyTooLarge
     │   ├── JobCancelled
+    │   ├── RequestTimedOut
     │   └── Unstorable
     ├── AccessProblem
     │   ├── KeyRequired
@@ -48,7 +49,8 @@
         ├── DatabaseBusy
         ├── StorageUnavailable
         ├── WriteConflict
-        └── TooBusy
+        ├── TooBusy
+        └── TooManyOpen
 
 A problem is shown in three ways: as an HTTP problem document (`document()`, RFC 9457), as the
 reason why one image failed, and as the last line of a command.
@@ -166,6 +168,12 @@ class JobCancelled(InvalidRequest):
     """The job was cancelled, and takes no more images: start another, or retry it first."""
 
     status = 409
+
+
+class RequestTimedOut(InvalidRequest):
+    """The request did not arrive in time."""
+
+    status = 408
 
 
 class Unstorable(InvalidRequest):
@@ -355,6 +363,13 @@ class WriteConflict(Unavailable):
 
 
 class TooBusy(Unavailable):
-    """Too many searches are waiting; try again soon."""
+    """Too much is waiting already; try again soon."""
 
+    retry_after_s = 1
+
+
+class TooManyOpen(Unavailable):
+    """This client has too many requests open at once; wait for some to end."""
+
+    status = 429
     retry_after_s = 1

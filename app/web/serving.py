@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import json
 import logging
 import signal
 import socket
@@ -12,14 +11,12 @@ from typing import Any
 
 import uvicorn
 from starlette.routing import BaseRoute
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from app.logs import fields
 from app.lookalike import Lookalike, open_lookalike
-from app.problems import InvalidRequest, PortTaken, StorageUnavailable, WrongSetting
+from app.problems import PortTaken, StorageUnavailable, WrongSetting
 from app.settings import Settings
 from app.web.access import read_warnings
-from app.web.request_log import HEADER, problem_document
+from app.web.protocol import Protocol
 from app.web.server import create_app, create_worker_app
 
 logger = logging.getLogger(__name__)
@@ -105,27 +102,6 @@ async def serving_metrics(
             await serving
 
 
-class Protocol(H11Protocol):
-    """uvicorn's HTTP, except that it refuses what is no HTTP with a problem document."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse a request, and close the connection."""
-        problem = InvalidRequest("The request is not valid HTTP, or its headers are too long.")
-        problem.status = 400
-        document = problem_document(problem)
-        body = json.dumps(document).encode()
-        head = (
-            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
-            f"{HEADER}: {document['request_id']}\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
-        logger.info(
-            "no request", extra=fields(status=400, reason=msg, request_id=document["request_id"])
-        )
-
-
 class _Server(uvicorn.Server):
     """uvicorn, except that it reports when it is ready and leaves the signals to `serve`.
 
@@ -138,7 +114,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Protocol,
+                http=Protocol.limited(settings),
                 # Its lines go to our log, and it would log each request once more.
                 log_config=None,
                 access_log=False,

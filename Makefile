@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index train train-semantic train-text eval eval-text clean
+.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index loadtest faults train train-semantic train-text eval eval-text clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -35,6 +35,12 @@ ROWS ?= 100000
 
 bench-filter: $(VENV)/.dev  ## compare plans of a filtered search among ROWS vectors
 	$(BIN)/python -m bench.filter --rows $(ROWS)
+
+loadtest: $(VENV)/.dev  ## load a server with 64 clients for a minute (FLAGS="--clients 8 --seconds 10")
+	$(BIN)/python -m bench.loadtest $(FLAGS)
+
+faults: $(VENV)/.dev  ## end a server with kill -9, again and again, and look for what is lost
+	$(BIN)/python -m bench.faults $(FLAGS)
 
 bench: $(VENV)/.dev  ## run the measurements that the README quotes
 	$(BIN)/python -m bench

@@ -183,16 +183,17 @@ class _Parts(Collector):
         jobs = GaugeMetricFamily("lookalike_jobs", "Jobs, by state.", labels=["state"])
         for state, number in states.jobs.items():
             jobs.add_metric([state], number)
-        return [
-            jobs,
-            _gauge("job_items_waiting", "Images of jobs that wait for a worker.", states.waiting),
-            _gauge("images", "Images in the index.", await lookalike.catalog.count()),
-            _gauge(
-                "vectors",
-                "Images embedded with the encoder in use.",
-                await lookalike.vectors.count(),
-            ),
-        ]
+        rows = GaugeMetricFamily(
+            "lookalike_table_rows", "Rows, above 10,000 as Postgres estimates.", labels=["table"]
+        )
+        size = GaugeMetricFamily(
+            "lookalike_table_bytes", "Bytes of tables with their indexes.", labels=["table"]
+        )
+        for table in await lookalike.sizes.tables():
+            rows.add_metric([table.name], table.rows.number)
+            size.add_metric([table.name], table.bytes)
+        waiting = _gauge("job_items_waiting", "Images that wait for a worker.", states.waiting)
+        return [jobs, waiting, rows, size]
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -273,7 +273,8 @@ OPERATIONS = [
     Operation(
         "get",
         "/metrics",
-        "Return metrics in Prometheus' format, to clients on the server's own machine.",
+        "Return metrics in Prometheus' format, to clients on the server's own machine and to keys "
+        "with the scope `admin`.",
         answer={"type": "string"},
         answer_type="text/plain",
         failures=(403,),

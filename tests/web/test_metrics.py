@@ -8,13 +8,16 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+from pydantic import SecretStr
 
+from app.encoding.encoder import Encoder
 from app.lookalike import Lookalike
 from app.settings import Settings
 from app.store.images import Entry
 from app.store.items import NewItem
-from app.web.server import create_worker_app
-from tests.conftest import Server, client_of
+from app.store.keys import ApiKeys
+from app.web.server import create_app, create_worker_app
+from tests.conftest import Server, client_of, opened
 from tests.image_host import ImageHost
 from tests.jobs.test_jobs import without_worker
 from tests.live import Loop
@@ -87,8 +90,10 @@ def test_parts_are_read(server: Server, host: ImageHost) -> None:
         client, "encoder_batch_seconds_count", tower="image"
     )
     assert value(client, "database_connections_most") >= 10
-    assert value(client, "images") == 2
-    assert value(client, "vectors") == 2
+    assert value(client, "table_rows", table="images") == 2
+    vectors = server.lookalike.vectors.table.name
+    assert value(client, "table_rows", table=vectors) == 2
+    assert value(client, "table_bytes", table=vectors) > 0
     assert value(client, "database_up") == 1
 
 
@@ -122,6 +127,28 @@ def test_others_may_not_read_them(server: Server, headers: dict[str, str]) -> No
     check(server.client.get("/metrics", headers=headers), 403)
 
 
+@pytest.mark.parametrize("mode", ["auto", "public", "key"])
+def test_an_admin_key_or_this_machine_reads_them(
+    settings: Settings, loop: Loop, encoder: Encoder, mode: str
+) -> None:
+    keys = {"api_keys": [SecretStr("writer")], "read_access": mode}
+    changed = settings.model_copy(update=keys)
+    elsewhere = {"x-forwarded-for": "203.0.113.9"}
+    with opened(changed, loop, encoder) as lookalike:
+        _, admin = loop.run(ApiKeys(lookalike.database).add("prometheus", ["admin"]))
+        with loop.serving(create_app(lookalike)) as address, client_of(address) as client:
+
+            def ask(key: str | None) -> httpx.Response:
+                known = {"authorization": f"Bearer {key}"} if key else {}
+                return client.get("/metrics", headers={**elsewhere, **known})
+
+            assert client.get("/metrics").status_code == 200
+            assert ask(admin).status_code == 200
+            check(ask("writer"), 403)
+            check(ask("nonsense"), 401)
+            check(ask(None), 401)
+
+
 def test_two_servers_of_one_process_count_apart(
     lookalike: Lookalike, loop: Loop, settings: Settings
 ) -> None:
@@ -143,7 +170,7 @@ def test_a_worker_offers_metrics_on_its_port(database_url: str, tmp_path: Path) 
         address = worker.wait_for(r"Metrics are at (http://\S+)/metrics")[1]
         port = address.rpartition(":")[2]
         with client_of(address) as client:
-            assert value(client, "images") == 0
+            assert value(client, "table_rows", table="images") == 0
             assert client.get("/healthz").status_code == 200
             check(client.get("/api/stats"), 404)
             html = client.get("/nothing", headers={"accept": "text/html"})

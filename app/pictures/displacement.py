@@ -92,10 +92,9 @@ def _robust(terms: Any, target: Any, weights: Any) -> Any:
     return factors
 
 
-def _fitted(terms: Any, target: Any, weights: Any) -> Any:
+def _fitted(terms: Matrix, target: Matrix, weights: Matrix) -> Any:
     weighted = terms * weights[:, None]
-    solved: Any = np.linalg.lstsq(weighted.T @ terms, weighted.T @ target)
-    return solved[0]
+    return np.linalg.lstsq(weighted.T @ terms, weighted.T @ target)[0]
 
 
 def _quadratic(x: Any, y: Any) -> Any:

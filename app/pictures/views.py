@@ -38,7 +38,7 @@ class View:
         A thumbnail, and a `Picture`'s larger `image`, have nearly the same keypoints.
         """
         width, height = size or image.size
-        small = _reduced(image)
+        small = reduced(image, THUMBNAIL_SIDE)
         sample = small.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=1)
         return cls(
             width,
@@ -57,11 +57,17 @@ class View:
         return self.shown
 
 
-def _reduced(image: Image.Image) -> Image.Image:
-    scale = THUMBNAIL_SIDE / min(image.size)
+def pixels_of(image: Image.Image, side: int) -> Pixels:
+    """Return an RGB image's pixels, (h, w, 3), reduced to this short side if it is longer."""
+    return np.asarray(reduced(image, side))
+
+
+def reduced(image: Image.Image, side: int) -> Image.Image:
+    """Return an image with this short side, or as it is if that is shorter."""
+    scale = side / min(image.size)
     if scale >= 1:
         return image
-    width, height = (max(1, round(side * scale)) for side in image.size)
+    width, height = (max(1, round(edge * scale)) for edge in image.size)
     return image.resize((width, height), Image.Resampling.HAMMING, reducing_gap=3)
 
 

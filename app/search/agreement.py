@@ -23,6 +23,8 @@ from app.pictures.registration import (
     shared_polygon,
 )
 
+# A shared part that is narrower than this, in pixels of the query, shows nothing.
+LEAST_SIDE = 16
 # Blocks are squares of this many pixels of the canvas.
 BLOCK = 12
 # A block is plain if the grey values in it have a smaller standard deviation, of 255.
@@ -92,7 +94,7 @@ def agreement(query: Pixels, image: Pixels, matrix: Matrix, *, rounds: int = 1) 
 
 def _laid(query: Pixels, image: Pixels, matrix: Matrix) -> tuple[Overlay | None, Floats]:
     polygon = shared_polygon(matrix, query.shape[1::-1], image.shape[1::-1])
-    if len(polygon) < 3:
+    if len(polygon) < 3 or np.ptp(polygon, axis=0).min() < LEAST_SIDE:
         return None, polygon
     laid = overlay(query, image, matrix, polygon)
     query, image = equally_sharp(laid.query, laid.image)

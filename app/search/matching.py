@@ -13,6 +13,7 @@ LARGEST_RATIO = 0.87
 # Keypoints nearer than this many pixels are one place: SIFT finds one per strong orientation.
 SAME_PLACE = 3.0
 MOST_AT_ONE_PLACE = 4
+ROWS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +34,7 @@ def matched(query: Keypoints, image: Keypoints) -> Pairs:
     if not len(query) or not len(image):
         nothing = np.empty(0, np.int64)
         return Pairs(query, image, nothing, nothing)
-    cosines = query.descriptors @ image.descriptors.T
+    cosines = _cosines(query.descriptors, image.descriptors)
     partner = cosines.argmax(axis=1)
     # Along rows, argmax is several times as fast as along columns.
     partner_of_image = np.ascontiguousarray(cosines.T).argmax(axis=1)
@@ -42,6 +43,18 @@ def matched(query: Keypoints, image: Keypoints) -> Pairs:
     good = np.flatnonzero(ratio < LARGEST_RATIO)
     good = good[np.argsort(ratio[good], kind="stable")]
     return Pairs(query, image, rows[good], partner[rows[good]])
+
+
+def _cosines(query: Floats, image: Floats) -> Floats:
+    """Return the product of two sets of rows, `ROWS` of the first at a time.
+
+    OpenBLAS gives smaller products to one thread. Two threads per search wait for each other: on a
+    busy machine, the whole product at once takes 15 ms instead of 0.1.
+    """
+    padded = np.zeros((-(-len(query) // ROWS), ROWS, query.shape[1]), np.float32)
+    padded.reshape(-1, query.shape[1])[: len(query)] = query
+    products = padded @ np.ascontiguousarray(image.T)
+    return products.reshape(-1, len(image))[: len(query)]
 
 
 def _ratios(cosines: Floats, partner: NDArray[np.int64], places: Floats) -> Floats:

@@ -63,11 +63,11 @@ eval: $(VENV)/.dev  ## measure how well the built-in encoder finds copies (FLAGS
 # Needs `pip install uv`. The result names no package index.
 lock:  ## resolve pyproject.toml into hash-pinned requirements
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
-	    --custom-compile-command "make lock" --extra build --extra parquet pyproject.toml -o requirements.txt
+	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
-	    --custom-compile-command "make lock" --extra build --extra parquet --extra demo -c requirements.txt pyproject.toml -o requirements-demo.txt
+	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis --extra demo -c requirements.txt pyproject.toml -o requirements-demo.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
-	    --custom-compile-command "make lock" --extra build --extra parquet --extra demo --extra dev -c requirements-demo.txt pyproject.toml -o requirements-dev.txt
+	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis --extra demo --extra dev -c requirements-demo.txt pyproject.toml -o requirements-dev.txt
 
 clean:  ## remove the environment, but not the data
 	rm -rf $(VENV) *.egg-info build

@@ -29,7 +29,7 @@ from app.problems import (
     WrongSetting,
 )
 from app.settings import Settings
-from app.store.embedded import embedded_server
+from app.store.embedded import EmbeddedPostgres, embedded_server
 
 # pgvector 0.7 introduced halfvec, 0.8 iterative scans; 0.8 needs Postgres 13 or newer.
 MIN_POSTGRES = 14
@@ -67,7 +67,7 @@ class Database:
     transaction mode. `url`, which includes the password, is for connections outside the engines.
     """
 
-    def __init__(self, url: URL, *, embedded: Any = None) -> None:
+    def __init__(self, url: URL, *, embedded: EmbeddedPostgres | None = None) -> None:
         options: dict[str, Any] = {
             "pool_pre_ping": True,
             "pool_timeout": CONNECT_TIMEOUT_S,

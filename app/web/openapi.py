@@ -314,8 +314,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "responses": {str(operation.status): _answer(operation)},
     }
-    # 400 is the answer to a request whose `Host` is none, 429 to one of too many at once.
-    failures = {400, *operation.failures, *(() if operation.path in HEALTH else (401, 403, 429))}
+    # 400 is the answer to a request whose `Host` is none, 429 to one of too many (at once, or in a
+    # time that RATE_LIMIT sets). 401 and 403 depend on the settings, too.
+    access = () if operation.path in HEALTH else (401, 403)
+    failures = {400, 429, *operation.failures, *access}
     if operation.body is not None or operation.form is not None:
         failures.add(408)
     for status, description in operation.others.items():
@@ -342,7 +344,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         document["requestBody"] = {"required": True, "content": content}
     if operation.path not in HEALTH:
         # Who needs none depends on READ_ACCESS, and on whether there are keys.
-        document["security"] = [{"key": []}, {}]
+        document["security"] = [{"key": ["write" if operation.writes else "read"]}, {}]
     return document
 
 

@@ -3,7 +3,7 @@
 import errno
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -40,17 +40,22 @@ from app.web import (
     search_api,
     search_pages,
 )
-from app.web.access import Access, WriteAccess
+from app.web.access import Identification, ReadAccess, WriteAccess
+from app.web.cors import Cors
 from app.web.docs_pages import problem_page
 from app.web.keyring import KeyRing
 from app.web.load import BodyDeadline, OpenRequests
 from app.web.metrics import Metrics, RequestMetrics
 from app.web.openapi import openapi_document
+from app.web.rate_limits import RateLimits
 from app.web.request_log import RequestLog, note_problem, problem_document
 from app.web.requests import AppState, Request
 from app.web.security import BodyLimit, HostCheck, SecurityHeaders
 from app.web.stream_counter import StreamCounter
 from app.web.templating import assets
+
+if TYPE_CHECKING:
+    from app.web.rate_counters import RateCounters
 
 FORM_OVERHEAD_BYTES = 64_000
 # For a list of URLs; JSON of at most 1,000 images stays far below.
@@ -79,13 +84,15 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
     """Return the application for opened parts; `routes` come before its own."""
     settings = lookalike.settings
     keyring = KeyRing(ApiKeys(lookalike.database), configured=settings.api_keys)
-
+    counters = _rate_counters(settings)
     metrics = Metrics(lookalike)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(keyring.close)
+            if counters:
+                stack.push_async_callback(counters.close)
             # So that those known answer for the keys whenever the database is away.
             with suppress(Unavailable):
                 await keyring.has_keys()
@@ -95,10 +102,19 @@ def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Sta
 
     return Starlette(
         routes=[*routes, *_routes(settings), Route("/metrics", metrics.show)],
-        middleware=_middleware(metrics, keyring, settings),
+        middleware=_middleware(metrics, keyring, settings, counters),
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
+
+
+def _rate_counters(settings: Settings) -> "RateCounters | None":
+    if not settings.rate_limit:
+        return None
+    # Imported here because most servers have no limits, and need no package for them.
+    from app.web.rate_counters import RateCounters
+
+    return RateCounters(settings)
 
 
 def create_worker_app(lookalike: Lookalike) -> Starlette:
@@ -115,27 +131,33 @@ def create_worker_app(lookalike: Lookalike) -> Starlette:
 
     return Starlette(
         routes=[Route("/healthz", operations_api.healthz), Route("/metrics", metrics.show)],
-        middleware=_middleware(metrics, keyring, settings),
+        middleware=_middleware(metrics, keyring, settings, None),
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
 
 
-def _middleware(metrics: Metrics, keyring: KeyRing, settings: Settings) -> list[Middleware]:
+def _middleware(
+    metrics: Metrics, keyring: KeyRing, settings: Settings, counters: "RateCounters | None"
+) -> list[Middleware]:
+    origins = settings.cors_origins
     return [
         Middleware(SecurityHeaders),
+        *([Middleware(Cors, origins=origins)] if origins else []),
         Middleware(RequestMetrics, metrics=metrics),
         # Unexpected exceptions end here, so that their 500s have the headers, too.
         Middleware(RequestLog, render=_unexpected),
         # What those below it raise. Starlette's own is inside of them.
         Middleware(ExceptionMiddleware, handlers={Problem: _problem}),
         Middleware(HostCheck, trusted=settings.trusted_hosts),
-        Middleware(Access, keyring=keyring, settings=settings),
         Middleware(
             OpenRequests,
             most=settings.max_requests,
             most_per_client=settings.max_requests_per_client,
         ),
+        Middleware(Identification, keyring=keyring, settings=settings),
+        *([Middleware(RateLimits, counters=counters)] if counters else []),
+        Middleware(ReadAccess),
         Middleware(BodyDeadline, timeout_s=settings.request_timeout_s),
     ]
 
@@ -143,7 +165,7 @@ def _middleware(metrics: Metrics, keyring: KeyRing, settings: Settings) -> list[
 def _routes(settings: Settings) -> list[BaseRoute]:
     image = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     one = [Middleware(BodyLimit, max_bytes=image)]
-    writes = [Middleware(WriteAccess)]
+    writes = [Middleware(WriteAccess, origins=settings.cors_origins)]
     urls = [*writes, Middleware(BodyLimit, max_bytes=LIST_BYTES)]
     words = [*writes, Middleware(BodyLimit, max_bytes=FORM_OVERHEAD_BYTES)]
     many = [*writes, Middleware(BodyLimit, max_bytes=image * IMAGES_PER_FORM)]

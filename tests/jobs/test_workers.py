@@ -140,7 +140,7 @@ def test_the_command_line_says_whether_a_worker_is_alive(
         items = [NewItem("web", Entry(host.url("seed/1.png")))]
         loop.run(lookalike.jobs.create("one", items))
         alone = CliRunner().invoke(cli, ["jobs"])
-        assert "No worker is running, so that this waits for one." in alone.stderr
+        assert "No worker is running; this job waits for one." in alone.stderr
         assert "No worker is running: start a server, or `lookalike worker`." in alone.stderr
         with loop.entered(lookalike.jobs.working()):
             loop.run(counted(lookalike, WorkerCount(1, 0)))

@@ -13,6 +13,7 @@ from app.encoding.encoder import Encoder
 from app.indexing.fetcher import Fetcher
 from app.indexing.indexer import Indexer
 from app.indexing.media import Media
+from app.indexing.originals import Originals
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
@@ -21,6 +22,7 @@ from app.search.resolver import Resolver
 from app.search.searcher import Searcher
 from app.settings import Settings
 from app.store.catalog import Catalog
+from app.store.claims import Claims
 from app.store.database import Database
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
@@ -109,6 +111,11 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     stack.push_async_callback(fetcher.close)
     job_items = JobItems(database)
     uploads = Uploads(database, decoder)
+    originals = Originals(
+        Media(settings.media_url or str(settings.data_dir / "media")),
+        Claims(database),
+        max_bytes=settings.max_upload_bytes,
+    )
     indexer = Indexer(
         database=database,
         catalog=catalog,
@@ -117,7 +124,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
-        media=Media(settings.media_url or str(settings.data_dir / "media")),
+        originals=originals,
         max_bytes=settings.max_upload_bytes,
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)

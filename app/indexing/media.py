@@ -1,10 +1,14 @@
 """Storage of uploaded files: a folder, or any storage that fsspec supports."""
 
 import asyncio
+import contextlib
+import os
 import re
 from pathlib import Path
+from uuid import uuid4
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from app.problems import NotFound, WrongSetting
 
@@ -25,7 +29,10 @@ class Media:
             raise WrongSetting(f"MEDIA_URL: {root} cannot be opened: {exc}") from exc
 
     async def save(self, sha256: str, data: bytes) -> None:
-        """Store a file, replacing one with the same hash."""
+        """Store a file, unless it is there.
+
+        It appears whole: it is written beside its place and renamed.
+        """
         await asyncio.to_thread(self._save, sha256, data)
 
     async def load(self, sha256: str) -> bytes:
@@ -44,8 +51,30 @@ class Media:
 
     def _save(self, sha256: str, data: bytes) -> None:
         path = self._path(sha256)
-        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self._files.pipe_file(path, data)
+        if self._is_whole(path, len(data)):
+            return
+        folder = path.rpartition("/")[0]
+        self._files.makedirs(folder, exist_ok=True)
+        # Object stores would do without, but not SFTP, SMB or HDFS.
+        scratch = f"{folder}/.{sha256}.{uuid4().hex}.part"
+        try:
+            with self._files.open(scratch, "wb") as file:
+                file.write(data)
+                if isinstance(self._files, LocalFileSystem):
+                    file.flush()
+                    os.fsync(file.fileno())
+            self._files.mv(scratch, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._files.rm_file(scratch)
+            raise
+
+    def _is_whole(self, path: str, size: int) -> bool:
+        """Return whether a file is there; one of another size was cut by an older version."""
+        try:
+            return self._files.size(path) == size
+        except FileNotFoundError:
+            return False
 
     def _path(self, sha256: str) -> str:
         if not HASH.fullmatch(sha256):

@@ -1,5 +1,6 @@
 """Search: a page of the images nearest to a query, or that have its words."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,10 @@ MOST_SEARCHES = 64
 MOST_NEAREST = 1000
 # For a query with words, this many of the nearest and of the best text matches are merged.
 MOST_FUSED = 300
+# Concurrent searches for a next page, which compare all rows, and how many of them run at once.
+MOST_PAGES, PAGES_AT_ONCE = 16, 4
+# The files of a first page of this many, which fit in a cursor, are named in it.
+MOST_NAMED = 250
 # Varied results are chosen from this many candidates per result.
 DIVERSITY_CANDIDATES = 4
 TOO_LONG = "This query is too long for a next page."
@@ -86,6 +91,8 @@ class Searcher:
         self._encoder = encoder
         self._resolver = resolver
         self._running = 0
+        self._paging = 0
+        self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
 
     async def search(self, query: Query) -> Results:
         """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
@@ -98,7 +105,7 @@ class Searcher:
 
     async def next_page(self, cursor: str, *, limit: int) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
-        async with self._slot():
+        async with self._slot(), self._page_slot():
             clock = Clock()
             asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
             return await self._answer(asked, limit, clock)
@@ -272,6 +279,17 @@ class Searcher:
         finally:
             self._running -= 1
 
+    @asynccontextmanager
+    async def _page_slot(self) -> AsyncGenerator[None]:
+        if self._paging >= MOST_PAGES:
+            raise TooBusy
+        self._paging += 1
+        try:
+            async with self._pages:
+                yield
+        finally:
+            self._paging -= 1
+
 
 def _reasons(*, near: bool, worded: bool) -> Sequence[Reason]:
     pairs: list[tuple[bool, Reason]] = [(near, "picture"), (worded, "text")]
@@ -289,5 +307,7 @@ def _split(asked: Asked, hits: Sequence[Hit], following: Asked | None) -> _Page:
 def _after(asked: Asked, page: Sequence[Hit]) -> Asked:
     """Return the query positioned after a page of hits."""
     lowest = page[-1].similarity or 0.0
+    if asked.beyond is None and len(page) <= MOST_NAMED:
+        return asked.without(lowest, [hit.image.sha256 for hit in page])
     near = [hit for hit in page if (hit.similarity or 0.0) <= lowest + 2 * ROUNDING]
     return asked.behind(lowest, [hit.image.sha256 for hit in near])

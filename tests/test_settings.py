@@ -47,6 +47,8 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MAX_PIXELS", "-1"),
         ("MAX_UPLOAD_MB", "much"),
         ("FETCH_TIMEOUT_S", "0"),
+        ("READ_ACCESS", "none"),
+        ("TRUSTED_HOSTS", "https://photos.example"),
     ],
 )
 def test_a_wrong_value_names_the_variable(

@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -14,15 +16,15 @@ from app.indexing.files import file_title, read_file
 from app.indexing.originals import NAME_TOO_LONG, Originals
 from app.indexing.outcomes import Outcome, OutcomeStatus
 from app.indexing.writes import RowGone, Write, Writer
-from app.pictures.decoding import Decoder, Picture
+from app.pictures.decoding import Decoder, Facts, Picture
 from app.problems import (
     CredentialsDropped,
+    FetchProblem,
     InvalidRequest,
     NotFound,
     PictureTooLarge,
     Problem,
     Unavailable,
-    UrlNotFound,
     WriteConflict,
 )
 from app.store.catalog import Catalog, Selection
@@ -34,7 +36,7 @@ from app.store.vectors import NewVector, VectorTable
 
 # Images that are fetched but not yet stored, over all requests and jobs: one batch of the encoder
 # that runs, one that fills and one being written. With the fetches (fetcher.py), they bound the
-# memory: (16 + 48) files of MAX_UPLOAD_MB, and the pixels of one picture per decoding thread.
+# memory: (16 + 48) files of MAX_UPLOAD_MB, beside the MAX_DECODED_MB of those being decoded.
 MAX_IN_FLIGHT = 48
 MAX_PER_STATEMENT = 128
 
@@ -113,14 +115,21 @@ class Indexer:
         try:
             # A second client with the same URL waits here, and then finds it unchanged.
             async with self._lock(entry.url):
-                status, image_id = await self._upsert_kept(source, entry, item)
+                # A job may be deleted while its item is indexed; other uploads are claimed already.
+                is_open = source == "upload" and item is not None
+                async with self.originals.claimed(entry) if is_open else nullcontext():
+                    status, image_id = await self._upsert_kept(source, entry, item)
         except Unavailable:
             raise
         except Problem as problem:
-            if isinstance(problem, UrlNotFound):
+            if isinstance(problem, FetchProblem) and problem.is_gone:
                 await self._catalog.mark_gone(entry)
             return Outcome(entry.url, "failed", problem=problem)
         return Outcome(entry.url, status, id=image_id)
+
+    async def delete_unused(self, urls: Collection[str]) -> None:
+        """Delete uploads, given by URL, that neither an image nor an item of a job needs."""
+        await self.originals.remove_unneeded(urls)
 
     async def describe(
         self, image: ImageRow, entry: Entry, *, fills: bool = False, item: Item | None = None
@@ -198,10 +207,10 @@ class Indexer:
     async def _from_thumbnail(
         self, image: ImageRow, thumbnail: bytes, vector: Vector | None
     ) -> NewVector:
-        picture = await self._decoder.decode(thumbnail)
+        picture, prepared = await self._decoder.decode_and(thumbnail, self._prepared)
         image = replace(image, colours=image.colours or picture.colours)
         if vector is None:
-            vector = await self._encoder.embed_image(picture.image)
+            vector = await self._encoder.embed_prepared(prepared)
         return NewVector(Entry(image.url).over(image), image, image.sha256, vector)
 
     def _lock(self, key: str) -> asyncio.Lock:
@@ -263,19 +272,22 @@ class Indexer:
         if vector is None:
             picture, vector = await self._decode_and_embed(data)
         else:
-            picture = await self._decoder.decode(data)
+            picture = await self._decoder.facts(data)
         write = Write(
             _of(entry, image), picture, vector, validators, creates=source != "refresh", item=item
         )
         return await self._writes.submit(write), write.entry.id
 
-    async def _decode_and_embed(self, data: bytes) -> tuple[Picture, Vector]:
+    async def _decode_and_embed(self, data: bytes) -> tuple[Facts, Vector]:
         encoder = self._encoder
         # The encoder briefly holds its batch open for images that are being decoded.
         with encoder.images.expected():
-            picture, prepared = await self._decoder.decode_and(data, encoder.model.prepare)
+            picture, prepared = await self._decoder.decode_and(data, self._prepared)
             future = encoder.images.submit(prepared, hurried=False)
         return picture, await asyncio.wrap_future(future)
+
+    def _prepared(self, picture: Picture) -> Any:
+        return self._encoder.model.prepare(picture.image)
 
     async def _read(
         self, source: ItemSource, entry: Entry, seen: Validators

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -40,15 +40,22 @@ class Originals:
         elif len(title) > MAX_TITLE:
             yield NewItem("upload", replace(entry, title=title[:100]), NAME_TOO_LONG)
         else:
-            claim_id = await self._claims.claim(sha256)
-            try:
+            async with self.claimed(entry):
                 await self._media.save(sha256, data)
                 yield NewItem("upload", entry)
-            finally:
-                # Whatever came of it has been said; without a database the claim ends by itself.
-                with contextlib.suppress(Unavailable):
-                    async with self._claims.unneeded([sha256], released=claim_id) as unneeded:
-                        await self._delete(unneeded)
+
+    @asynccontextmanager
+    async def claimed(self, entry: Entry) -> AsyncGenerator[None]:
+        """Keep an upload's file from being deleted; on leaving, it goes if nothing needs it."""
+        sha256 = entry.url.removeprefix(UPLOAD_SCHEME)
+        claim_id = await self._claims.claim(sha256)
+        try:
+            yield
+        finally:
+            # Whatever came of it has been said; without a database the claim ends by itself.
+            with contextlib.suppress(Unavailable):
+                async with self._claims.unneeded([sha256], released=claim_id) as unneeded:
+                    await self._delete(unneeded)
 
     async def load(self, entry: Entry) -> bytes:
         """Return the bytes of an upload; raises `NotFound`."""
@@ -71,7 +78,7 @@ class Originals:
             raise NotFound("The file has changed since it was indexed.")
         return data
 
-    async def remove_unneeded(self, urls: Sequence[str]) -> None:
+    async def remove_unneeded(self, urls: Collection[str]) -> None:
         """Remove the files of those uploads that nothing needs; other URLs are passed over.
 
         What needed them has been deleted, and that is committed.

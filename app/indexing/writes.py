@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from app.encoding.encoder import Vector
 from app.indexing.outcomes import OutcomeStatus
-from app.pictures.decoding import Picture
+from app.pictures.decoding import Facts
 from app.problems import WriteConflict
 from app.store.catalog import Catalog
 from app.store.database import Database
@@ -31,7 +31,7 @@ class Write:
     """
 
     entry: Entry
-    picture: Picture | None = None
+    picture: Facts | None = None
     vector: Vector | None = None
     validators: Validators = field(default_factory=Validators)
     checked: str | None = None

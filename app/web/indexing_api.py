@@ -17,7 +17,7 @@ from app.indexing.outcomes import Outcome
 from app.indexing.requests import parse
 from app.indexing.sources import ListKind, list_kind_of, posted_items, web_item
 from app.indexing.streams import charset_of
-from app.problems import InvalidRequest, NoPicture
+from app.problems import InvalidRequest, JobCancelled, NoPicture
 from app.store.catalog import Selection
 from app.store.images import Entry
 from app.store.items import NewItem
@@ -138,6 +138,8 @@ async def _upload_to_job(request: Request, files: Sequence[UploadFile]) -> Respo
             job_id = await parts(request).jobs.create("Uploads", items)
         return await accepted(request, job_id)
     job = await parts(request).job_items.find(wanted.job)
+    if job.cancelled_at is not None:
+        raise JobCancelled
     async with keeping_uploads(request, files) as items:
         await parts(request).jobs.add(job.id, items)
     return await accepted(request, job.id)

@@ -262,7 +262,7 @@ def test_a_job_can_be_changed_while_its_first_item_ends(
         changes: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "add": lambda: lookalike.jobs.add(job_id, items),
             "cancel": lambda: lookalike.job_items.cancel(job_id),
-            "delete": lambda: lookalike.job_items.delete(job_id),
+            "delete": lambda: lookalike.jobs.delete(job_id),
         }
         connect = psycopg.AsyncConnection.connect
         async with (

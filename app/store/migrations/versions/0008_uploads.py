@@ -15,6 +15,3 @@ def upgrade() -> None:
         )
     """)
     op.execute("CREATE INDEX upload_claims_sha256 ON upload_claims (sha256)")
-    op.execute("""
-        CREATE INDEX job_items_uploads ON job_items USING hash (url) WHERE source = 'upload'
-    """)

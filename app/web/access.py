@@ -1,0 +1,168 @@
+"""Who may read the index and who may change it: keys, this machine, READ_ACCESS."""
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.problems import KeyRequired, NotAllowed, Problem, ScopeMissing
+from app.settings import Settings
+from app.store.keys import KeyScope, implied
+from app.web.clients import (
+    Client,
+    address_of,
+    client_of,
+    credential,
+    host_of,
+    is_direct,
+    is_loopback,
+)
+from app.web.keyring import KeyRing
+
+# Anyone may ask these, and they need no database.
+HEALTH = frozenset({"/healthz", "/readyz"})
+STATIC = "/static/"
+# Has a rule of its own, which is stricter.
+METRICS = "/metrics"
+
+_DOING: dict[KeyScope, str] = {
+    "read": "Reading the index",
+    "write": "Changing the index",
+    "admin": "This",
+    "faces": "This",
+}
+
+
+class Access:
+    """Decides who sends a request and what it may do, and refuses those that may not even read.
+
+    READ_ACCESS decides who may read without a key: with `public` everyone, with `key` no one. With
+    `auto` everyone, too, unless the server has no keys and listens on loopback only; then those on
+    this machine that name a loopback host or one of TRUSTED_HOSTS, as pages of other sites can
+    point names of their own at this machine. Health is for everyone, static files need no key.
+    Without keys, clients on this machine may do all but `faces`, unless READ_ACCESS is `key`.
+    Raises `KeyRequired` or `NotAllowed`.
+    """
+
+    def __init__(self, app: ASGIApp, *, keyring: KeyRing, settings: Settings) -> None:
+        self.app = app
+        self._keyring = keyring
+        self._mode: Literal["auto", "public", "key"] = settings.read_access
+        self._bound_to_loopback = is_loopback(settings.bind)
+        self._trusted = settings.trusted_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (ASGI)."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            client = Client(address_of(scope), is_local=_is_local(scope, headers))
+            path = scope["path"]
+            if path not in HEALTH:
+                client = await self._identified(client, scope, headers)
+            scope.setdefault("state", {})["client"] = client
+            static = path.startswith(STATIC) and client.may_use_key
+            needs_no_key = static or path == METRICS
+            if "read" not in client.scopes and path not in HEALTH and not needs_no_key:
+                raise refusal(client, "read")
+        await self.app(scope, receive, send)
+
+    async def _identified(self, client: Client, scope: Scope, headers: Headers) -> Client:
+        secret = credential(headers)
+        key = await self._keyring.find(secret) if secret else None
+        has_keys = await self._keyring.has_keys()
+        scopes = set(key.scopes if key else ())
+        if client.is_local and not has_keys and self._mode != "key":
+            scopes |= implied(["admin"])
+        if self._is_open(scope, headers, has_keys=has_keys):
+            scopes.add("read")
+        return Client(
+            client.address,
+            is_local=client.is_local,
+            key=key.name if key else None,
+            scopes=frozenset(scopes),
+            may_use_key=has_keys or self._mode == "key",
+        )
+
+    def _is_open(self, scope: Scope, headers: Headers, *, has_keys: bool) -> bool:
+        """Return whether a client may read without a key."""
+        if self._mode != "auto":
+            return self._mode == "public"
+        if has_keys or not self._bound_to_loopback:
+            return True
+        host = host_of(headers)
+        named = is_loopback(host) or is_trusted(host, self._trusted)
+        return named and is_direct(scope, headers)
+
+
+class WriteAccess:
+    """Admits only clients that may change the index, and no pages of other sites.
+
+    Raises `KeyRequired`, `ScopeMissing` or `NotAllowed`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (ASGI)."""
+        _refuse_other_sites(Headers(scope=scope))
+        require(client_of(scope), "write")
+        await self.app(scope, receive, send)
+
+
+def require(client: Client, needed: KeyScope) -> None:
+    """Raise `KeyRequired`, `ScopeMissing` or `NotAllowed` for a client without a scope."""
+    if needed not in client.scopes:
+        raise refusal(client, needed)
+
+
+def refusal(client: Client, needed: KeyScope) -> Problem:
+    """Return the problem of a client that lacks a scope."""
+    if client.key is not None:
+        return ScopeMissing(f"{_DOING[needed]} requires an API key with the scope `{needed}`.")
+    if client.may_use_key:
+        return KeyRequired(f"{_DOING[needed]} requires an API key.")
+    if needed == "read":
+        return NotAllowed(
+            "This server shows its index to clients on its own machine only, under a local host "
+            "name. READ_ACCESS, TRUSTED_HOSTS and API keys change that."
+        )
+    return NotAllowed(
+        "Without API keys, only clients on the server's own machine may change the index."
+    )
+
+
+def is_trusted(host: str, trusted: Collection[str]) -> bool:
+    """Return whether a host name is one of TRUSTED_HOSTS; `*.example.com` is for all below it."""
+    return any(host == one or (one.startswith("*.") and host.endswith(one[1:])) for one in trusted)
+
+
+def read_warnings(settings: Settings) -> Sequence[str]:
+    """Return what the operator is told at each start about who may read."""
+    if settings.read_access == "auto" and not is_loopback(settings.bind):
+        return (
+            "Warning: everyone who can reach this server can search its index. READ_ACCESS=key "
+            "requires a key for that; READ_ACCESS=public says that it is meant.",
+        )
+    return ()
+
+
+def _refuse_other_sites(headers: Headers) -> None:
+    origin = headers.get("origin")
+    foreign = origin is not None and _netloc(origin) != headers.get("host")
+    if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        raise NotAllowed("Pages of other sites may not change the index.")
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def _is_local(scope: Scope, headers: Headers) -> bool:
+    # The host name, too: another site may have pointed its own name at this machine.
+    return is_direct(scope, headers) and is_loopback(host_of(headers))

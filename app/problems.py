@@ -14,8 +14,8 @@
     │   ├── NotFound
     │   ├── MethodNotAllowed
     │   ├── BodyTooLarge
-    │   ├── JobCancelled
     │   ├── RequestTimedOut
+    │   ├── JobCancelled
     │   └── Unstorable
     ├── AccessProblem
     │   ├── KeyRequired
@@ -164,16 +164,16 @@ class BodyTooLarge(InvalidRequest):
     status = 413
 
 
-class JobCancelled(InvalidRequest):
-    """The job was cancelled, and takes no more images: start another, or retry it first."""
-
-    status = 409
-
-
 class RequestTimedOut(InvalidRequest):
     """The request did not arrive in time."""
 
     status = 408
+
+
+class JobCancelled(InvalidRequest):
+    """The job was cancelled, and takes no more images: start another, or retry it first."""
+
+    status = 409
 
 
 class Unstorable(InvalidRequest):

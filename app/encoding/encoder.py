@@ -79,6 +79,15 @@ class Model(Protocol):
         ...
 
 
+class Pictured(Protocol):
+    """Anything with an RGB image, such as a decoded picture."""
+
+    @property
+    def image(self) -> Image.Image:
+        """The pixels."""
+        ...
+
+
 class Encoder:
     """A model behind two batchers, one for images and one for texts.
 
@@ -123,8 +132,12 @@ class Encoder:
         prepared = await loop.run_in_executor(self._preparing, self.model.prepare, image)
         return await self.embed_prepared(prepared)
 
+    def prepare(self, picture: Pictured) -> Any:
+        """Return what the model reads of a picture, for `embed_prepared`; to be used in threads."""
+        return self.model.prepare(picture.image)
+
     async def embed_prepared(self, prepared: Any) -> Vector:
-        """Return the unit vector of an image that `model.prepare` has prepared."""
+        """Return the unit vector of a picture that has been prepared."""
         return await asyncio.wrap_future(self.images.submit(prepared))
 
     async def read(self, texts: Sequence[str]) -> dict[str, Reading]:

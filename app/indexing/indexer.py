@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -16,7 +15,7 @@ from app.indexing.media import Media, delete_unused_uploads
 from app.indexing.outcomes import Outcome, OutcomeStatus
 from app.indexing.requests import MAX_TITLE
 from app.indexing.writes import RowGone, Write, Writer
-from app.pictures.decoding import Decoder, Facts, Picture
+from app.pictures.decoding import Decoder, Facts
 from app.problems import (
     CredentialsDropped,
     FetchProblem,
@@ -239,7 +238,7 @@ class Indexer:
     async def _from_thumbnail(
         self, image: ImageRow, thumbnail: bytes, vector: Vector | None
     ) -> NewVector:
-        picture, prepared = await self._decoder.decode_and(thumbnail, self._prepared)
+        picture, prepared = await self._decoder.decode_and(thumbnail, self._encoder.prepare)
         image = replace(image, colours=image.colours or picture.colours)
         if vector is None:
             vector = await self._encoder.embed_prepared(prepared)
@@ -311,15 +310,11 @@ class Indexer:
         return await self._writes.submit(write), write.entry.id
 
     async def _decode_and_embed(self, data: bytes) -> tuple[Facts, Vector]:
-        encoder = self._encoder
         # The encoder briefly holds its batch open for images that are being decoded.
-        with encoder.images.expected():
-            picture, prepared = await self._decoder.decode_and(data, self._prepared)
-            future = encoder.images.submit(prepared, hurried=False)
+        with self._encoder.images.expected():
+            picture, prepared = await self._decoder.decode_and(data, self._encoder.prepare)
+            future = self._encoder.images.submit(prepared, hurried=False)
         return picture, await asyncio.wrap_future(future)
-
-    def _prepared(self, picture: Picture) -> Any:
-        return self._encoder.model.prepare(picture.image)
 
     async def _read(
         self, source: ItemSource, entry: Entry, seen: Validators

@@ -179,7 +179,7 @@ class Resolver:
             data, sha256 = upload.data, upload.sha256
         picture, prepared = await self._decoder.decode_and(
             data,
-            lambda picture: self._encoder.model.prepare(picture.image),
+            self._encoder.prepare,
             crop=term.crop,
             first=True,
         )

@@ -108,20 +108,24 @@ class Searcher:
         """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
         self.searches[query.kind] += 1
         check_sizes(query.terms)
-        async with self._place():
+        deadline = self._deadline()
+        with self._places.taken():
+            # Each wait has one limit, so that it is clear which of two was reached.
             if query.urls:
                 query = await self._fetch(query)
-            clock = Clock()
-            asked, picture = await self._resolver.resolve(query, clock)
-            return replace(await self._answer(asked, query.limit, clock), picture=picture)
+            async with self._until(deadline):
+                clock = Clock()
+                asked, picture = await self._resolver.resolve(query, clock)
+                return replace(await self._answer(asked, query.limit, clock), picture=picture)
 
     async def next_page(self, cursor: str, *, limit: int) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
         self.searches[NEXT_PAGE] += 1
-        async with self._place():
-            clock = Clock()
-            asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
-            return await self._answer(asked, limit, clock)
+        with self._places.taken():
+            async with self._until(self._deadline()):
+                clock = Clock()
+                asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
+                return await self._answer(asked, limit, clock)
 
     async def _fetch(self, query: Query) -> Query:
         limit_s = self.timeout_s * FETCHING_SHARE
@@ -291,13 +295,15 @@ class Searcher:
             if i in images
         ]
 
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self.timeout_s
+
     @asynccontextmanager
-    async def _place(self) -> AsyncGenerator[None]:
-        """Take a place, for as long as a search may take."""
+    async def _until(self, deadline: float) -> AsyncGenerator[None]:
+        """Raise `TooBusy` at the given time of the event loop."""
         try:
-            with self._places.taken():
-                async with asyncio.timeout(self.timeout_s):
-                    yield
+            async with asyncio.timeout_at(deadline):
+                yield
         except TimeoutError as exc:
             raise TooBusy(f"The search took longer than {self.timeout_s:g} s.") from exc
 

@@ -27,6 +27,8 @@ HEALTH = frozenset({"/healthz", "/readyz"})
 STATIC = "/static/"
 # In CORS_ORIGINS: pages of all sites.
 ANY_ORIGIN = "*"
+# Has a rule of its own, which is stricter.
+METRICS = "/metrics"
 
 _DOING: dict[KeyScope, str] = {
     "read": "Reading the index",
@@ -102,7 +104,7 @@ class ReadAccess:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request (ASGI)."""
-        if scope["type"] == "http" and scope["path"] not in HEALTH:
+        if scope["type"] == "http" and scope["path"] not in (*HEALTH, METRICS):
             client = client_of(scope)
             needs_no_key = scope["path"].startswith(STATIC) and client.may_use_key
             if not needs_no_key:

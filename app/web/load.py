@@ -5,22 +5,23 @@ from collections import Counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.problems import Problem, RequestTimedOut, TooBusy, TooManyOpen
+from app.problems import RequestTimedOut, TooBusy, TooManyOpen
 from app.web.access import HEALTH
-from app.web.clients import address_of, network_of
+from app.web.clients import client_of
 
 # Beside the time that the setting allows, a body has a second for each so many of its bytes: any
 # size may be sent over a slow line, but no one holds a request open with a byte a minute.
 BYTES_PER_S = 10_000
 
+
 _STREAM = "/events"
 
 
 class OpenRequests:
-    """Refuses requests while too many are open, of one client or in all.
+    """Raises `TooManyOpen` or `TooBusy` while too many requests are open, of one client or in all.
 
-    Event streams are not counted, as they are open for as long as their jobs take; nor are health
-    checks, which must answer when nothing else does. Raises `TooManyOpen` or `TooBusy`.
+    Event streams have limits of their own (stream_counter.py), as they are open for as long as
+    their jobs take; health checks have none, and must answer when nothing else does.
     """
 
     def __init__(self, app: ASGIApp, *, most: int, most_per_client: int) -> None:
@@ -34,23 +35,19 @@ class OpenRequests:
         if scope["type"] != "http" or scope["path"] in HEALTH or scope["path"].endswith(_STREAM):
             await self.app(scope, receive, send)
             return
-        client = network_of(address_of(scope))
-        if problem := self._problem(client):
-            raise problem
+        client = client_of(scope).counted_as
+        if self._open[client] >= self._most_per_client:
+            raise TooManyOpen
+        if self._open.total() >= self._most:
+            raise TooBusy("Too many requests are open; try again soon.")
         self._open[client] += 1
         try:
             await self.app(scope, receive, send)
         finally:
             self._open[client] -= 1
+            # Or every client that ever came would stay.
             if not self._open[client]:
                 del self._open[client]
-
-    def _problem(self, client: str) -> Problem | None:
-        if self._open[client] >= self._most_per_client:
-            return TooManyOpen()
-        if self._open.total() >= self._most:
-            return TooBusy("Too many requests are open.")
-        return None
 
 
 class BodyDeadline:

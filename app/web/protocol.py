@@ -101,12 +101,11 @@ class Protocol(H11Protocol):
     def _refuse(self, problem: Problem, *, reason: str | None = None) -> None:
         self._stop_timer()
         document = problem_document(problem)
-        request_id = document["request_id"]
         body = json.dumps(document).encode()
         lines = [
             f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
             "Content-Type: application/problem+json",
-            f"{HEADER}: {request_id}",
+            f"{HEADER}: {document['request_id']}",
             f"Content-Length: {len(body)}",
             "Connection: close",
         ]
@@ -114,9 +113,14 @@ class Protocol(H11Protocol):
             lines.append(f"Retry-After: {problem.retry_after_s}")
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
-        reason = reason or problem.detail
-        refused = fields(status=problem.status, reason=reason, request_id=request_id)
-        logger.info("no request", extra=refused)
+        logger.info(
+            "no request",
+            extra=fields(
+                status=problem.status,
+                reason=reason or problem.detail,
+                request_id=document["request_id"],
+            ),
+        )
 
 
 def _trusted(app: Any) -> Container[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.problems import RateLimited
-from app.web.access import HEALTH, STATIC
+from app.web.access import HEALTH, METRICS, STATIC
 from app.web.clients import client_of
 from app.web.security import add_header
 
@@ -53,7 +53,7 @@ class RateLimits:
 def cost_of(scope: Scope) -> int:
     """Return what a request takes from the limits: 5 if it decodes, nothing if it is static."""
     method, path = scope["method"], scope["path"]
-    if path in HEALTH or path.startswith(STATIC) or _is_thumbnail(path):
+    if path in (*HEALTH, METRICS) or path.startswith(STATIC) or _is_thumbnail(path):
         return 0
     # A page of results is the answer to its URL, which may name images to fetch.
     searches = path == "/" and bool(scope["query_string"])

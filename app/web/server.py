@@ -150,14 +150,14 @@ def _middleware(
         # What those below it raise. Starlette's own is inside of them.
         Middleware(ExceptionMiddleware, handlers={Problem: _problem}),
         Middleware(HostCheck, trusted=settings.trusted_hosts),
+        Middleware(Identification, keyring=keyring, settings=settings),
+        *([Middleware(RateLimits, counters=counters)] if counters else []),
+        Middleware(ReadAccess),
         Middleware(
             OpenRequests,
             most=settings.max_requests,
             most_per_client=settings.max_requests_per_client,
         ),
-        Middleware(Identification, keyring=keyring, settings=settings),
-        *([Middleware(RateLimits, counters=counters)] if counters else []),
-        Middleware(ReadAccess),
         Middleware(BodyDeadline, timeout_s=settings.request_timeout_s),
     ]
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import logging
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
@@ -18,8 +17,6 @@ from app.settings import Settings
 from app.web.access import read_warnings
 from app.web.protocol import Protocol
 from app.web.server import create_app, create_worker_app
-
-logger = logging.getLogger(__name__)
 
 # How long open requests have to finish after the signal to stop.
 GRACE_S = 10

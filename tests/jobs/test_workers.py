@@ -64,9 +64,7 @@ def test_captions_wait_for_a_worker_with_a_model(
             loop.run(queue_of(plain.database.url, "lookalike-captions"))
             job = loop.run(plain.job_items.find(job_id))
             assert (job.counts, job.workers) == ({"waiting": 1}, 0)
-            assert (
-                job.missing == "No running worker has a CAPTION_MODEL, so that this waits for one."
-            )
+            assert "No running worker has a CAPTION_MODEL" in (job.missing or "")
         [item] = loop.run(plain.job_items.items(job_id, state=None, after=-1, limit=2))
         assert item.tries == 0
         with loop.entered(able.jobs.working()):

@@ -13,7 +13,7 @@ import pytest
 
 from app.problems import MissingPackage, WrongSetting
 from app.settings import Settings
-from app.web.access import HEALTH
+from app.web.access import HEALTH, METRICS
 from app.web.openapi import OPERATIONS
 from app.web.rate_counters import REDIS_TIMEOUT_S, BoundedStorage, RateCounters
 from app.web.rate_limits import DECODING, cost_of
@@ -140,7 +140,7 @@ def cost(method: str, path: str, query: bytes = b"") -> int:
 def test_every_operation_that_takes_images_is_one_that_costs_more() -> None:
     for operation in OPERATIONS:
         takes_images = operation.form is not None or bool(operation.lists)
-        free = operation.path in HEALTH or operation.path.endswith("/thumbnail")
+        free = operation.path in (*HEALTH, METRICS) or operation.path.endswith("/thumbnail")
         expected = 5 if takes_images else 0 if free else 1
         assert cost(operation.method.upper(), path_of(operation)) == expected, operation
     pages = {("POST", "/"), ("POST", "/index")}

@@ -20,6 +20,7 @@ from app.pictures.decoding import Decoder
 from app.search.duplicates import DuplicateFinder
 from app.search.resolver import Resolver
 from app.search.searcher import Searcher
+from app.search.verifier import Verifier
 from app.settings import Settings
 from app.store.catalog import Catalog
 from app.store.database import Database
@@ -104,6 +105,9 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     catalog, vectors = index.catalog, index.vectors
     threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
     stack.callback(threads.shutdown)
+    # Of their own: indexing keeps those that decode busy.
+    verifying = ThreadPoolExecutor(os.cpu_count() or 1, "verify")
+    stack.callback(verifying.shutdown)
     decoder = Decoder(threads, max_pixels=settings.max_pixels, model_side=encoder.model.side)
     fetcher = Fetcher(
         allow=settings.fetch_allow,
@@ -164,6 +168,12 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             vectors=vectors,
             encoder=encoder,
             resolver=resolver,
+            verifier=Verifier(
+                index.keypoints,
+                verifying,
+                budget_ms=settings.verify_ms,
+                encoder=encoder.model.name,
+            ),
         ),
         uploads=uploads,
         duplicates=DuplicateFinder(catalog=catalog, fingerprints=fingerprints, vectors=vectors),

@@ -114,12 +114,13 @@ def find_keypoints(image: Image.Image) -> Keypoints:
     grey = image.convert("L").resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3)
     found, descriptors = _detector().detectAndCompute(np.asarray(grey), None)
     found, count = found[:MOST_KEYPOINTS], min(len(found), MOST_KEYPOINTS)
-    # OpenCV's places are of pixels' centres, ours of their corners.
+    # OpenCV counts from the centre of the first pixel, and is a quarter of a pixel off because it
+    # doubles the image first; we count from the corner.
     table = np.array([(*p.pt, p.size, p.angle) for p in found], np.float32).reshape(count, 4)
     return Keypoints(
         width,
         height,
-        table[:, :2] + np.float32(0.5),
+        table[:, :2] + np.float32(0.25),
         table[:, 2],
         np.deg2rad(table[:, 3]),
         _transformed(descriptors[:count]) if count else np.empty((0, DIMENSIONS), np.float32),

@@ -1,4 +1,4 @@
-"""Two images laid over each other by an affine map, and how far their pixels lie apart."""
+"""Two images laid over each other by an affine map."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +18,11 @@ CANVAS_SIDE = 192
 LEAST_CANVAS_SIDE = 64
 # Both are blurred by this, in pixels of the canvas: noise, compression and resampling differ.
 BLUR = 1.2
-# The neighbourhood to which brightness and contrast are made equal before looking for
-# displacements.
-NEIGHBOURHOOD = 6.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Overlay:
-    """Two images on one canvas, (h, w, 3), and (h, w) where both have pixels.
+    """Two grey images on one canvas, (h, w), and where both have pixels.
 
     `canvas` is the 2 x 3 map from the query's pixels to the canvas'.
     """
@@ -55,8 +52,17 @@ def area(polygon: NDArray[Any]) -> float:
     return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2) if len(polygon) else 0.0
 
 
+def hull_area(points: Floats) -> float:
+    """Return the area of the convex hull of points, (n, 2)."""
+    cv2 = opencv()
+    return float(cv2.contourArea(cv2.convexHull(points))) if len(points) > 2 else 0.0
+
+
 def overlay(query: Pixels, image: Pixels, matrix: Matrix, polygon: Floats) -> Overlay:
-    """Lay both on a canvas that holds the polygon (in the query's pixels), no finer than either."""
+    """Lay two grey images, (h, w), on a canvas no finer than either.
+
+    It holds the polygon, whose corners are in the query's pixels.
+    """
     low, high = polygon.min(axis=0), polygon.max(axis=0)
     side = float((high - low).max())
     # Pixels of the image per pixel of the query: what has fewer decides how fine the canvas is.
@@ -71,26 +77,10 @@ def overlay(query: Pixels, image: Pixels, matrix: Matrix, polygon: Floats) -> Ov
     return Overlay(_warped(query, canvas, size), _warped(image, laid, size), shared, canvas)
 
 
-def displacements(overlaid: Overlay) -> Floats:
-    """Return for each pixel of the canvas, (h, w, 2), how far the image lies from the query there.
-
-    Differences of light and contrast do not count.
-    """
+def greyed(pixels: Pixels) -> Pixels:
+    """Return RGB pixels, (h, w, 3), as grey ones, (h, w)."""
     cv2 = opencv()
-    flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow.setFinestScale(0)
-    flow.setVariationalRefinementIterations(0)
-    query, image = (_equalised(pixels) for pixels in (overlaid.query, overlaid.image))
-    return flow.calc(query, image, None)
-
-
-def _equalised(pixels: Pixels) -> Pixels:
-    """Return the grey image with the same mean and spread in every neighbourhood."""
-    cv2 = opencv()
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    mean = cv2.GaussianBlur(grey, (0, 0), NEIGHBOURHOOD)
-    spread = np.sqrt(cv2.GaussianBlur((grey - mean) ** 2, (0, 0), NEIGHBOURHOOD)) + 4
-    return np.clip(128 + 48 * (grey - mean) / spread, 0, 255).astype(np.uint8)
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
 
 def _warped(pixels: Pixels, matrix: Matrix, size: tuple[int, int]) -> Pixels:
@@ -101,7 +91,7 @@ def _warped(pixels: Pixels, matrix: Matrix, size: tuple[int, int]) -> Pixels:
         height, width = pixels.shape[:2]
         smaller = (max(1, round(width * scale)), max(1, round(height * scale)))
         pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
-        matrix = compose(matrix, scaling(width / smaller[0], height / smaller[1]))
+        matrix = compose(matrix, resized(smaller, (width, height)))
     warped = cv2.warpAffine(
         pixels,
         _centred(matrix),
@@ -138,9 +128,22 @@ def apply(matrix: Matrix, points: NDArray[Any]) -> NDArray[np.float64]:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def scaling(x: float, y: float) -> Matrix:
-    """Return the map that multiplies x and y."""
-    return np.array([[x, 0.0, 0.0], [0.0, y, 0.0]])
+def resized(old: tuple[int, int], new: tuple[int, int]) -> Matrix:
+    """Return the map from an image of one (width, height) to the same image at another."""
+    return np.array([[new[0] / old[0], 0.0, 0.0], [0.0, new[1] / old[1], 0.0]])
+
+
+def turned(size: tuple[int, int], turns: int) -> Matrix:
+    """Return the map from an image of this size to the image turned anticlockwise, `turns` x 90."""
+    width, height = size
+    return np.array(
+        [
+            [[1.0, 0, 0], [0, 1, 0]],
+            [[0, 1, 0], [-1, 0, width]],
+            [[-1, 0, width], [0, -1, height]],
+            [[0, -1, height], [1, 0, 0]],
+        ][turns]
+    )
 
 
 def _centred(matrix: Matrix) -> Matrix:

@@ -4,22 +4,24 @@ The server and the commands both use them.
 """
 
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from app.encoding.encoder import Encoder
-from app.indexing.fetcher import Fetcher
+from app.indexing.fetcher import MOST_FETCHES, Fetcher
 from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.media import Media
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
+from app.pictures.pool import DecodingPool, Memory
 from app.search.duplicates import DuplicateFinder
 from app.search.resolver import Resolver
-from app.search.searcher import Searcher
+from app.search.searcher import MOST_FETCHING, Searcher
 from app.search.verifier import Verifier
 from app.settings import Settings
 from app.store.catalog import Catalog
@@ -43,6 +45,7 @@ class Lookalike:
     fetcher: Fetcher
     indexer: Indexer
     keypoint_maker: KeypointMaker
+    media: Media
     job_items: JobItems
     workers: Workers
     jobs: Jobs
@@ -103,20 +106,16 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     """Open the parts that need the index; the stack closes them."""
     database, encoder = index.database, index.encoder
     catalog, vectors = index.catalog, index.vectors
-    threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
-    stack.callback(threads.shutdown)
     # Of their own: indexing keeps those that decode busy.
     verifying = ThreadPoolExecutor(os.cpu_count() or 1, "verify")
     stack.callback(verifying.shutdown)
-    decoder = Decoder(threads, max_pixels=settings.max_pixels, model_side=encoder.model.side)
-    fetcher = Fetcher(
-        allow=settings.fetch_allow,
-        timeout_s=settings.fetch_timeout_s,
-        max_bytes=settings.max_upload_bytes,
-    )
-    stack.push_async_callback(fetcher.close)
+    pool = DecodingPool(os.cpu_count() or 1, memory=Memory(settings.max_decoded_bytes))
+    stack.callback(pool.close)
+    decoder = Decoder(pool, max_pixels=settings.max_pixels, model_side=encoder.model.side)
+    fetcher = _fetcher(stack, settings, most=MOST_FETCHES)
     job_items, workers = JobItems(database), Workers(database)
     uploads = Uploads(database, decoder)
+    media = Media(settings.media_url or str(settings.data_dir / "media"))
     indexer = Indexer(
         database=database,
         catalog=catalog,
@@ -125,7 +124,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
-        media=Media(settings.media_url or str(settings.data_dir / "media")),
+        media=media,
         max_bytes=settings.max_upload_bytes,
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
@@ -138,7 +137,8 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         vectors=vectors,
         encoder=encoder,
         decoder=decoder,
-        fetcher=fetcher,
+        # With slots of its own: indexing does not wait for the URLs of searches, nor they for it.
+        fetcher=_fetcher(stack, settings, most=MOST_FETCHING, outcomes=fetcher.outcomes),
         uploads=uploads,
         min_similarity=settings.min_similarity,
     )
@@ -149,6 +149,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         fetcher=fetcher,
         indexer=indexer,
         keypoint_maker=keypoint_maker,
+        media=media,
         job_items=job_items,
         workers=workers,
         jobs=Jobs(
@@ -174,7 +175,22 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
                 budget_ms=settings.verify_ms,
                 encoder=encoder.model.name,
             ),
+            timeout_s=settings.search_timeout_s,
         ),
         uploads=uploads,
         duplicates=DuplicateFinder(catalog=catalog, fingerprints=fingerprints, vectors=vectors),
     )
+
+
+def _fetcher(
+    stack: AsyncExitStack, settings: Settings, *, most: int, outcomes: Counter[str] | None = None
+) -> Fetcher:
+    fetcher = Fetcher(
+        allow=settings.fetch_allow,
+        timeout_s=settings.fetch_timeout_s,
+        max_bytes=settings.max_upload_bytes,
+        most=most,
+        outcomes=outcomes,
+    )
+    stack.push_async_callback(fetcher.close)
+    return fetcher

@@ -6,13 +6,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.problems import WrongSetting
 
 VERSION = version("lookalike")
 
+_RATE_LIMIT = re.compile(r"([0-9]{1,9})/(second|minute|hour|day)")
+_SECRETS = {"DATABASE_URL", "POSTGRES_URL", "API_KEYS", "CAPTION_KEY", "RATE_LIMIT_URL"}
+
+# What one request that decodes counts as.
+LEAST_LIMIT = 5
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 _HOST = re.compile(r"(\*\.)?[\w.-]+|[0-9A-Fa-f:]+", re.ASCII)
 
 
@@ -77,6 +91,21 @@ class Settings(BaseSettings):
         description="Addresses or CIDRs of proxies whose X-Forwarded-For and X-Forwarded-Proto "
         "are believed, separated by commas.",
     )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins, such as https://app.example.com, whose pages may use the API from a "
+        "browser, separated by commas; * for all. If unset, none.",
+    )
+    rate_limit: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Most requests of one client, such as 60/minute or 60/minute,5000/day; a "
+        "request that decodes images counts as 5. If unset, any number.",
+    )
+    rate_limit_url: SecretStr | None = Field(
+        None,
+        description="A Redis, as redis://…, that counts for several servers together. If unset, "
+        "each counts for itself.",
+    )
     fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Host names, IP addresses or CIDRs that may be fetched although they are not "
@@ -85,8 +114,35 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(
         20, gt=0, description="Time limit for fetching one URL, in seconds."
     )
+    search_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="Time limit for one search with all its URLs, in seconds.",
+    )
     max_upload_mb: float = Field(20, gt=0, description="Largest image file, in megabytes.")
     max_pixels: int = Field(100_000_000, gt=0, description="Most pixels in one image.")
+    max_decoded_mb: float = Field(
+        1000,
+        ge=50,
+        description="Most memory for images being decoded, for one and for all at once, in "
+        "megabytes. Images wait for it, queries first.",
+    )
+    request_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="Seconds in which the head of a request must arrive, and its body, which has "
+        "another second per 10 kB.",
+    )
+    max_connections: int = Field(1000, ge=1, description="Most open connections.")
+    max_connections_per_client: int = Field(
+        100, ge=1, description="Most open connections of one address that is no trusted proxy."
+    )
+    max_requests: int = Field(
+        256, ge=1, description="Most requests being answered at once, event streams apart."
+    )
+    max_requests_per_client: int = Field(
+        100, ge=1, description="Most of them of one address (of one /64 of IPv6)."
+    )
     media_url: str | None = Field(
         None,
         description="Where uploads are stored: a folder or any fsspec URL. If unset, "
@@ -148,7 +204,9 @@ class Settings(BaseSettings):
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("api_keys", "fetch_allow", "trusted_hosts", mode="before")
+    @field_validator(
+        "api_keys", "cors_origins", "fetch_allow", "rate_limit", "trusted_hosts", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -163,6 +221,28 @@ class Settings(BaseSettings):
                 ipaddress.ip_network(entry)
         return entries
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin} is not an origin like https://app.example.com")
+        if "*" in origins and info.data.get("read_access") == "auto":
+            raise ValueError("* needs READ_ACCESS=public or READ_ACCESS=key")
+        return origins
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _check_limits(cls, limits: tuple[str, ...]) -> tuple[str, ...]:
+        for limit in limits:
+            found = _RATE_LIMIT.fullmatch(limit)
+            if found is None or int(found[1]) < LEAST_LIMIT:
+                raise ValueError(
+                    f"{limit} is not a limit like 60/minute, of at least {LEAST_LIMIT} per second, "
+                    "minute, hour or day"
+                )
+        return limits
+
     @field_validator("trusted_hosts")
     @classmethod
     def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -176,6 +256,11 @@ class Settings(BaseSettings):
         """The largest image file, in bytes."""
         return int(self.max_upload_mb * 1_000_000)
 
+    @property
+    def max_decoded_bytes(self) -> int:
+        """The memory for images being decoded, in bytes."""
+        return int(self.max_decoded_mb * 1_000_000)
+
 
 def read_settings(**overrides: object) -> Settings:
     """Read the environment and `.env`; `overrides` win.
@@ -187,6 +272,6 @@ def read_settings(**overrides: object) -> Settings:
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_context=False)[0]
         name = str(first["loc"][0]).upper()
-        secret = name in {"DATABASE_URL", "POSTGRES_URL", "API_KEYS", "CAPTION_KEY"}
+        secret = name in _SECRETS
         given = "" if secret else f" (given: {first['input']!r})"
         raise WrongSetting(f"{name}: {first['msg']}{given}") from exc

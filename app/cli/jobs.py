@@ -2,30 +2,46 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import click
 
 from app.cli.terminal import bar, say, show_json
 from app.jobs.documents import job_document
 from app.logs import set_up_logs
-from app.lookalike import open_lookalike
-from app.settings import read_settings
+from app.lookalike import Lookalike, open_lookalike
+from app.settings import Settings, read_settings
 from app.store.catalog import Selection
 from app.store.items import JobProgress
 from app.store.workers import WorkerCount
 
 
-async def work() -> None:
-    """Work on jobs until SIGINT or SIGTERM, then finish or requeue what is running."""
-    settings = read_settings()
+class Beside(Protocol):
+    """What opens something beside a worker's work."""
+
+    def __call__(
+        self, lookalike: Lookalike, *, announce: Callable[[str], None]
+    ) -> AbstractAsyncContextManager[None]:
+        """Return a context within which it is open."""
+        ...
+
+
+async def work(settings: Settings, *, beside: Beside | None = None) -> None:
+    """Work on jobs until SIGINT or SIGTERM, then finish or requeue what is running.
+
+    `beside` serves something within its context meanwhile.
+    """
     set_up_logs(level=settings.log_level, form=settings.log_format)
     async with open_lookalike(settings, announce=say) as lookalike:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, lookalike.jobs.stop)
-        say("Working on jobs (press Ctrl-C to stop)")
-        await lookalike.jobs.work()
+        async with beside(lookalike, announce=say) if beside else nullcontext():
+            say("Working on jobs (press Ctrl-C to stop)")
+            await lookalike.jobs.work()
 
 
 async def list_jobs(*, as_json: bool) -> None:

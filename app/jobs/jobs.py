@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
 from app.jobs.captions import Captioner
+from app.jobs.feed import JobFeed
 from app.jobs.queue import running_chunks
 from app.jobs.worker import Worker
 from app.logs import fields
@@ -22,6 +23,7 @@ from app.problems import JobCancelled, NotFound, Unavailable
 from app.store.catalog import Selection
 from app.store.database import Database
 from app.store.items import JobProgress, NewItem
+from app.store.job_changes import JobChanges
 from app.store.job_items import CHUNK, JobItems
 from app.store.upload_use import uploads_of
 from app.store.workers import Workers
@@ -30,11 +32,6 @@ logger = logging.getLogger(__name__)
 
 UNDESCRIBED = Selection(undescribed=True)
 ITEMS_PER_TRANSACTION = 16 * CHUNK
-# How often a watcher looks for progress.
-WATCH_S = 0.5
-MAX_SILENCE_S = 10
-# How many of the items that ended last, and of the failed ones, are shown.
-RECENT, FAILURES = 12, 20
 
 
 class Jobs:
@@ -73,6 +70,9 @@ class Jobs:
             worker_timeout_s=worker_timeout_s,
             chunk_ended=self._chunk_ended,
             upkeep=self.delete_old,
+        )
+        self._feed = JobFeed(
+            job_items=job_items, changes=JobChanges(database), stopping=self._worker.stopping
         )
 
     async def create(self, title: str, items: Iterable[NewItem]) -> int:
@@ -163,22 +163,9 @@ class Jobs:
             for job_id in jobs:
                 await self.delete(job_id)
 
-    async def watch(self, job_id: int) -> AsyncGenerator[JobProgress]:
-        """Yield a job's progress whenever it changes, until it ends or this process stops.
-
-        Unchanged progress is yielded every 10 seconds, so that a lost watcher is noticed.
-        """
-        last, silent_s = None, 0.0
-        while found := await self._job_items.progress_of(
-            [job_id], recent=RECENT, failures=FAILURES
-        ):
-            [progress] = found
-            if progress != last or silent_s >= MAX_SILENCE_S:
-                yield progress
-                last, silent_s = progress, 0.0
-            silent_s += WATCH_S
-            if progress.state != "running" or await self._worker.stops_within(WATCH_S):
-                return
+    def watch(self, *job_ids: int) -> AsyncGenerator[JobProgress]:
+        """Yield the progress of jobs whenever it changes, as `JobFeed.follow` does."""
+        return self._feed.follow(job_ids)
 
     @property
     def stopping(self) -> asyncio.Event:
@@ -202,6 +189,7 @@ class Jobs:
     def stop(self) -> None:
         """Let this process's worker and watchers end."""
         self.stopping.set()
+        self._feed.wake()
 
     async def _append(
         self, connection: AsyncConnection, job_id: int, items: Sequence[NewItem]

@@ -11,10 +11,10 @@ from typing_extensions import TypedDict
 from app.encoding.encoder import Encoder, Reading, Vector
 from app.indexing.coalescer import gather
 from app.indexing.fetcher import Fetcher
-from app.pictures.decoding import Decoder, Picture
+from app.pictures.decoding import Decoder, Facts
 from app.problems import InvalidRequest, NoPicture, NotFound
 from app.search.asked import Asked
-from app.search.query import Marked, Query, Term, check_sizes, combine, rocchio
+from app.search.query import Marked, Query, Term, combine, rocchio
 from app.search.verifier import Subject
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
@@ -65,7 +65,7 @@ class Resolved:
     """
 
     asked: Asked
-    picture: Picture | None = None
+    picture: Facts | None = None
     subject: Subject | None = None
 
 
@@ -107,9 +107,8 @@ class Resolver:
     async def fetch(self, query: Query) -> Query:
         """Return the query with its URLs replaced by the bytes fetched from them.
 
-        Raises `InvalidRequest` for texts that are too long together.
+        Raises what the fetcher raises.
         """
-        check_sizes(query.terms)
         return replace(query, terms=await gather([self._fetch(term) for term in query.terms]))
 
     async def _fetch(self, term: Term) -> Term:
@@ -126,7 +125,7 @@ class Resolver:
         if not (query.terms or query.like or query.unlike):
             raise NoPicture("Send an image as `file` or by `url`, or a phrase as `text`.")
         texts = [term.text or "" for term in query.texts]
-        readings = {text: self._encoder.model.read(text) for text in texts}
+        readings = await self._encoder.read(texts) if texts else {}
         unread = {text for text, reading in readings.items() if reading.is_empty}
         notes = self._notes(query, readings)
         parts = [await self._embed(term, clock) for term in query.terms if term.text not in unread]
@@ -154,7 +153,7 @@ class Resolver:
             unknown_words=_unknown(readings.values()),
         )
         pictures = (part.subject for part in parts)
-        picture = next((p for p in pictures if isinstance(p, Picture)), None)
+        picture = next((p for p in pictures if isinstance(p, Facts)), None)
         return Resolved(asked, picture, subject)
 
     def _notes(self, query: Query, readings: Mapping[str, Reading]) -> list[str]:
@@ -193,9 +192,14 @@ class Resolver:
         elif term.upload is not None:
             upload = await self._uploads.find(term.upload)
             data, sha256 = upload.data, upload.sha256
-        picture = await self._decoder.decode(data, crop=term.crop)
+        picture, prepared = await self._decoder.decode_and(
+            data,
+            self._encoder.prepare,
+            crop=term.crop,
+            first=True,
+        )
         clock.lap("decode")
-        vector = await self._encoder.embed_image(picture.image)
+        vector = await self._encoder.embed_prepared(prepared)
         clock.lap("embed")
         return _Part(vector, term.weight, sha256 or picture.sha256, picture)
 

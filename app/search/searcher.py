@@ -1,15 +1,18 @@
 """Search: a page of the images nearest to a query, or that have its words."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import get_args
 from uuid import UUID
 
 import numpy as np
 
 from app.encoding.encoder import Encoder, Vector
-from app.pictures.decoding import Picture
-from app.problems import TooBusy
+from app.pictures.decoding import Facts
+from app.problems import FetchTimedOut, TooBusy
 from app.search.asked import Asked
 from app.search.hits import (
     Hit,
@@ -19,8 +22,9 @@ from app.search.hits import (
     reciprocal_rank_fusion,
 )
 from app.search.pages import Near, Page, after, reasons_of, split
+from app.search.places import Places
 from app.search.proofs import Proof, proofs_of, with_matches
-from app.search.query import Query
+from app.search.query import Kind, Query, check_sizes
 from app.search.resolver import Clock, Resolver, Timings
 from app.search.sorting import Ranking, divided, in_order, is_at_least
 from app.search.verifier import MOST_VERIFIED, Subject, Verifier
@@ -31,15 +35,17 @@ from app.store.vectors import VectorTable
 
 # Concurrent searches; further ones are refused.
 MOST_SEARCHES = 64
+# Of them, those that fetch URLs: hosts may be slow, and other searches need places, too.
+MOST_FETCHING = 32
+# The share of a search's time that its URLs may take.
+FETCHING_SHARE = 0.8
 # The most rows that one search considers: the maximum of pgvector's hnsw.ef_search.
 MOST_NEAREST = 1000
 # For a query with words, this many of the nearest and of the best text matches are merged.
 MOST_FUSED = 300
 # Varied results are chosen from this many candidates per result.
 DIVERSITY_CANDIDATES = 4
-TOO_PLAIN = (
-    "The query image is too plain to be told from others: only the same file is called a match."
-)
+NEXT_PAGE = "next page"
 TOO_LONG = "This query is too long for a next page."
 
 
@@ -59,12 +65,17 @@ class Results:
     cursor: str | None = None
     notes: Sequence[str] = ()
     unknown_words: Sequence[str] = ()
-    picture: Picture | None = None
+    picture: Facts | None = None
     size: tuple[int, int] | None = None
 
 
 class Searcher:
-    """Answers up to 64 concurrent searches; raises `TooBusy` beyond that."""
+    """Answers up to 64 concurrent searches, of which 32 may fetch URLs.
+
+    Those that come when all places are taken raise `TooBusy` at once, and so do those that take
+    longer than `timeout_s` in all (or `FetchTimedOut`, if they are still fetching). `searches`
+    counts those that were asked for, by kind.
+    """
 
     def __init__(
         self,
@@ -75,6 +86,7 @@ class Searcher:
         encoder: Encoder,
         resolver: Resolver,
         verifier: Verifier,
+        timeout_s: float,
     ) -> None:
         self._catalog = catalog
         self._fingerprints = fingerprints
@@ -82,32 +94,54 @@ class Searcher:
         self._encoder = encoder
         self._resolver = resolver
         self._verifier = verifier
-        self._running = 0
+        self.timeout_s = timeout_s
+        self._places = Places(MOST_SEARCHES)
+        self._fetching = Places(MOST_FETCHING)
+        self.searches: Counter[str] = Counter(dict.fromkeys([*get_args(Kind), NEXT_PAGE], 0))
 
     async def search(self, query: Query) -> Results:
         """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
-        # Not inside a slot: hosts may be slow.
-        query = await self._resolver.fetch(query)
-        async with self._slot():
-            clock = Clock()
-            resolved = await self._resolver.resolve(query, clock)
-            asked, near, notes = resolved.asked, None, list[str]()
-            if resolved.subject is not None and query.verified:
-                asked, near, notes = await self._verified(asked, resolved.subject, query.limit)
-            results = await self._answer(asked, query.limit, clock, near)
-            notes = [*results.notes, *notes]
-            return replace(results, picture=resolved.picture, size=asked.size, notes=notes)
+        self.searches[query.kind] += 1
+        check_sizes(query.terms)
+        deadline = self._deadline()
+        with self._places.taken():
+            # Each wait has one limit, so that it is clear which of two was reached.
+            if query.urls:
+                query = await self._fetch(query)
+            async with self._until(deadline):
+                return await self._first_page(query)
 
     async def next_page(self, cursor: str, *, limit: int) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
-        async with self._slot():
-            clock = Clock()
-            asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
-            return await self._answer(asked, limit, clock)
+        self.searches[NEXT_PAGE] += 1
+        with self._places.taken():
+            async with self._until(self._deadline()):
+                clock = Clock()
+                asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
+                return await self._answer(asked, limit, clock)
+
+    async def _fetch(self, query: Query) -> Query:
+        limit_s = self.timeout_s * FETCHING_SHARE
+        try:
+            with self._fetching.taken():
+                async with asyncio.timeout(limit_s):
+                    return await self._resolver.fetch(query)
+        except TimeoutError as exc:
+            raise FetchTimedOut(f"The URLs took longer than {limit_s:g} s together.") from exc
+
+    async def _first_page(self, query: Query) -> Results:
+        clock = Clock()
+        resolved = await self._resolver.resolve(query, clock)
+        asked, near, notes = resolved.asked, None, list[str]()
+        if resolved.subject is not None and query.verified:
+            asked, near, notes = await self._verified(asked, resolved.subject, query.limit)
+        results = await self._answer(asked, query.limit, clock, near)
+        notes = [*results.notes, *notes]
+        return replace(results, picture=resolved.picture, size=asked.size, notes=notes)
 
     async def _verified(
         self, asked: Asked, subject: Subject, limit: int
-    ) -> tuple[Asked, Near, list[str]]:
+    ) -> tuple[Asked, Near, Sequence[str]]:
         """Compare the query image with the nearest images; return these, too, and notes.
 
         What is proved comes first.
@@ -120,14 +154,7 @@ class Searcher:
         proofs = proofs_of(hits, lowest=asked.min_similarity)
         files = {hit.image.id: hit.image.sha256 for hit in hits}
         lifted = [files[proof.ids[0]] for proof in proofs if proof.lifted]
-        notes = [TOO_PLAIN] if subject.too_plain else []
-        if verification.left:
-            budget = f"{self._verifier.budget_ms:g} ms (VERIFY_MS)"
-            notes.append(
-                f"{verification.left} of the nearest images were not compared in detail "
-                f"with the query image: {budget} were over."
-            )
-        return asked.proving(proofs, lifted), replace(near, hits=hits), notes
+        return asked.proving(proofs, lifted), replace(near, hits=hits), verification.notes
 
     async def _answer(
         self, asked: Asked, limit: int, clock: Clock, near: Near | None = None
@@ -351,15 +378,17 @@ class Searcher:
             if i in images
         ]
 
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self.timeout_s
+
     @asynccontextmanager
-    async def _slot(self) -> AsyncGenerator[None]:
-        if self._running >= MOST_SEARCHES:
-            raise TooBusy
-        self._running += 1
+    async def _until(self, deadline: float) -> AsyncGenerator[None]:
+        """Raise `TooBusy` at the given time of the event loop."""
         try:
-            yield
-        finally:
-            self._running -= 1
+            async with asyncio.timeout_at(deadline):
+                yield
+        except TimeoutError as exc:
+            raise TooBusy(f"The search took longer than {self.timeout_s:g} s.") from exc
 
 
 def _matched(asked: Asked, hit: Hit) -> Hit:

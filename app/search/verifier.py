@@ -12,7 +12,7 @@ from uuid import UUID
 
 from app.indexing.keypoint_maker import keypoints_of
 from app.logs import fields
-from app.pictures.decoding import Picture
+from app.pictures.decoding import Facts
 from app.pictures.keypoints import Keypoints
 from app.pictures.views import View
 from app.search.hits import Hit
@@ -23,21 +23,24 @@ from app.store.keypoints import KeypointTable, Stored
 logger = logging.getLogger(__name__)
 
 MOST_VERIFIED = 20
+TOO_PLAIN = (
+    "The query image is too plain to be told from others: only the same file is called a match."
+)
 # No copy is looked for below this similarity. Of 100 photos each, by the built-in encoder: no crop
 # to 40% has less, no other easy alteration either, and one in 20 crops to 20%; the nearest stranger
 # among 400 has 0.76 to 0.90. An encoder that is not listed has no floor.
 FLOORS: Mapping[str, float] = {"builtin": 0.77}
 
-Subject: TypeAlias = Picture | ImageRow
+Subject: TypeAlias = Facts | ImageRow
 """A whole query image: one that was sent, or one of the index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was proved of images, by id, and how many there was no time to compare."""
+    """What was proved of images, by id, and `notes` on what could not be."""
 
     found: Mapping[UUID, Verified] = field(default_factory=dict[UUID, Verified])
-    left: int = 0
+    notes: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -69,7 +72,7 @@ class _Work:
     def _query(self) -> View | None:
         if isinstance(self.query, ImageRow):
             return self._view(self.query)
-        return View.of(self.query.image, size=(self.query.width, self.query.height))
+        return _seen(self.query, self.query.thumbnail, keypoints_of(self.query.thumbnail))
 
     def _compare(self, query: View, image: ImageRow) -> None:
         try:
@@ -90,10 +93,14 @@ class _Work:
         data = stored.keypoints
         if data is None:
             data = self.made[image.id] = keypoints_of(stored.thumbnail)
-        keypoints = Keypoints.from_bytes(data)
-        if keypoints is None:
-            return None
-        return View(image.width, image.height, keypoints, stored.thumbnail)
+        return _seen(image, stored.thumbnail, data)
+
+
+def _seen(image: Subject, thumbnail: bytes, data: bytes) -> View | None:
+    keypoints = Keypoints.from_bytes(data)
+    if keypoints is None:
+        return None
+    return View(image.width, image.height, keypoints, thumbnail, image.dhash, image.too_plain)
 
 
 class Verifier:
@@ -116,8 +123,10 @@ class Verifier:
         Those that are too plain, and those with the query's bytes, need no comparison.
         """
         deadline = perf_counter() + self.budget_ms / 1000
+        if query.too_plain:
+            return Verification(notes=[TOO_PLAIN])
         images = [hit.image for hit in hits if self._is_candidate(query, hit)][:MOST_VERIFIED]
-        if not images or query.too_plain:
+        if not images:
             return Verification()
         own = [query.id] if isinstance(query, ImageRow) else []
         stored = await self._keypoints.find([*own, *(image.id for image in images)])
@@ -125,7 +134,16 @@ class Verifier:
         done = await asyncio.get_running_loop().run_in_executor(self._threads, partial(work.run))
         thumbnails = {image_id: row.thumbnail for image_id, row in stored.items()}
         await self._keypoints.keep(thumbnails, done.made)
-        return Verification(done.found, done.left)
+        return Verification(done.found, self._notes(done.left))
+
+    def _notes(self, left: int) -> list[str]:
+        if not left:
+            return []
+        those = (
+            f"{left} of the nearest images were" if left > 1 else "One of the nearest images was"
+        )
+        budget = f"there are {self.budget_ms:g} ms for that (VERIFY_MS)"
+        return [f"{those} not compared in detail with the query image: {budget}."]
 
     def _is_candidate(self, query: Subject, hit: Hit) -> bool:
         near = (hit.similarity or -1.0) >= self._floor

@@ -110,8 +110,8 @@ class JobProgress:
         if self.state != "running" or self.workers:
             return None
         if self.captions:
-            return "No running worker has a CAPTION_MODEL, so that this waits for one."
-        return "No worker is running, so that this waits for one."
+            return "No running worker has a CAPTION_MODEL; this job waits for one."
+        return "No worker is running; this job waits for one."
 
     @property
     def eta_s(self) -> float | None:

@@ -41,7 +41,6 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from app.store.filters import Filters
 from app.store.tables import IMAGES
-from app.store.word_query import query_tokens
 
 Untyped: TypeAlias = Any
 
@@ -199,13 +198,17 @@ async def newest(
 
 
 async def worded(
-    connection: AsyncConnection, table: Table, words: str, *, limit: int, filters: Filters
+    connection: AsyncConnection,
+    table: Table,
+    tokens: Sequence[str],
+    *,
+    limit: int,
+    filters: Filters,
 ) -> list[UUID]:
-    """Return images as described at `VectorTable.worded`."""
-    tokens = query_tokens(words)
+    """Return images as described at `VectorTable.worded`; `tokens` are those of `query_tokens`."""
     if not tokens:
         return []
-    wanted = func.words_query(cast(tokens, ARRAY(Text)))
+    wanted = func.words_query(cast(list(tokens), ARRAY(Text)))
     found = (
         select(IMAGES.c.id, IMAGES.c.words)
         .join(table, table.c.node_id == cast(IMAGES.c.id, Text))

@@ -10,8 +10,6 @@ from app.store.encoders import StoredVectors, stored_vectors
 # Counting so many takes a millisecond or two.
 MOST_COUNTED = 10_000
 
-_ANY = text("SELECT id FROM images LIMIT 1")
-
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -50,11 +48,6 @@ class Sizes:
         """Return the sizes of the tables of images, keypoints and every encoder's vectors."""
         async with self._database.begin() as connection:
             return await connection.run_sync(_sizes)
-
-    async def check(self) -> None:
-        """Read one image; raises `Unavailable` if the database does not answer."""
-        async with self._database.begin() as connection:
-            await connection.execute(_ANY)
 
 
 def size_query(name: str) -> TextClause:

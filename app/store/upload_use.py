@@ -21,10 +21,16 @@ async def uploads_of(connection: AsyncConnection, job_id: int) -> list[tuple[str
 
 
 async def unused_uploads(connection: AsyncConnection, urls: Collection[str]) -> list[str]:
-    """Return which uploads are neither that of an image nor that of any job's item, sorted."""
+    """Return which uploads no image has, and no item that waits or may be retried; sorted."""
     ids = {Entry(url).id: url for url in urls}
     images = await connection.scalars(select(IMAGES.c.id).where(IMAGES.c.id.in_(ids)))
-    items = select(ITEMS.c.url).where(ITEMS.c.source == "upload", ITEMS.c.url.in_(urls)).distinct()
+    # What an item indexed is the image's: it goes with it.
+    items = (
+        select(ITEMS.c.url)
+        .where(ITEMS.c.source == "upload", ITEMS.c.url.in_(urls))
+        .where(ITEMS.c.state.in_(["waiting", "failed", "cancelled"]))
+        .distinct()
+    )
     used = {ids[image_id] for image_id in images} | set(await connection.scalars(items))
     return sorted(set(urls) - used)
 

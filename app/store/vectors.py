@@ -4,6 +4,7 @@ The table has the schema of LlamaIndex's PGVectorStore, so that `llama_index.py`
 search or upsert imports LlamaIndex, which would take two seconds.
 """
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ from app.store.nearest import (
     worded,
 )
 from app.store.nodes import node_metadata
+from app.store.word_query import query_tokens
 
 Untyped: TypeAlias = Any
 
@@ -215,8 +217,10 @@ class VectorTable:
 
         `words` is a query as word_query.py reads it.
         """
+        # Many words take tens of milliseconds.
+        tokens = await asyncio.to_thread(query_tokens, words)
         async with self.database.begin() as connection:
-            return await worded(connection, self.table, words, limit=limit, filters=filters)
+            return await worded(connection, self.table, tokens, limit=limit, filters=filters)
 
     async def facets(self, filters: Filters) -> FacetCounts:
         """Count the images that pass the filters, by the values of their facets."""

@@ -16,6 +16,7 @@ from app.web.clients import (
     client_of,
     credential,
     host_of,
+    is_bearer,
     is_direct,
     is_loopback,
 )
@@ -24,6 +25,10 @@ from app.web.keyring import KeyRing
 # Anyone may ask these, and they need no database.
 HEALTH = frozenset({"/healthz", "/readyz"})
 STATIC = "/static/"
+# In CORS_ORIGINS: pages of all sites.
+ANY_ORIGIN = "*"
+# Has a rule of its own, which is stricter.
+METRICS = "/metrics"
 
 _DOING: dict[KeyScope, str] = {
     "read": "Reading the index",
@@ -33,15 +38,14 @@ _DOING: dict[KeyScope, str] = {
 }
 
 
-class Access:
-    """Decides who sends a request and what it may do, and refuses those that may not even read.
+class Identification:
+    """Decides who sends a request and what it may do, for all that comes after.
 
     READ_ACCESS decides who may read without a key: with `public` everyone, with `key` no one. With
     `auto` everyone, too, unless the server has no keys and listens on loopback only; then those on
     this machine that name a loopback host or one of TRUSTED_HOSTS, as pages of other sites can
     point names of their own at this machine. Health is for everyone, static files need no key.
     Without keys, clients on this machine may do all but `faces`, unless READ_ACCESS is `key`.
-    Raises `KeyRequired` or `NotAllowed`.
     """
 
     def __init__(self, app: ASGIApp, *, keyring: KeyRing, settings: Settings) -> None:
@@ -56,13 +60,9 @@ class Access:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             client = Client(address_of(scope), is_local=_is_local(scope, headers))
-            path = scope["path"]
-            if path not in HEALTH:
+            if scope["path"] not in HEALTH:
                 client = await self._identified(client, scope, headers)
             scope.setdefault("state", {})["client"] = client
-            needs_no_key = path.startswith(STATIC) and client.may_use_key
-            if "read" not in client.scopes and path not in HEALTH and not needs_no_key:
-                raise refusal(client, "read")
         await self.app(scope, receive, send)
 
     async def _identified(self, client: Client, scope: Scope, headers: Headers) -> Client:
@@ -93,8 +93,8 @@ class Access:
         return named and is_direct(scope, headers)
 
 
-class WriteAccess:
-    """Admits only clients that may change the index, and no pages of other sites.
+class ReadAccess:
+    """Admits only clients that may read, except to health checks and, for want of a key, to styles.
 
     Raises `KeyRequired`, `ScopeMissing` or `NotAllowed`.
     """
@@ -104,8 +104,36 @@ class WriteAccess:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request (ASGI)."""
-        _refuse_other_sites(Headers(scope=scope))
-        require(client_of(scope), "write")
+        if scope["type"] == "http" and scope["path"] not in (*HEALTH, METRICS):
+            client = client_of(scope)
+            needs_no_key = scope["path"].startswith(STATIC) and client.may_use_key
+            if not needs_no_key:
+                require(client, "read")
+        await self.app(scope, receive, send)
+
+
+class WriteAccess:
+    """Admits only clients that may change the index.
+
+    Pages of other sites are none, unless CORS_ORIGINS allows them and they send a key of their own,
+    as a bearer token: what a browser adds by itself (a password of Basic, an address on this
+    machine) is not a page's. Raises `KeyRequired`, `ScopeMissing` or `NotAllowed`.
+    """
+
+    def __init__(self, app: ASGIApp, *, origins: Collection[str] = ()) -> None:
+        self.app = app
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (ASGI)."""
+        headers = Headers(scope=scope)
+        client = client_of(scope)
+        if _is_of_other_site(headers):
+            if not is_allowed(headers.get("origin", ""), self._origins):
+                raise NotAllowed("Pages of other sites may not change the index.")
+            if client.key is None or not is_bearer(headers):
+                raise KeyRequired("A page of another site must send its key as a bearer token.")
+        require(client, "write")
         await self.app(scope, receive, send)
 
 
@@ -136,6 +164,11 @@ def is_trusted(host: str, trusted: Collection[str]) -> bool:
     return any(host == one or (one.startswith("*.") and host.endswith(one[1:])) for one in trusted)
 
 
+def is_allowed(origin: str, origins: Collection[str]) -> bool:
+    """Return whether pages of an origin may use the API; `null`, which anyone can be, never."""
+    return bool(origin) and origin != "null" and (ANY_ORIGIN in origins or origin in origins)
+
+
 def read_warnings(settings: Settings) -> Sequence[str]:
     """Return what the operator is told at each start about who may read."""
     if settings.read_access == "auto" and not is_loopback(settings.bind):
@@ -146,11 +179,10 @@ def read_warnings(settings: Settings) -> Sequence[str]:
     return ()
 
 
-def _refuse_other_sites(headers: Headers) -> None:
+def _is_of_other_site(headers: Headers) -> bool:
     origin = headers.get("origin")
     foreign = origin is not None and _netloc(origin) != headers.get("host")
-    if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        raise NotAllowed("Pages of other sites may not change the index.")
+    return foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site")
 
 
 def _netloc(origin: str) -> str | None:

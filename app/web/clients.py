@@ -61,7 +61,7 @@ class Client:
 
 
 def client_of(scope: Scope) -> Client:
-    """Return the client of a request that has passed `Access`; else one that may do nothing."""
+    """Return the client of a request; before `Identification`, one that may do nothing."""
     known = scope.get("state", {}).get("client")
     return known if isinstance(known, Client) else Client(address_of(scope))
 
@@ -97,6 +97,11 @@ def credential(headers: Headers) -> bytes | None:
         except ValueError:
             return None
     return None
+
+
+def is_bearer(headers: Headers) -> bool:
+    """Return whether a request carries a bearer token, which no browser adds by itself."""
+    return headers.get("authorization", "").partition(" ")[0].lower() == "bearer"
 
 
 def is_direct(scope: Scope, headers: Headers) -> bool:

@@ -1,5 +1,7 @@
 """The HTML pages of the index; all forms and links work without JavaScript."""
 
+import json
+import re
 from collections.abc import Mapping
 from itertools import chain
 
@@ -10,22 +12,25 @@ from app.indexing.list_fetcher import list_fetcher
 from app.indexing.requests import parse
 from app.indexing.sources import KINDS, ListKind, list_kind, posted_items, web_item
 from app.indexing.streams import charset_of
-from app.jobs.jobs import FAILURES, RECENT
+from app.jobs.feed import FAILURES, RECENT
 from app.problems import InvalidRequest, NoPicture, NotFound, PictureProblem, Problem
 from app.store.catalog import Selection
 from app.store.images import Entry
 from app.store.items import JobProgress
 from app.store.sizes import Size
 from app.web import schemas
+from app.web.event_streams import EventStream
 from app.web.forms import chosen_files, form_of, lines_of, text_fields
 from app.web.images_api import page_of_images
 from app.web.indexing_api import SITEMAPS_WITHIN_S, keep_uploads, urls_title
-from app.web.jobs_api import event_stream, find_job
+from app.web.jobs_api import find_job
 from app.web.requests import Request, parts, selection_of
 from app.web.templating import accept, page, templates
 
 IMAGES_PER_PAGE = 60
 MAX_JOBS = 10
+MAX_FOLLOWED = 100
+_JOB_IDS = re.compile(rf"[0-9]{{1,18}}(,[0-9]{{1,18}}){{0,{MAX_FOLLOWED - 1}}}")
 
 
 async def index_page(request: Request, *, problem: Problem | None = None) -> Response:
@@ -74,14 +79,17 @@ async def index_form(request: Request) -> Response:
 
 
 async def job_events(request: Request) -> Response:
-    """Stream a job's HTML, as the page has it, at every change."""
-    job = await find_job(request)
+    """Stream the HTML of the page's jobs, as the page has it, at every change of any."""
+    listed = request.query_params.get("jobs", "")
+    if not _JOB_IDS.fullmatch(listed):
+        raise InvalidRequest(f"`jobs` must be at most {MAX_FOLLOWED} ids with commas between them.")
     template = templates.get_template("_job.html")
 
-    async def render(job: JobProgress) -> str:
-        return template.render(job=job)
+    def render(job: JobProgress) -> str:
+        shown = {"id": job.id, "state": job.state, "html": template.render(job=job)}
+        return json.dumps(shown)
 
-    return event_stream(parts(request).jobs.watch(job.id), render)
+    return EventStream(request, map(int, listed.split(",")), render)
 
 
 async def change_job(request: Request) -> Response:

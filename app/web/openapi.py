@@ -14,6 +14,7 @@ from app.search.requests import FilterRequest, SearchRequest
 from app.settings import VERSION
 from app.store.index import StatsResponse
 from app.web import schemas
+from app.web.access import HEALTH
 from app.web.parameters import REFERENCES, form_fields, nested_schemas, query_parameters
 from app.web.schemas import FacetsResponse, SearchResponse
 
@@ -242,7 +243,7 @@ OPERATIONS = [
         "then `end`.",
         answer=EVENT,
         answer_type="text/event-stream",
-        failures=(404, 503),
+        failures=(404, 429, 503),
     ),
     Operation(
         "post",
@@ -272,8 +273,17 @@ OPERATIONS = [
     ),
     Operation(
         "get",
+        "/metrics",
+        "Return metrics in Prometheus' format, to clients on the server's own machine and to keys "
+        "with the scope `admin`.",
+        answer={"type": "string"},
+        answer_type="text/plain",
+        failures=(403,),
+    ),
+    Operation(
+        "get",
         "/readyz",
-        "Check that the database responds.",
+        "Check that the database and the storage of uploads respond and can be written.",
         answer=schemas.HealthResponse,
         failures=(503,),
     ),
@@ -306,8 +316,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "responses": {str(operation.status): _answer(operation)},
     }
-    # 400 is the answer to a request whose `Host` is none.
-    failures = {400, *operation.failures, *((401, 403) if operation.writes else ())}
+    # 400 is the answer to a request whose `Host` is none, 429 to one of too many (at once, or in a
+    # time that RATE_LIMIT sets). 401 and 403 depend on the settings, too.
+    access = () if operation.path in HEALTH else (401, 403)
+    failures = {400, 429, *operation.failures, *access}
+    if operation.body is not None or operation.form is not None:
+        failures.add(408)
     for status, description in operation.others.items():
         document["responses"][str(status)] = {"description": description}
     for status in sorted(failures):
@@ -330,9 +344,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
     content = _body(operation)
     if content:
         document["requestBody"] = {"required": True, "content": content}
-    if operation.writes:
-        # Without API_KEYS, clients on the server's own machine need no key.
-        document["security"] = [{"key": []}, {}]
+    if operation.path not in HEALTH:
+        # Who needs none depends on READ_ACCESS, and on whether there are keys.
+        document["security"] = [{"key": ["write" if operation.writes else "read"]}, {}]
     return document
 
 

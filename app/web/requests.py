@@ -14,6 +14,7 @@ from app.store.catalog import Selection
 from app.store.images import ImageRow
 from app.web import schemas
 from app.web.clients import Client
+from app.web.stream_counter import StreamCounter
 
 # JSON and forms without files.
 SMALL_BYTES = 4_000_000
@@ -26,6 +27,7 @@ class AppState(TypedDict):
     """The state of every request: what the lifespan passes, and who sends it."""
 
     lookalike: Lookalike
+    streams: StreamCounter
     client: NotRequired[Client]
 
 

@@ -31,8 +31,13 @@ _HOST = re.compile(r"([\w.~!$&'()*+,;=%-]*|\[[\w:.%-]+\])(:[0-9]*)?", re.ASCII)
 DRAIN_FACTOR = 5
 
 
+def add_header(scope: Scope, name: str, value: str) -> None:
+    """Add a header to the response to this request, whoever makes it."""
+    scope.setdefault("state", {}).setdefault("headers", {})[name] = value
+
+
 class SecurityHeaders:
-    """Adds the security headers to every response."""
+    """Adds the security headers to every response, and those that `add_header` was given."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -45,6 +50,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                for name, value in scope.get("state", {}).get("headers", {}).items():
+                    headers.append(name, value)
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

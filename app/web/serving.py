@@ -2,27 +2,21 @@
 
 import asyncio
 import errno
-import json
-import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
 from starlette.routing import BaseRoute
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from app.logs import fields
-from app.lookalike import open_lookalike
-from app.problems import InvalidRequest, PortTaken, WrongSetting
+from app.lookalike import Lookalike, open_lookalike
+from app.problems import PortTaken, StorageUnavailable, WrongSetting
 from app.settings import Settings
 from app.web.access import read_warnings
-from app.web.request_log import HEADER, problem_document
-from app.web.server import create_app
-
-logger = logging.getLogger(__name__)
+from app.web.protocol import Protocol
+from app.web.server import create_app, create_worker_app
 
 # How long open requests have to finish after the signal to stop.
 GRACE_S = 10
@@ -43,6 +37,7 @@ async def serve(
     url = f"http://{_host_to_open(settings.bind)}:{listener.getsockname()[1]}"
     with listener:
         async with open_lookalike(settings, announce=announce) as lookalike:
+            await _check_storage(lookalike)
 
             async def ready() -> None:
                 for warning in read_warnings(settings):
@@ -64,25 +59,44 @@ async def serve(
             await server.serve(sockets=[listener])
 
 
-class Protocol(H11Protocol):
-    """uvicorn's HTTP, except that it refuses what is no HTTP with a problem document."""
+async def _check_storage(lookalike: Lookalike) -> None:
+    """Raise `WrongSetting` if uploads cannot be stored."""
+    try:
+        await lookalike.media.check()
+    except StorageUnavailable as exc:
+        where = lookalike.settings.media_url or lookalike.settings.data_dir / "media"
+        raise WrongSetting(
+            f"Uploads cannot be stored in {where}: {exc.__cause__}. Free or change the place: it "
+            "is MEDIA_URL or, if that is unset, a folder of DATA_DIR."
+        ) from exc
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse a request, and close the connection."""
-        problem = InvalidRequest("The request is not valid HTTP, or its headers are too long.")
-        problem.status = 400
-        document = problem_document(problem)
-        body = json.dumps(document).encode()
-        head = (
-            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
-            f"{HEADER}: {document['request_id']}\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
-        logger.info(
-            "no request", extra=fields(status=400, reason=msg, request_id=document["request_id"])
-        )
+
+@asynccontextmanager
+async def serving_metrics(
+    lookalike: Lookalike, *, announce: Callable[[str], None]
+) -> AsyncGenerator[None]:
+    """Serve the metrics of a worker on METRICS_PORT within the context; raises `WrongSetting`."""
+    settings = lookalike.settings.model_copy(update={"port": lookalike.settings.metrics_port})
+    try:
+        listener = _listen(settings)
+    except WrongSetting as exc:
+        raise WrongSetting(
+            f"METRICS_PORT: cannot listen on {settings.bind}, port {settings.port}; "
+            "each worker of a machine needs one of its own."
+        ) from exc
+    url = f"http://{_host_to_open(settings.bind)}:{listener.getsockname()[1]}/metrics"
+
+    async def ready() -> None:
+        announce(f"Metrics are at {url}")
+
+    with listener:
+        server = _Server(create_worker_app(lookalike), settings, ready)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serving
 
 
 class _Server(uvicorn.Server):
@@ -97,7 +111,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Protocol,
+                http=Protocol.limited(settings),
                 # Its lines go to our log, and it would log each request once more.
                 log_config=None,
                 access_log=False,

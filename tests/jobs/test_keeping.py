@@ -63,6 +63,20 @@ def test_a_failed_upload_is_kept_for_a_retry_until_its_job_goes(
     assert kept(settings) == hashes(png(1))
 
 
+def test_an_item_that_was_indexed_keeps_no_file(settings: Settings, loop: Loop) -> None:
+    """The image was deleted since: its file is no one's."""
+    with without_worker(settings, loop) as lookalike:
+        with loop.entered(lookalike.jobs.working()):
+            job_id = loop.run(upload_job(lookalike, [png(1)]))
+            loop.run(progressed(lookalike, job_id, 1))
+        [image] = loop.run(lookalike.catalog.newest(limit=2))
+        loop.run(lookalike.indexer.delete([image]))
+        other = loop.run(upload_job(lookalike, [png(1)]))
+        assert kept(settings) == hashes(png(1))
+        loop.run(lookalike.jobs.delete(other))
+    assert kept(settings) == set()
+
+
 def test_an_upload_that_is_being_indexed_as_its_job_is_deleted_keeps_its_file(
     settings: Settings, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

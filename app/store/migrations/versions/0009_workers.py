@@ -29,9 +29,11 @@ def upgrade() -> None:
     """)
     op.execute("CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL")
     _record_ends()
-    op.execute(
-        "CREATE INDEX job_items_uploads ON job_items USING hash (url) WHERE source = 'upload'"
-    )
+    # Migration 0008 may have made it.
+    op.execute("""
+        CREATE INDEX IF NOT EXISTS job_items_uploads ON job_items USING hash (url)
+        WHERE source = 'upload'
+    """)
 
 
 def _record_ends() -> None:

@@ -34,6 +34,8 @@ AGREES = 0.6
 # On a ground of one colour, from this one on: words in the same place correlate somewhat.
 SURELY_AGREES = 0.8
 LEAST_WITHIN = 6
+# What has moved correlates better by this where it has moved to.
+LEAST_GAIN = 0.1
 GROUND_LEVELS = 4
 # A block counts if this share of it lies in both images.
 LEAST_SHARED = 0.75
@@ -72,7 +74,8 @@ class Agreement:
 
     The shared part is the `polygon` (in the query's pixels). `shifts` say for each of its `blocks`
     how far it lies from where a smooth motion puts it, in pixels of the canvas, to which `canvas`
-    maps the query's pixels. `ground` is the share of the pixels that have the commonest grey value,
+    maps the query's pixels. `moved` is the share of the blocks that show the same a little way off,
+    but not where they are. `ground` is the share of the pixels that have the commonest grey value,
     more or less, in the image where it is smaller.
     """
 
@@ -80,6 +83,7 @@ class Agreement:
     polygon: Floats
     blocks: Blocks
     shifts: Floats
+    moved: float
     ground: float
     canvas: Matrix
 
@@ -134,8 +138,10 @@ def agreement(query: Pixels, image: Pixels, matrix: Matrix, *, rounds: int = 1) 
         for moved, rest in ((moved_back(laid.image, motion), motion), (laid.image, 0))
     ]
     blocks, shifts = max(choices, key=lambda choice: choice[0].share)
+    there = _compared(replace(laid, image=moved_back(laid.image, flow)))
+    moved = _moved(blocks.correlations, there.correlations)
     ground = min(_ground(pixels[laid.shared]) for pixels in (laid.query, laid.image))
-    return Agreement(matrix, polygon, blocks, shifts, ground, laid.canvas)
+    return Agreement(matrix, polygon, blocks, shifts, moved, ground, laid.canvas)
 
 
 def _laid(query: Pixels, image: Pixels, matrix: Matrix) -> tuple[Overlay | None, Floats]:
@@ -166,6 +172,11 @@ def _blocks(values: Floats) -> Floats:
 
 def _shifts(flow: Floats) -> Floats:
     return np.median(_blocks(np.linalg.norm(flow, axis=2)), axis=(2, 3))
+
+
+def _moved(here: Floats, there: Floats) -> float:
+    moved = (there >= SURELY_AGREES) & (here < there - LEAST_GAIN)
+    return float(moved.sum() / max(1, np.isfinite(here).sum()))
 
 
 def _spread(where: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -37,9 +37,12 @@ CERTAIN_PLACES = 12
 LEAST_HULL = 0.03
 # Of at least so many blocks, this share must agree in a copy.
 LEAST_BLOCKS, LEAST_SHARE = 8, 0.5
+# Of the blocks, no more than this share shows the same a little way off: what is nearer, in the
+# frames of a burst, has moved further.
+MOST_MOVED = 0.1
 # Half of the blocks that agree, and four fifths of them, lie no further apart than this, in pixels
-# of the canvas; in the frames of a burst, what is nearer has moved further.
-LARGEST_SHIFT, LARGEST_SHIFT_OF_MOST = 0.5, 1.2
+# of the canvas.
+LARGEST_SHIFT, LARGEST_SHIFT_OF_MOST = 0.8, 2.0
 # Where few places agree, they must be more than this share of those that could: a wall of bricks
 # lies on any other, but its stones are others.
 LEAST_FOUND = 0.05
@@ -110,6 +113,8 @@ class Comparison:
         if pixels.compared < LEAST_BLOCKS:
             return False
         if pixels.shift(50) > LARGEST_SHIFT or pixels.shift(80) > LARGEST_SHIFT_OF_MOST:
+            return False
+        if pixels.moved > MOST_MOVED:
             return False
         if pixels.ground >= GROUND and pixels.replaced > MOST_REPLACED:
             return False

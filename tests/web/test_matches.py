@@ -179,3 +179,36 @@ def test_pages_are_a_partition_with_what_is_proved_first(
         order = {"exact": 0, "copy": 1, "similar": 2}
         ranks = [order[hit["match"]] for hit in hits]
         assert ranks == sorted(ranks)
+
+
+def test_a_thorough_search_finds_pictures_within_the_query(
+    server: Server, urls: list[str], photos: list[Image.Image]
+) -> None:
+    page = photo(40, (960, 720))
+    page.paste(photos[6].resize((336, 252)), (600, 30))
+    hits = search(server, encode(page), match="copy", thorough="true")["results"]
+    assert [hit["url"] for hit in hits] == [urls[6]]
+    alignment = hits[0]["alignment"]
+    # Where it is in the query.
+    assert alignment["query_overlap"] == pytest.approx(336 * 252 / (960 * 720), rel=0.1)
+    [(a, b, c), (d, e, f)] = alignment["matrix"]
+    corners = [(a * x + b * y + c, d * x + e * y + f) for x, y in ((600, 30), (936, 282))]
+    assert np.allclose(corners, [(0, 0), SIZE], atol=6)
+    # A stranger has no parts of any.
+    assert (
+        search(server, encode(photo(41, (960, 720))), match="copy", thorough="true")["results"]
+        == []
+    )
+    refused = server.client.post("/api/search", json={"text": "boat", "thorough": True})
+    assert refused.status_code == 422
+
+
+def test_a_thorough_search_by_an_indexed_image(
+    server: Server, host: ImageHost, urls: list[str], photos: list[Image.Image]
+) -> None:
+    page = photo(40, (960, 720))
+    page.paste(photos[6].resize((336, 252)), (600, 30))
+    [outcome] = server.upsert([host.add("page.png", encode(page))])
+    asked = {"query": [{"id": outcome["id"]}], "match": "copy", "thorough": True}
+    hits = server.client.post("/api/search", json=asked).json()["results"]
+    assert [hit["url"] for hit in hits] == [urls[6]]

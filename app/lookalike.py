@@ -15,6 +15,7 @@ from app.indexing.fetcher import MOST_FETCHES, Fetcher
 from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.media import Media
+from app.indexing.originals import Originals
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
@@ -26,6 +27,7 @@ from app.search.searcher import MOST_FETCHING, Searcher
 from app.search.verifier import Verifier
 from app.settings import Settings
 from app.store.catalog import Catalog
+from app.store.claims import Claims
 from app.store.database import Database
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
@@ -117,6 +119,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     job_items, workers = JobItems(database), Workers(database)
     uploads = Uploads(database, decoder)
     media = Media(settings.media_url or str(settings.data_dir / "media"))
+    originals = Originals(media, Claims(database), max_bytes=settings.max_upload_bytes)
     indexer = Indexer(
         database=database,
         catalog=catalog,
@@ -125,7 +128,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
-        media=media,
+        originals=originals,
         max_bytes=settings.max_upload_bytes,
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)

@@ -114,6 +114,14 @@ def _inside(pixels: Pixels, matrix: Matrix, size: tuple[int, int]) -> NDArray[np
     return cv2.erode(mask, margin, borderType=cv2.BORDER_REPLICATE).astype(bool)
 
 
+def block_means(values: Floats, side: int) -> Floats:
+    """Return the means of (h, w) values in square blocks; what is left at the edges is dropped."""
+    cv2 = opencv()
+    rows, columns = (max(1, length // side) for length in values.shape)
+    cut = values[: rows * side, : columns * side]
+    return cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA).reshape(rows, columns)
+
+
 def compose(second: Matrix, first: Matrix) -> Matrix:
     """Return the map that does `first`, then `second`."""
     linear = second[:, :2] @ first[:, :2]

@@ -16,6 +16,7 @@ from app.pictures.keypoints import Floats, Pixels
 from app.pictures.registration import (
     Matrix,
     Overlay,
+    block_means,
     compose,
     greyed,
     inverse,
@@ -162,16 +163,8 @@ def _ground(greys: Pixels) -> float:
     return float(near.max() / max(1, counts.sum()))
 
 
-def _blocks(values: Floats) -> Floats:
-    """Return (rows, columns, side, side) blocks; what is left at the edges is dropped."""
-    rows, columns = (max(1, length // BLOCK) for length in values.shape[:2])
-    side = min(BLOCK, *values.shape[:2])
-    cut = values[: rows * side, : columns * side]
-    return cut.reshape(rows, side, columns, side).swapaxes(1, 2)
-
-
 def _shifts(flow: Floats) -> Floats:
-    return np.median(_blocks(np.linalg.norm(flow, axis=2)), axis=(2, 3))
+    return block_means(np.linalg.norm(flow, axis=2), BLOCK)
 
 
 def _moved(here: Floats, there: Floats) -> float:
@@ -189,11 +182,18 @@ def _spread(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _compared(laid: Overlay) -> Blocks:
     """Return the blocks' correlations."""
-    a, b = (_blocks(pixels.astype(np.float32)) for pixels in (laid.query, laid.image))
-    shared = _blocks(laid.shared.astype(np.float32)).mean(axis=(2, 3)) > LEAST_SHARED
-    a, b = (part - part.mean(axis=(2, 3), keepdims=True) for part in (a, b))
-    spread_a, spread_b = (np.sqrt((part**2).mean(axis=(2, 3))) for part in (a, b))
-    told = shared & (np.maximum(spread_a, spread_b) >= PLAIN)
-    correlation = (a * b).mean(axis=(2, 3)) / np.maximum(spread_a * spread_b, 0.25)
-    structured = shared & (np.minimum(spread_a, spread_b) >= PLAIN)
-    return Blocks(np.where(told, correlation, np.nan).astype(np.float32), structured)
+    query, image = laid.query.astype(np.float32), laid.image.astype(np.float32)
+    mean, image_mean = block_means(query, BLOCK), block_means(image, BLOCK)
+    spread = _spreads(query, mean)
+    image_spread = _spreads(image, image_mean)
+    covariance = block_means(query * image, BLOCK) - mean * image_mean
+    shared = block_means(laid.shared.astype(np.float32), BLOCK) > LEAST_SHARED
+    told = shared & (np.maximum(spread, image_spread) >= PLAIN)
+    correlation = np.where(told, covariance / np.maximum(spread * image_spread, 0.25), np.nan)
+    structured = shared & (np.minimum(spread, image_spread) >= PLAIN)
+    return Blocks(correlation.astype(np.float32), structured)
+
+
+def _spreads(values: Floats, mean: Floats) -> Floats:
+    """Return the standard deviation in each block."""
+    return np.sqrt(np.maximum(block_means(values**2, BLOCK) - mean**2, 0))

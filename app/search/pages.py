@@ -9,6 +9,9 @@ from app.search.hits import Hit, Reason
 from app.search.resolver import Timings
 from app.store.vectors import ROUNDING
 
+# The files of a first page of this many, which fit in a cursor, are named in it.
+MOST_NAMED = 250
+
 
 @dataclass(frozen=True, slots=True)
 class Results:
@@ -58,6 +61,8 @@ def split(asked: Asked, hits: Sequence[Hit], following: Asked | None) -> Page:
 def after(asked: Asked, page: Sequence[Hit]) -> Asked:
     """Return the query positioned after a page of hits."""
     lowest = page[-1].similarity or 0.0
+    if asked.beyond is None and len(page) <= MOST_NAMED:
+        return asked.without(lowest, [hit.image.sha256 for hit in page])
     near = [hit for hit in page if (hit.similarity or 0.0) <= lowest + 2 * ROUNDING]
     return asked.behind(lowest, [hit.image.sha256 for hit in near])
 

@@ -1,7 +1,8 @@
 """How many may search, or wait for something, at once."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 
 from app.problems import TooBusy
 
@@ -22,3 +23,18 @@ class Places:
             yield
         finally:
             self._free += 1
+
+
+class Turns:
+    """A number of places, whose owners have their turns, so many at once."""
+
+    def __init__(self, number: int, *, at_once: int) -> None:
+        self._places = Places(number)
+        self._turns = asyncio.Semaphore(at_once)
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncGenerator[None]:
+        """Take a place, wait for its turn, and keep both for as long as the context lasts."""
+        with self._places.taken():
+            async with self._turns:
+                yield

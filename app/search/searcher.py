@@ -22,7 +22,7 @@ from app.search.hits import (
 )
 from app.search.pages import Near, Page, Results, after, reasons_of, split
 from app.search.parts import PartFinder, with_parts
-from app.search.places import Places
+from app.search.places import Places, Turns
 from app.search.proofs import Proof, proofs_of, with_matches
 from app.search.query import Kind, Query, check_sizes
 from app.search.resolver import Clock, Resolved, Resolver
@@ -43,6 +43,8 @@ FETCHING_SHARE = 0.8
 MOST_NEAREST = 1000
 # For a query with words, this many of the nearest and of the best text matches are merged.
 MOST_FUSED = 300
+# Concurrent searches for a next page, which compare all rows, and how many of them run at once.
+MOST_PAGES, PAGES_AT_ONCE = 16, 4
 # Varied results are chosen from this many candidates per result.
 DIVERSITY_CANDIDATES = 4
 NEXT_PAGE = "next page"
@@ -76,6 +78,7 @@ class Searcher:
         self._resolver = resolver
         self._verifier = verifier
         self._part_finder = part_finder
+        self._paging = Turns(MOST_PAGES, at_once=PAGES_AT_ONCE)
         self.timeout_s = timeout_s
         self._places = Places(MOST_SEARCHES)
         self._fetching = Places(MOST_FETCHING)
@@ -97,7 +100,7 @@ class Searcher:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
         self.searches[NEXT_PAGE] += 1
         with self._places.taken():
-            async with self._until(self._deadline()):
+            async with self._until(self._deadline()), self._paging.taken():
                 clock = Clock()
                 asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
                 return await self._answer(asked, limit, clock)

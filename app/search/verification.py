@@ -21,7 +21,7 @@ from app.pictures.registration import (
     resized,
     turned,
 )
-from app.pictures.views import View, dihedral_hashes
+from app.pictures.views import View
 from app.search.agreement import Agreement, agreement
 from app.search.differences import differences
 from app.search.geometry import fitted
@@ -176,9 +176,7 @@ def compared_whole(query: View, image: View) -> Comparison | None:
 
     Blurred and plain images have few keypoints, or others than their copies.
     """
-    own = query.pixels()
-    hashes = dihedral_hashes(own)
-    distances = [hamming(each, image.dhash) for each in hashes]
+    distances = [hamming(each, image.dhash) for each in query.hashes()]
     orientation = int(np.argmin(distances))
     if distances[orientation] > DHASH_BITS:
         return None

@@ -15,9 +15,9 @@ from app.problems import InvalidRequest
 from app.search.documents import hit_document
 from app.search.explained import differences_of
 from app.search.hits import Hit
+from app.search.pages import Results
 from app.search.query import Term, read_terms
 from app.search.requests import FilterRequest, SearchRequest, query_of, with_crop
-from app.search.searcher import Results
 from app.settings import read_settings
 
 

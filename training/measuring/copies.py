@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.encoding.onnx_model import OnnxModel
-from app.encoding.weights import BUILTIN_DIRECTORY
 from training.data.photos import is_trained_on, photo_files
 from training.data.tables import files_in_test_split, read_captions
 from training.measuring.embedding import embed_images
+from training.measuring.models import add_models, load_models
 from training.measuring.transformations import TRANSFORMATIONS
 
 # (queries, gallery)
@@ -156,9 +156,7 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=Path, nargs="+", required=True, help="folders or tar files"
     )
-    parser.add_argument(
-        "--model", type=Path, nargs="*", default=[BUILTIN_DIRECTORY], help="model directories"
-    )
+    add_models(parser, default=["builtin"])
     parser.add_argument("--gallery", type=int, default=500, help="how many photos it has")
     parser.add_argument(
         "--held-out", action="store_true", help="use only photos that training never sees"
@@ -176,9 +174,8 @@ def main() -> None:
         "pHash": measure(test, hash_similarities(imagehash.phash, test)),
         "dHash": measure(test, hash_similarities(imagehash.dhash, test)),
     }
-    for folder in args.model:
-        model = OnnxModel(folder, name=folder.name)
-        table[folder.name] = measure(test, model_similarities(model, test))
+    for name, model in load_models(args.model).items():
+        table[name] = measure(test, model_similarities(model, test))
     _print(table)
 
 

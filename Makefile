@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index train train-semantic train-lite eval eval-text eval-similar clean
+.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index loadtest faults train train-semantic train-lite eval eval-text eval-similar clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -35,6 +35,12 @@ ROWS ?= 100000
 
 bench-filter: $(VENV)/.dev  ## compare plans of a filtered search among ROWS vectors
 	$(BIN)/python -m bench.filter --rows $(ROWS)
+
+loadtest: $(VENV)/.dev  ## load a server with 64 clients for a minute (FLAGS="--clients 8 --seconds 10")
+	$(BIN)/python -m bench.loadtest $(FLAGS)
+
+faults: $(VENV)/.dev  ## end a server with kill -9, again and again, and look for what is lost
+	$(BIN)/python -m bench.faults $(FLAGS)
 
 bench: $(VENV)/.dev  ## run the measurements that the README quotes
 	$(BIN)/python -m bench
@@ -66,11 +72,11 @@ eval: $(VENV)/.dev  ## measure how well the built-in encoder finds copies (FLAGS
 # Needs `pip install uv`. The result names no package index.
 lock:  ## resolve pyproject.toml into hash-pinned requirements
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
-	    --custom-compile-command "make lock" --extra build --extra parquet pyproject.toml -o requirements.txt
+	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
-	    --custom-compile-command "make lock" --extra build --extra parquet --extra demo -c requirements.txt pyproject.toml -o requirements-demo.txt
+	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis --extra demo -c requirements.txt pyproject.toml -o requirements-demo.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
-	    --custom-compile-command "make lock" --extra build --extra parquet --extra demo --extra dev -c requirements-demo.txt pyproject.toml -o requirements-dev.txt
+	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis --extra demo --extra dev -c requirements-demo.txt pyproject.toml -o requirements-dev.txt
 
 clean:  ## remove the environment, but not the data
 	rm -rf $(VENV) *.egg-info build

@@ -4,29 +4,34 @@ The server and the commands both use them.
 """
 
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from app.encoding.encoder import Encoder
-from app.indexing.fetcher import Fetcher
+from app.indexing.fetcher import MOST_FETCHES, Fetcher
 from app.indexing.indexer import Indexer
 from app.indexing.media import Media
+from app.indexing.originals import Originals
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
+from app.pictures.pool import DecodingPool, Memory
 from app.search.duplicates import DuplicateFinder
 from app.search.resolver import Resolver
-from app.search.searcher import Searcher
+from app.search.searcher import MOST_FETCHING, Searcher
 from app.settings import Settings
 from app.store.catalog import Catalog
+from app.store.claims import Claims
 from app.store.database import Database
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
 from app.store.job_items import JobItems
+from app.store.sizes import Sizes
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
+from app.store.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,9 @@ class Lookalike:
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
+    media: Media
     job_items: JobItems
+    workers: Workers
     jobs: Jobs
     searcher: Searcher
     uploads: Uploads
@@ -58,6 +65,11 @@ class Lookalike:
     def catalog(self) -> Catalog:
         """The table of images."""
         return self.index.catalog
+
+    @property
+    def sizes(self) -> Sizes:
+        """The sizes of the tables."""
+        return self.index.sizes
 
     @property
     def vectors(self) -> VectorTable:
@@ -92,17 +104,14 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     """Open the parts that need the index; the stack closes them."""
     database, encoder = index.database, index.encoder
     catalog, vectors = index.catalog, index.vectors
-    threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
-    stack.callback(threads.shutdown)
-    decoder = Decoder(threads, max_pixels=settings.max_pixels, model_side=encoder.model.side)
-    fetcher = Fetcher(
-        allow=settings.fetch_allow,
-        timeout_s=settings.fetch_timeout_s,
-        max_bytes=settings.max_upload_bytes,
-    )
-    stack.push_async_callback(fetcher.close)
-    job_items = JobItems(database)
+    pool = DecodingPool(os.cpu_count() or 1, memory=Memory(settings.max_decoded_bytes))
+    stack.callback(pool.close)
+    decoder = Decoder(pool, max_pixels=settings.max_pixels, model_side=encoder.model.side)
+    fetcher = _fetcher(stack, settings, most=MOST_FETCHES)
+    job_items, workers = JobItems(database), Workers(database)
     uploads = Uploads(database, decoder)
+    media = Media(settings.media_url or str(settings.data_dir / "media"))
+    originals = Originals(media, Claims(database), max_bytes=settings.max_upload_bytes)
     indexer = Indexer(
         database=database,
         catalog=catalog,
@@ -111,7 +120,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
-        media=Media(settings.media_url or str(settings.data_dir / "media")),
+        originals=originals,
         max_bytes=settings.max_upload_bytes,
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
@@ -122,7 +131,8 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         vectors=vectors,
         encoder=encoder,
         decoder=decoder,
-        fetcher=fetcher,
+        # With slots of its own: indexing does not wait for the URLs of searches, nor they for it.
+        fetcher=_fetcher(stack, settings, most=MOST_FETCHING, outcomes=fetcher.outcomes),
         uploads=uploads,
         min_similarity=settings.min_similarity,
     )
@@ -132,14 +142,18 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         decoder=decoder,
         fetcher=fetcher,
         indexer=indexer,
+        media=media,
         job_items=job_items,
+        workers=workers,
         jobs=Jobs(
             database=database,
             job_items=job_items,
+            workers=workers,
             indexer=indexer,
             captioner=captioner,
             retry_s=settings.retry_s,
             worker_timeout_s=settings.worker_timeout_s,
+            job_days=settings.job_days,
         ),
         searcher=Searcher(
             catalog=catalog,
@@ -147,7 +161,22 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             vectors=vectors,
             encoder=encoder,
             resolver=resolver,
+            timeout_s=settings.search_timeout_s,
         ),
         uploads=uploads,
         duplicates=DuplicateFinder(catalog=catalog, fingerprints=fingerprints, vectors=vectors),
     )
+
+
+def _fetcher(
+    stack: AsyncExitStack, settings: Settings, *, most: int, outcomes: Counter[str] | None = None
+) -> Fetcher:
+    fetcher = Fetcher(
+        allow=settings.fetch_allow,
+        timeout_s=settings.fetch_timeout_s,
+        max_bytes=settings.max_upload_bytes,
+        most=most,
+        outcomes=outcomes,
+    )
+    stack.push_async_callback(fetcher.close)
+    return fetcher

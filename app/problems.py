@@ -14,15 +14,21 @@
     │   ├── NotFound
     │   ├── MethodNotAllowed
     │   ├── BodyTooLarge
+    │   ├── RequestTimedOut
+    │   ├── JobCancelled
     │   └── Unstorable
     ├── AccessProblem
     │   ├── KeyRequired
-    │   └── NotAllowed
+    │   ├── ScopeMissing
+    │   ├── NotAllowed
+    │   ├── RateLimited
+    │   └── TooManyStreams
     ├── PictureProblem          these bytes cannot be used as an image
     │   ├── EmptyPicture
     │   ├── NotAPicture
     │   ├── DamagedPicture
     │   ├── TooManyPixels
+    │   ├── TooCostly
     │   └── PictureTooLarge
     ├── FetchProblem            the URL could not be downloaded
     │   ├── BadUrl
@@ -39,9 +45,12 @@
     │   └── CaptionBudgetSpent
     └── Unavailable
         ├── DatabaseUnavailable
+        │   └── SchemaChanged
         ├── DatabaseBusy
+        ├── StorageUnavailable
         ├── WriteConflict
-        └── TooBusy
+        ├── TooBusy
+        └── TooManyOpen
 
 A problem is shown in three ways: as an HTTP problem document (`document()`, RFC 9457), as the
 reason why one image failed, and as the last line of a command.
@@ -155,6 +164,18 @@ class BodyTooLarge(InvalidRequest):
     status = 413
 
 
+class RequestTimedOut(InvalidRequest):
+    """The request did not arrive in time."""
+
+    status = 408
+
+
+class JobCancelled(InvalidRequest):
+    """The job was cancelled, and takes no more images: start another, or retry it first."""
+
+    status = 409
+
+
 class Unstorable(InvalidRequest):
     """The database cannot take these values: they are too long, too large or invalid."""
 
@@ -166,13 +187,30 @@ class AccessProblem(Problem):
 
 
 class KeyRequired(AccessProblem):
-    """Changing the index requires an API key."""
+    """This requires an API key."""
 
     status = 401
 
 
+class ScopeMissing(AccessProblem):
+    """The API key does not permit this."""
+
+
 class NotAllowed(AccessProblem):
-    """Without API keys, only clients on the server's own machine may change the index."""
+    """Without API keys, only clients on the server's own machine are allowed to do this."""
+
+
+class RateLimited(AccessProblem):
+    """Too many requests: this client has used up its rate limit."""
+
+    status = 429
+
+
+class TooManyStreams(AccessProblem):
+    """This client has too many event streams open: close some first."""
+
+    status = 429
+    retry_after_s = 10
 
 
 class PictureProblem(Problem):
@@ -201,6 +239,12 @@ class TooManyPixels(PictureProblem):
     status = 413
 
 
+class TooCostly(PictureProblem):
+    """Decoding the image would take more memory or time than this server allows."""
+
+    status = 413
+
+
 class PictureTooLarge(PictureProblem):
     """The file is larger than this server accepts."""
 
@@ -216,6 +260,8 @@ class FetchProblem(Problem):
     """The URL could not be fetched."""
 
     status = 422
+    is_gone: bool = False
+    """Whether an image that was there has to be taken for gone. Clients are not told why."""
 
 
 class BadUrl(FetchProblem):
@@ -223,7 +269,7 @@ class BadUrl(FetchProblem):
 
 
 class AddressRefused(FetchProblem):
-    """This URL may not be fetched: only public hosts and those in FETCH_ALLOW are allowed."""
+    """The URL's host does not exist, or is neither public nor in FETCH_ALLOW."""
 
 
 class CredentialsDropped(FetchProblem):
@@ -232,6 +278,8 @@ class CredentialsDropped(FetchProblem):
 
 class UrlNotFound(FetchProblem):
     """There is no image at the URL."""
+
+    is_gone = True
 
 
 class UrlRefused(FetchProblem):
@@ -287,6 +335,19 @@ class DatabaseUnavailable(Unavailable):
     may_pass = True
 
 
+class SchemaChanged(DatabaseUnavailable):
+    """A newer version of Lookalike has upgraded the database: upgrade this server, too."""
+
+    retry_after_s = 30
+
+
+class StorageUnavailable(Unavailable):
+    """Uploaded files cannot be stored or read at the moment; try again later."""
+
+    retry_after_s = 30
+    may_pass = True
+
+
 class DatabaseBusy(Unavailable):
     """The database has reached a limit, such as its disk or its connections; try again later."""
 
@@ -302,6 +363,13 @@ class WriteConflict(Unavailable):
 
 
 class TooBusy(Unavailable):
-    """Too many searches are waiting; try again soon."""
+    """Too much is waiting already; try again soon."""
 
+    retry_after_s = 1
+
+
+class TooManyOpen(Unavailable):
+    """This client has too many requests open at once; wait for some to end."""
+
+    status = 429
     retry_after_s = 1

@@ -1,16 +1,33 @@
 """Settings, read once from the environment and `.env`."""
 
 import ipaddress
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.problems import WrongSetting
 
 VERSION = version("lookalike")
+
+_RATE_LIMIT = re.compile(r"([0-9]{1,9})/(second|minute|hour|day)")
+_SECRETS = {"DATABASE_URL", "POSTGRES_URL", "API_KEYS", "CAPTION_KEY", "RATE_LIMIT_URL"}
+
+# What one request that decodes counts as.
+LEAST_LIMIT = 5
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
+_HOST = re.compile(r"(\*\.)?[\w.-]+|[0-9A-Fa-f:]+", re.ASCII)
 
 
 class Settings(BaseSettings):
@@ -50,8 +67,39 @@ class Settings(BaseSettings):
     top_k: int = Field(100, ge=1, le=1000, description="Most results per search.")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="Keys that may change the index, separated by commas. "
-        "If unset, only clients on this machine may.",
+        description="Keys that may read and change the index, separated by commas, beside those of "
+        "`lookalike keys`. If there are none, only clients on this machine may change it.",
+    )
+    read_access: Literal["auto", "public", "key"] = Field(
+        "auto",
+        description="Who may search: public (everyone), key (only with a key), or auto: everyone, "
+        "unless there are no keys and BIND is a loopback address; then only clients on this "
+        "machine.",
+    )
+    trusted_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names that this server answers to, beside localhost, separated by "
+        "commas; *.example.com for all below example.com. If unset, any, within READ_ACCESS.",
+    )
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1",
+        description="Addresses or CIDRs of proxies whose X-Forwarded-For and X-Forwarded-Proto "
+        "are believed, separated by commas.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins, such as https://app.example.com, whose pages may use the API from a "
+        "browser, separated by commas; * for all. If unset, none.",
+    )
+    rate_limit: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Most requests of one client, such as 60/minute or 60/minute,5000/day; a "
+        "request that decodes images counts as 5. If unset, any number.",
+    )
+    rate_limit_url: SecretStr | None = Field(
+        None,
+        description="A Redis, as redis://…, that counts for several servers together. If unset, "
+        "each counts for itself.",
     )
     fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -61,8 +109,35 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(
         20, gt=0, description="Time limit for fetching one URL, in seconds."
     )
+    search_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="Time limit for one search with all its URLs, in seconds.",
+    )
     max_upload_mb: float = Field(20, gt=0, description="Largest image file, in megabytes.")
     max_pixels: int = Field(100_000_000, gt=0, description="Most pixels in one image.")
+    max_decoded_mb: float = Field(
+        1000,
+        ge=50,
+        description="Most memory for images being decoded, for one and for all at once, in "
+        "megabytes. Images wait for it, queries first.",
+    )
+    request_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="Seconds in which the head of a request must arrive, and its body, which has "
+        "another second per 10 kB.",
+    )
+    max_connections: int = Field(1000, ge=1, description="Most open connections.")
+    max_connections_per_client: int = Field(
+        100, ge=1, description="Most open connections of one address that is no trusted proxy."
+    )
+    max_requests: int = Field(
+        256, ge=1, description="Most requests being answered at once, event streams apart."
+    )
+    max_requests_per_client: int = Field(
+        100, ge=1, description="Most of them of one address (of one /64 of IPv6)."
+    )
     media_url: str | None = Field(
         None,
         description="Where uploads are stored: a folder or any fsspec URL. If unset, "
@@ -86,6 +161,12 @@ class Settings(BaseSettings):
         "attempt.",
     )
 
+    job_days: float = Field(
+        30,
+        gt=0,
+        description="Days for which a job and its items are kept after it has ended.",
+    )
+
     caption_model: str | None = Field(
         None,
         description="A vision model that writes titles and descriptions. If unset, no image "
@@ -99,7 +180,28 @@ class Settings(BaseSettings):
     caption_rate: float = Field(60, gt=0, description="Most captions per minute.")
     caption_tokens: int = Field(1_000_000, gt=0, description="Most tokens per caption job.")
 
-    @field_validator("api_keys", "fetch_allow", mode="before")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The lowest level that is logged: debug, info, warning or error."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="text for people, or json: one object per line."
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port on which `lookalike worker` offers /metrics. If unset, it offers none; "
+        "the server does on its own port.",
+    )
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator(
+        "api_keys", "cors_origins", "fetch_allow", "rate_limit", "trusted_hosts", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -114,10 +216,45 @@ class Settings(BaseSettings):
                 ipaddress.ip_network(entry)
         return entries
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin} is not an origin like https://app.example.com")
+        if "*" in origins and info.data.get("read_access") == "auto":
+            raise ValueError("* needs READ_ACCESS=public or READ_ACCESS=key")
+        return origins
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _check_limits(cls, limits: tuple[str, ...]) -> tuple[str, ...]:
+        for limit in limits:
+            found = _RATE_LIMIT.fullmatch(limit)
+            if found is None or int(found[1]) < LEAST_LIMIT:
+                raise ValueError(
+                    f"{limit} is not a limit like 60/minute, of at least {LEAST_LIMIT} per second, "
+                    "minute, hour or day"
+                )
+        return limits
+
+    @field_validator("trusted_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host} is not a host name; leave out the port and the scheme")
+        return tuple(host.lower() for host in hosts)
+
     @property
     def max_upload_bytes(self) -> int:
         """The largest image file, in bytes."""
         return int(self.max_upload_mb * 1_000_000)
+
+    @property
+    def max_decoded_bytes(self) -> int:
+        """The memory for images being decoded, in bytes."""
+        return int(self.max_decoded_mb * 1_000_000)
 
 
 def read_settings(**overrides: object) -> Settings:
@@ -130,6 +267,6 @@ def read_settings(**overrides: object) -> Settings:
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_context=False)[0]
         name = str(first["loc"][0]).upper()
-        secret = name in {"DATABASE_URL", "POSTGRES_URL", "API_KEYS", "CAPTION_KEY"}
+        secret = name in _SECRETS
         given = "" if secret else f" (given: {first['input']!r})"
         raise WrongSetting(f"{name}: {first['msg']}{given}") from exc

@@ -9,6 +9,10 @@ const lists = form.dataset.lists.split(",");
 // Small enough for the bar to move, and for a failed request to cost little.
 const FILES_AT_ONCE = 8;
 const LIST_EVERY_MS = 5000;
+const AGAIN_AFTER_MS = 10_000;
+
+let showing = false;
+let stale = false;
 
 const hasEnding = (file, endings) => endings.some((ending) => file.name.toLowerCase().endsWith(ending));
 const isHidden = (file) => file.webkitRelativePath.split("/").some((part) => part.startsWith("."));
@@ -27,27 +31,45 @@ function update(article, html) {
   strip.replaceChildren(...items.map((item) => known.get(item.dataset.key) ?? item));
 }
 
-function follow(article) {
-  const events = new EventSource(article.dataset.events);
+// Follow jobs with one stream for all of them: browsers open few connections to a server.
+function follow(articles) {
+  if (!articles.length) return;
+  const byId = new Map(articles.map((article) => [article.dataset.job, article]));
+  const events = new EventSource(`/index/events?jobs=${[...byId.keys()].join(",")}`);
   let shown = Date.now();
   events.addEventListener("progress", (event) => {
-    update(article, event.data);
-    if (Date.now() - shown < LIST_EVERY_MS) return;
+    const job = JSON.parse(event.data);
+    const article = byId.get(String(job.id));
+    update(article, job.html);
+    const ended = job.state !== "running" && article.dataset.state === "running";
+    if (ended) article.dataset.state = "ended";
+    if (!ended && Date.now() - shown < LIST_EVERY_MS) return;
     shown = Date.now();
     showIndexed();
   });
-  events.addEventListener("end", async () => {
-    events.close();
-    article.dataset.state = "ended";
-    await showIndexed();
+  events.addEventListener("end", () => events.close());
+  // A refused stream is closed by the browser, and not opened again.
+  events.addEventListener("error", () => {
+    if (events.readyState === EventSource.CLOSED) setTimeout(followRunning, AGAIN_AFTER_MS);
   });
 }
 
-// Replace the list of indexed images with the server's current one.
+const followRunning = () => follow([...document.querySelectorAll(".job[data-state=running]")]);
+
+// Replace the list of indexed images with the server's current one; one request at a time, however
+// many jobs end.
 async function showIndexed() {
-  const page = await fetch(location.pathname + location.search);
-  const html = new DOMParser().parseFromString(await page.text(), "text/html");
-  document.querySelector("#indexed").replaceWith(html.querySelector("#indexed"));
+  stale = true;
+  if (showing) return;
+  showing = true;
+  while (stale) {
+    stale = false;
+    const page = await fetch(location.pathname + location.search).catch(() => null);
+    if (!page?.ok) continue;
+    const html = new DOMParser().parseFromString(await page.text(), "text/html");
+    document.querySelector("#indexed").replaceWith(html.querySelector("#indexed"));
+  }
+  showing = false;
 }
 
 async function post(path, body, headers = {}) {
@@ -119,4 +141,4 @@ form.addEventListener("submit", async (event) => {
   sending.hidden = true;
 });
 
-document.querySelectorAll(".job[data-state=running]").forEach(follow);
+followRunning();

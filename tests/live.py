@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import uvicorn
 
-from app.web.serving import Protocol
+from app.web.protocol import Protocol
 
 T = TypeVar("T")
 
@@ -34,14 +34,16 @@ class Loop:
             self.run(manager.__aexit__(None, None, None))
 
     @contextmanager
-    def serving(self, app: Any, *, port: int = 0) -> Generator[str]:
+    def serving(
+        self, app: Any, *, port: int = 0, protocol: type[Protocol] = Protocol
+    ) -> Generator[str]:
         """Serve an application on 127.0.0.1, by default on a free port; yields its base URL."""
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen(128)
         config = uvicorn.Config(
-            app, http=Protocol, log_level="critical", timeout_graceful_shutdown=0
+            app, http=protocol, log_level="critical", timeout_graceful_shutdown=0
         )
         server = _Server(config)
         serving = asyncio.run_coroutine_threadsafe(server.serve([listener]), self._loop)

@@ -12,7 +12,7 @@ from tests.samples import png
 
 # Each takes a good part of a command's time.
 LLAMAINDEX = {"llama_index", "openai", "nltk"}
-RARE = {*LLAMAINDEX, "alembic", "pyarrow", "huggingface_hub", "onnx", "torch"}
+RARE = {*LLAMAINDEX, "alembic", "pyarrow", "huggingface_hub", "onnx", "torch", "limits", "redis"}
 # httpx imports Rich, for a command line of its own, where both are installed.
 RICH = {"rich"}
 WEB = {"starlette", "uvicorn", "jinja2"}

@@ -47,6 +47,15 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MAX_PIXELS", "-1"),
         ("MAX_UPLOAD_MB", "much"),
         ("FETCH_TIMEOUT_S", "0"),
+        ("READ_ACCESS", "none"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "app.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com/"),
+        ("CORS_ORIGINS", "null"),
+        ("RATE_LIMIT", "60"),
+        ("RATE_LIMIT", "4/minute"),
+        ("RATE_LIMIT", "60/minute,much/day"),
+        ("TRUSTED_HOSTS", "https://photos.example"),
     ],
 )
 def test_a_wrong_value_names_the_variable(

@@ -77,3 +77,14 @@ def test_a_server_from_the_wheel_serves_pages_and_searches(
         process.terminate()
         process.wait()
         process.stderr.close()
+
+
+def test_a_wheel_has_what_its_migrations_read(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "from app.store.database import MIGRATIONS; "
+        "print(*(path.name for path in (MIGRATIONS / 'procrastinate').iterdir()))"
+    )
+    found = subprocess.run(
+        [installed, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert set(found.stdout.split()) == {"schema-3.10.0.sql", "LICENSE.md"}

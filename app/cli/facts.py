@@ -2,10 +2,13 @@
 
 from typing import Any
 
-from app.cli.terminal import say, show_facts
+from app.cli.terminal import say, show_facts, show_json, show_line
 from app.encoding.encoder import Encoder
 from app.encoding.loading import load_encoder
+from app.problems import InvalidRequest, NotFound
 from app.settings import read_settings
+from app.store.database import open_database
+from app.store.encoders import drop_vectors, stored_vectors
 from app.store.index import open_index
 
 
@@ -13,9 +16,14 @@ async def show_stats(*, as_json: bool) -> None:
     """Print how much is indexed, and with which encoder."""
     async with open_index(read_settings(), announce=say) as index:
         facts = (await index.stats()).model_dump(mode="json")
-    if not as_json:
-        facts |= {f"encoder {key}": value for key, value in facts.pop("encoder").items()}
-    show_facts(facts, as_json=as_json)
+    if as_json:
+        show_json(facts)
+        return
+    tables = facts.pop("tables")
+    facts |= {f"encoder {key}": value for key, value in facts.pop("encoder").items()}
+    show_facts(facts, as_json=False)
+    for table in tables:
+        show_line(_line(table))
 
 
 async def show_encoder(*, as_json: bool) -> None:
@@ -24,11 +32,46 @@ async def show_encoder(*, as_json: bool) -> None:
         show_facts(_facts(index.encoder), as_json=as_json)
 
 
+def drop_encoder(name: str) -> None:
+    """Drop the vectors of an encoder that is no longer used.
+
+    `name` is the encoder's name or source, or the name of the table.
+    """
+    settings = read_settings()
+    database = open_database(settings, announce=say)
+    try:
+        with database.set_up() as connection:
+            stored = stored_vectors(connection)
+            found = [s for s in stored if name in (s.name, s.source, s.table)]
+            if not found:
+                known = ", ".join(s.name or s.table for s in stored) or "none"
+                raise NotFound(f"No vectors of {name} are stored here; there are those of: {known}")
+            if len(found) > 1:
+                tables = ", ".join(s.table for s in found)
+                raise InvalidRequest(f"Several tables have vectors of {name}; name one: {tables}")
+            [unwanted] = found
+            if unwanted.source and (unwanted == stored[0] or unwanted.source == settings.encoder):
+                raise InvalidRequest(
+                    f"{name} is the encoder in use: change it first (lookalike reindex --encoder)"
+                )
+            drop_vectors(connection, unwanted.table)
+    finally:
+        database.close_set_up()
+    say(f"Dropped {unwanted.table}, the vectors of {unwanted.name or 'an unfinished reindex'}.")
+
+
 def fetch_encoder(name: str) -> None:
     """Download an encoder, make its int8 form and print its properties."""
     encoder = load_encoder(read_settings(encoder=name), indexed=(), announce=say)
     show_facts(_facts(encoder), as_json=False)
     encoder.close()
+
+
+def _line(table: dict[str, Any]) -> str:
+    """Return a table's size in words."""
+    owner = table["encoder"] or "an unfinished reindex"
+    used = "" if table["in_use"] else f" of {owner}, not in use"
+    return f"table {table['name']}: {table['rows']} rows{used}, {table['bytes'] / 1e6:.1f} MB"
 
 
 def _facts(encoder: Encoder) -> dict[str, Any]:

@@ -78,11 +78,13 @@ def cli() -> None:
 def serve(bind: str | None, port: int | None) -> None:
     """Serve the pages and the API."""
     from app.cli.terminal import say
+    from app.logs import set_up_logs
     from app.settings import read_settings
     from app.web.serving import serve as serve_until_stopped
 
     given = {"bind": bind, "port": port}
     settings = read_settings(**{name: v for name, v in given.items() if v is not None})
+    set_up_logs(level=settings.log_level, form=settings.log_format)
     asyncio.run(serve_until_stopped(settings, announce=say))
 
 
@@ -90,11 +92,20 @@ def serve(bind: str | None, port: int | None) -> None:
 def worker() -> None:
     """Work on the jobs of this database, beside its server or on another machine.
 
-    Any number of workers can share the work. Stopping one, even with kill -9, loses nothing.
+    Any number of workers can share the work. Stopping one, even with kill -9, loses nothing. With
+    METRICS_PORT, it offers /metrics there.
     """
     from app.cli.jobs import work
+    from app.settings import read_settings
 
-    asyncio.run(work())
+    settings = read_settings()
+    if settings.metrics_port is None:
+        asyncio.run(work(settings))
+        return
+    # Nothing else of a worker needs the web framework.
+    from app.web.serving import serving_metrics
+
+    asyncio.run(work(settings, beside=serving_metrics))
 
 
 @cli.command()
@@ -265,7 +276,7 @@ def import_index(file: Path) -> None:
 
 @cli.group()
 def model() -> None:
-    """Show the encoder, or fetch one before it is needed."""
+    """Show the encoder, fetch one, or drop the vectors of one."""
 
 
 @model.command("info")
@@ -284,3 +295,60 @@ def model_fetch(encoder: str) -> None:
     from app.cli.facts import fetch_encoder
 
     fetch_encoder(encoder)
+
+
+@model.command("drop")
+@click.argument("encoder")
+def model_drop(encoder: str) -> None:
+    """Drop the vectors of an encoder that is no longer in use; the images stay.
+
+    `lookalike stats` shows which encoders have vectors, and their size. Restart servers that still
+    use it first.
+    """
+    from app.cli.facts import drop_encoder
+
+    drop_encoder(encoder)
+
+
+@cli.group()
+def keys() -> None:
+    """Make API keys, list them and revoke them."""
+
+
+@keys.command("add")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(["read", "write", "admin", "faces"]),
+    multiple=True,
+    required=True,
+    help="What it may do; several times for several. write reads, too; admin does all but faces.",
+)
+@click.option(
+    "--expires", metavar="WHEN", help="When it ends: days from now (90d), a date, or a time."
+)
+@json_option
+def add_key(name: str, scopes: tuple[Any, ...], expires: str | None, as_json: bool) -> None:
+    """Make a key, and print it. It is not stored, so that it cannot be shown again."""
+    from app.cli.keys import add
+
+    asyncio.run(add(name, scopes, expires, as_json=as_json))
+
+
+@keys.command("list")
+@json_option
+def list_keys(as_json: bool) -> None:
+    """List the keys, what they may do and when they were last used."""
+    from app.cli.keys import show_all
+
+    asyncio.run(show_all(as_json=as_json))
+
+
+@keys.command("revoke")
+@click.argument("name")
+def revoke_key(name: str) -> None:
+    """Make a key invalid for ever, within two seconds for every running server."""
+    from app.cli.keys import revoke
+
+    asyncio.run(revoke(name))

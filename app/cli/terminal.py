@@ -77,6 +77,11 @@ def show_facts(facts: dict[str, Any], *, as_json: bool) -> None:
         click.echo(f"{name.replace('_', ' ')}: {value}")
 
 
+def show_line(line: str) -> None:
+    """Print one line."""
+    click.echo(line)
+
+
 def show_json(value: Any) -> None:
     """Print a value as indented JSON."""
     click.echo(json.dumps(value, indent=2))

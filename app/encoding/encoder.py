@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.encoding.tally import Tally
 from app.problems import NoTextTower
 
 T = TypeVar("T")
@@ -24,6 +25,9 @@ Vectors = NDArray[np.float32]
 MAX_BATCH = 16
 # How long a batch is held open for expected images, about the time to decode 16 on one core.
 MAX_WAIT_S = 0.05
+# Of the tallies: from the built-in model on a fast machine to a CLIP on a slow one.
+SIZES = (1, 2, 4, 8, 12, MAX_BATCH)
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ class Model(Protocol):
     """A model as the encoder uses it; its vectors need not have unit length.
 
     `name` and `fingerprint` identify it: vectors of different models are never compared. `side` is
-    the short side of its input, in pixels. `prepare` must be thread-safe; each of the other methods
-    is called from one thread only.
+    the short side of its input, in pixels. `prepare` and `read` must be thread-safe; each of the
+    other methods is called from one thread only.
     """
 
     name: str
@@ -75,12 +79,21 @@ class Model(Protocol):
         ...
 
 
+class Pictured(Protocol):
+    """Anything with an RGB image, such as a decoded picture."""
+
+    @property
+    def image(self) -> Image.Image:
+        """The pixels."""
+        ...
+
+
 class Encoder:
     """A model behind two batchers, one for images and one for texts.
 
     Vectors are (dimensions,) float32 of unit length. Use `embed_image` and `embed_text` in an event
     loop, `submit_image` and `submit_text` in threads. `source` is the value of `ENCODER` that
-    selects this model; `threads` prepare images.
+    selects this model; `threads` prepare images and read texts.
     """
 
     def __init__(self, model: Model, *, source: str, threads: int = 2) -> None:
@@ -117,7 +130,23 @@ class Encoder:
         """Return the unit vector of an RGB image."""
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(self._preparing, self.model.prepare, image)
+        return await self.embed_prepared(prepared)
+
+    def prepare(self, picture: Pictured) -> Any:
+        """Return what the model reads of a picture, for `embed_prepared`; to be used in threads."""
+        return self.model.prepare(picture.image)
+
+    async def embed_prepared(self, prepared: Any) -> Vector:
+        """Return the unit vector of a picture that has been prepared."""
         return await asyncio.wrap_future(self.images.submit(prepared))
+
+    async def read(self, texts: Sequence[str]) -> dict[str, Reading]:
+        """Return how much of each text the model uses; long texts take it some milliseconds."""
+
+        def work() -> dict[str, Reading]:
+            return {text: self.model.read(text) for text in texts}
+
+        return await asyncio.get_running_loop().run_in_executor(self._preparing, work)
 
     async def embed_text(self, text: str) -> Vector:
         """Return the unit vector of a text; raises `NoTextTower`."""
@@ -135,7 +164,8 @@ class Batcher(Generic[T]):
 
     A single item is embedded at once. A batch that is not full waits for more, at most 50 ms, only
     while items are `expected` and none in the queue is `hurried`. Cancelled items are dropped.
-    `calls` and `items` count the calls of `embed` and the items in them.
+    `calls` and `items` count the calls of `embed` and the items in them; `sizes` and `seconds`
+    tally the batches and how long each took.
     """
 
     def __init__(
@@ -143,6 +173,8 @@ class Batcher(Generic[T]):
     ) -> None:
         self.calls = 0
         self.items = 0
+        self.sizes = Tally(SIZES)
+        self.seconds = Tally(SECONDS)
         self._embed = embed
         self._max_batch = max_batch
         self._queue: deque[tuple[T, Future[Vector]]] = deque()
@@ -206,12 +238,16 @@ class Batcher(Generic[T]):
             return
         self.calls += 1
         self.items += len(batch)
+        self.sizes.add(len(batch))
+        start = monotonic()
         try:
             vectors = unit(self._embed([item for item, _ in batch]))
         except Exception as exc:
             for _, future in batch:
                 future.set_exception(exc)
             return
+        finally:
+            self.seconds.add(monotonic() - start)
         for (_, future), vector in zip(batch, vectors, strict=True):
             future.set_result(vector)
 

@@ -81,9 +81,13 @@ class Coalescer(Generic[T, R]):
 
 async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines together; the first one's failure ends the others and is raised as it is."""
+    started: list[asyncio.Task[T]] = []
     try:
         async with asyncio.TaskGroup() as tasks:
-            started = [tasks.create_task(item) for item in work]
+            started += [tasks.create_task(item) for item in work]
     except BaseExceptionGroup as group:
-        raise group.exceptions[0] from group
-    return [task.result() for task in started]
+        failure = group.exceptions[0]
+    else:
+        return [task.result() for task in started]
+    # Not `from` the group, which would take the place of its own cause.
+    raise failure

@@ -6,11 +6,13 @@ import logging
 import re
 import socket
 from base64 import b64encode
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from time import monotonic
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 from weakref import WeakValueDictionary
 
@@ -18,7 +20,8 @@ import httpx
 from httpx_secure import SSRFProtectionError, httpx_ssrf_protection
 
 from app.indexing.addresses import Address, host_to_ask, is_public
-from app.indexing.answers import ACCEPTED, read_body, validator
+from app.indexing.answers import ASKED_ENCODING, read_body, validator
+from app.logs import fields
 from app.problems import (
     AddressRefused,
     BadUrl,
@@ -26,9 +29,8 @@ from app.problems import (
     FetchTimedOut,
     Problem,
     TooManyRedirects,
-    UrlNotFound,
 )
-from app.store.urls import LONGEST_URL, URL_TOO_LONG, split_credentials
+from app.store.urls import LONGEST_URL, URL_TOO_LONG, loggable, split_credentials
 
 MOST_FETCHES = 16
 # As many as browsers open.
@@ -38,6 +40,10 @@ MOST_REDIRECTS = 5
 # urljoin would take these for relative paths.
 _WITHOUT_HOST = re.compile(r"https?:(?!//)", re.IGNORECASE)
 NO_WEB_URL = "The URL redirects to something that is not an http or https URL."
+
+# A refusal takes at least this long, so that its time does not tell a name that does not exist from
+# one that may not be asked; few look-ups take longer.
+REFUSAL_S = 0.5
 
 REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -54,19 +60,38 @@ class Fetched:
     content_type: str = ""
 
 
+class _Refused(Exception):  # noqa: N818 - carries a problem
+    """An address is refused; the client learns it at the time `due`, in seconds of `monotonic`."""
+
+    def __init__(self, problem: AddressRefused, due: float) -> None:
+        super().__init__(problem, due)
+        self.problem = problem
+        self.due = due
+
+
 class Fetcher:
-    """Fetches URLs over HTTP: at most 16 at once, 6 per host.
+    """Fetches URLs over HTTP: at most `most` at once, 6 per host.
 
     Only public IP addresses and those in `allow` (hosts or CIDRs) are fetched. `timeout_s` covers
-    one URL with all its redirects; `max_bytes` is enforced while reading.
+    one URL with all its redirects; `max_bytes` is enforced while reading. `outcomes`, which
+    fetchers may share, counts fetches: `fetched`, `unchanged`, or the slug of the problem.
     """
 
-    def __init__(self, *, allow: Sequence[str], timeout_s: float, max_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        allow: Sequence[str],
+        timeout_s: float,
+        max_bytes: int,
+        most: int = MOST_FETCHES,
+        outcomes: Counter[str] | None = None,
+    ) -> None:
         self._allowed_hosts = {entry.lower() for entry in allow if "/" not in entry}
         self._allowed_networks = [ipaddress.ip_network(entry) for entry in allow if "/" in entry]
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._fetches = asyncio.Semaphore(MOST_FETCHES)
+        self._fetches = asyncio.Semaphore(most)
+        self.outcomes: Counter[str] = Counter() if outcomes is None else outcomes
         self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @cached_property
@@ -76,7 +101,7 @@ class Fetcher:
             headers={
                 "User-Agent": "Lookalike/0.1",
                 "Accept": "image/*,*/*;q=0.5",
-                "Accept-Encoding": ACCEPTED,
+                "Accept-Encoding": ASKED_ENCODING,
             },
             timeout=self._timeout_s,
             follow_redirects=False,
@@ -95,8 +120,8 @@ class Fetcher:
     async def fetch(self, url: str) -> bytes:
         """Fetch a URL and return its body.
 
-        Raises a `FetchProblem` or `PictureTooLarge`; every refused IP address gives the same
-        `AddressRefused`, whether or not anything is there.
+        Raises a `FetchProblem` or `PictureTooLarge`; every refused IP address, and every name that
+        does not exist, gives the same `AddressRefused`, half a second after it was asked or later.
         """
         async with self.fetched(url) as answer:
             return answer.data or b""
@@ -122,35 +147,52 @@ class Fetcher:
         bare, own = split_credentials(url)
         if len(url) + len(credentials or "") > LONGEST_URL:
             raise BadUrl(URL_TOO_LONG)
-        host = host_to_ask(bare)
+        try:
+            host = host_to_ask(bare)
+        except AddressRefused:
+            await asyncio.sleep(REFUSAL_S)
+            raise
         per_host = self._hosts.get(host) or asyncio.Semaphore(MOST_FETCHES_PER_HOST)
         self._hosts[host] = per_host
         given = {"If-None-Match": validator(etag), "If-Modified-Since": validator(last_modified)}
         headers = {name: value for name, value in given.items() if value}
         if known := own or credentials:
             headers["Authorization"] = _basic(known)
-        # In this order, so that many URLs of one slow host do not take the slots of others.
-        async with per_host, self._fetches:
-            yield await self._fetch(bare, headers, max_bytes or self._max_bytes)
+        try:
+            # In this order, so that many URLs of one slow host do not take the slots of others.
+            async with per_host, self._fetches:
+                yield await self._fetch(bare, headers, max_bytes or self._max_bytes)
+        except _Refused as exc:
+            # Without the slots, which others wait for.
+            await asyncio.sleep(exc.due - monotonic())
+            raise exc.problem from exc
 
     async def _fetch(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
+        """Fetch a URL and count how it ended; raises what `_ask` raises."""
+        try:
+            answer = await self._ask(url, headers, max_bytes)
+        except Problem as problem:
+            self.outcomes[problem.slug()] += 1
+            raise
+        self.outcomes["unchanged" if answer.data is None else "fetched"] += 1
+        return answer
+
+    async def _ask(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
         """Fetch a URL; whatever its servers do raises a `Problem` and nothing else."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._follow(url, headers, max_bytes)
-        except Problem:
+        except (Problem, _Refused):
             raise
         except (TimeoutError, httpx.TimeoutException) as exc:
             raise FetchTimedOut(f"No complete answer within {self._timeout_s:g} s.") from exc
-        except SSRFProtectionError as exc:
-            raise AddressRefused from exc
         except httpx.HTTPError as exc:
             raise FetchFailed from exc
         except (httpx.InvalidURL, ValueError) as exc:
             raise BadUrl from exc
         except Exception as exc:
             # Nothing the libraries document: a bug of theirs or of ours.
-            logger.exception("fetching %s", url)
+            logger.exception("unexpected error", extra=fields(url=loggable(url)))
             raise FetchFailed from exc
 
     async def close(self) -> None:
@@ -175,12 +217,19 @@ class Fetcher:
 
     @asynccontextmanager
     async def _open(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[httpx.Response]:
-        # Resolve and check first: the client's own check happens only after connecting.
-        await self._check(host_to_ask(url), urlsplit(url).port or 443)
-        async with self._client.stream("GET", url, headers=headers) as response:
-            yield response
+        started = monotonic()
+        try:
+            # Resolve and check first: the client's own check happens only after connecting.
+            await self._check(host_to_ask(url), urlsplit(url).port or 443)
+            async with self._client.stream("GET", url, headers=headers) as response:
+                yield response
+        except AddressRefused as exc:
+            raise _Refused(exc, started + REFUSAL_S) from exc
+        except SSRFProtectionError as exc:
+            raise _Refused(AddressRefused(), started + REFUSAL_S) from exc
 
     async def _check(self, host: str, port: int) -> None:
+        """Raise `AddressRefused` if the host does not exist or has an address that is refused."""
         with suppress(ValueError):
             if not self._may_fetch(host, ipaddress.ip_address(host)):
                 raise AddressRefused
@@ -189,9 +238,13 @@ class Fetcher:
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as exc:
-            passing = isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_AGAIN
-            problem = FetchFailed if passing else UrlNotFound
-            raise problem("The URL's host name cannot be resolved.") from exc
+            if isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_AGAIN:
+                # No answer, which says nothing about the name.
+                raise FetchFailed("The URL's host name cannot be resolved.") from exc
+            # As if it were refused: otherwise clients could learn which internal names there are.
+            problem = AddressRefused()
+            problem.is_gone = True
+            raise problem from exc
         for *_, address in found:
             if not self._may_fetch(host, ipaddress.ip_address(str(address[0]).partition("%")[0])):
                 raise AddressRefused
@@ -219,7 +272,9 @@ def _redirected(
     location = location.strip()
     try:
         target, credentials = split_credentials(urljoin(url, location))
-        host_to_ask(target)
+        # Whether the address is refused is said when it is asked.
+        with suppress(AddressRefused):
+            host_to_ask(target)
     except (ValueError, BadUrl) as exc:
         raise BadUrl(NO_WEB_URL) from exc
     if _WITHOUT_HOST.match(location):

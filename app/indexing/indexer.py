@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -11,32 +12,30 @@ from app.encoding.encoder import Encoder, Vector
 from app.indexing.coalescer import Coalescer, gather
 from app.indexing.fetcher import Fetcher
 from app.indexing.files import file_title, read_file
-from app.indexing.media import Media
+from app.indexing.originals import NAME_TOO_LONG, Originals
 from app.indexing.outcomes import Outcome, OutcomeStatus
-from app.indexing.requests import MAX_TITLE
-from app.pictures.decoding import Decoder, Picture
+from app.indexing.writes import RowGone, Write, Writer
+from app.pictures.decoding import Decoder, Facts
 from app.problems import (
     CredentialsDropped,
+    FetchProblem,
     InvalidRequest,
     NotFound,
     PictureTooLarge,
     Problem,
     Unavailable,
-    UrlNotFound,
+    WriteConflict,
 )
 from app.store.catalog import Catalog, Selection
 from app.store.database import Database
-from app.store.images import DROPPED, Entry, ImageRow, NewImage, Validators
-from app.store.items import Ended, Item, ItemSource, NewItem
+from app.store.images import DROPPED, Entry, ImageRow, Validators
+from app.store.items import Item, ItemSource
 from app.store.job_items import JobItems
 from app.store.vectors import NewVector, VectorTable
 
-UPLOAD_SCHEME = "upload:"
-NAME_TOO_LONG = f"The file's name is longer than {MAX_TITLE:,} characters."
-
 # Images that are fetched but not yet stored, over all requests and jobs: one batch of the encoder
 # that runs, one that fills and one being written. With the fetches (fetcher.py), they bound the
-# memory: (16 + 48) files of MAX_UPLOAD_MB, and the pixels of one picture per decoding thread.
+# memory: (16 + 48) files of MAX_UPLOAD_MB, beside the MAX_DECODED_MB of those being decoded.
 MAX_IN_FLIGHT = 48
 MAX_PER_STATEMENT = 128
 
@@ -52,18 +51,6 @@ class _Known:
     image: ImageRow | None
     embedded: bool
     vector: Vector | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    """An image to write; without `picture`, only its metadata and validators change."""
-
-    entry: Entry
-    validators: Validators
-    picture: Picture | None = None
-    vector: Vector | None = None
-    described: ImageRow | None = None
-    item: Item | None = None
 
 
 class Indexer:
@@ -84,22 +71,22 @@ class Indexer:
         encoder: Encoder,
         decoder: Decoder,
         fetcher: Fetcher,
-        media: Media,
+        originals: Originals,
         max_bytes: int,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._vectors = vectors
-        self._job_items = job_items
         self._encoder = encoder
         self._decoder = decoder
         self._fetcher = fetcher
-        self._media = media
+        self.originals = originals
         self._max_bytes = max_bytes
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._lookups = Coalescer(self._look_up, max_batch=MAX_PER_STATEMENT)
-        self._writes = Coalescer(self._write, max_batch=MAX_PER_STATEMENT)
+        writer = Writer(database, catalog, vectors, job_items)
+        self._writes = Coalescer(writer.write, max_batch=MAX_PER_STATEMENT)
 
     async def upsert_urls(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Fetch and index images; return the outcomes in the order of the entries.
@@ -110,23 +97,12 @@ class Indexer:
 
     async def upsert_upload(self, data: bytes, *, title: str) -> Outcome:
         """Store and index an uploaded file; the same bytes are always the same image."""
-        item = await self.keep_upload(data, title=title)
-        if item.reason is not None:
-            problem = InvalidRequest if item.reason == NAME_TOO_LONG else PictureTooLarge
-            return Outcome(item.entry.title or "", "failed", problem=problem(item.reason))
-        outcome = await self.upsert("upload", item.entry)
+        async with self.originals.keeping(data, title=title) as item:
+            if item.reason is not None:
+                problem = InvalidRequest if item.reason == NAME_TOO_LONG else PictureTooLarge
+                return Outcome(item.entry.title or "", "failed", problem=problem(item.reason))
+            outcome = await self.upsert("upload", item.entry)
         return replace(outcome, url=title or outcome.url) if outcome.problem else outcome
-
-    async def keep_upload(self, data: bytes, *, title: str) -> NewItem:
-        """Store an uploaded file; return it as an item, a failed one if it is too large."""
-        sha256 = hashlib.sha256(data).hexdigest()
-        entry = Entry(UPLOAD_SCHEME + sha256, title=title)
-        if len(data) > self._max_bytes:
-            return NewItem("upload", entry, PictureTooLarge.over(self._max_bytes).detail)
-        if len(title) > MAX_TITLE:
-            return NewItem("upload", replace(entry, title=title[:100]), NAME_TOO_LONG)
-        await self._media.save(sha256, data)
-        return NewItem("upload", entry)
 
     async def upsert(
         self, source: ItemSource, entry: Entry, *, item: Item | None = None
@@ -138,41 +114,35 @@ class Indexer:
         try:
             # A second client with the same URL waits here, and then finds it unchanged.
             async with self._lock(entry.url):
-                status, image_id = await self._upsert(source, entry, item)
+                # A job may be deleted while its item is indexed; other uploads are claimed already.
+                is_open = source == "upload" and item is not None
+                async with self.originals.claimed(entry) if is_open else nullcontext():
+                    status, image_id = await self._upsert_kept(source, entry, item)
         except Unavailable:
             raise
         except Problem as problem:
-            if isinstance(problem, UrlNotFound):
+            if isinstance(problem, FetchProblem) and problem.is_gone:
                 await self._catalog.mark_gone(entry)
-            if source == "upload" and await self._catalog.find(entry.id) is None:
-                await self._media.delete(entry.url.removeprefix(UPLOAD_SCHEME))
             return Outcome(entry.url, "failed", problem=problem)
         return Outcome(entry.url, status, id=image_id)
 
-    async def original(self, image: ImageRow) -> bytes | None:
-        """Return the bytes of an upload or a file; None for an image on the web.
-
-        Raises `NotFound` if the file was removed or changed since it was indexed.
-        """
-        if image.url.startswith(UPLOAD_SCHEME):
-            return await self._media.load(image.sha256)
-        if image.url.startswith(("http:", "https:")):
-            return None
-        try:
-            data, _ = await asyncio.to_thread(read_file, image.url, max_bytes=self._max_bytes)
-        except Problem as exc:
-            raise NotFound("The file no longer exists.") from exc
-        if data is None or hashlib.sha256(data).hexdigest() != image.sha256:
-            raise NotFound("The file has changed since it was indexed.")
-        return data
+    async def delete_unused(self, urls: Collection[str]) -> None:
+        """Delete uploads, given by URL, that neither an image nor an item of a job needs."""
+        await self.originals.remove_unneeded(urls)
 
     async def describe(
-        self, image: ImageRow, entry: Entry, *, item: Item | None = None
+        self, image: ImageRow, entry: Entry, *, fills: bool = False, item: Item | None = None
     ) -> OutcomeStatus:
-        """Change the metadata of an image; a None in the entry keeps the value."""
+        """Change the metadata of an image; a None in the entry keeps the value.
+
+        With `fills`, so does a value that is not empty by now. Raises `NotFound` if the image has
+        been deleted.
+        """
         async with self._lock(image.url):
-            validators = Validators(image.etag, image.last_modified)
-            return await self._keep(entry, image, validators, item)
+            try:
+                return await self._writes.submit(Write(_of(entry, image), fills=fills, item=item))
+            except RowGone as exc:
+                raise NotFound("The image is no longer in the index.") from exc
 
     async def delete_all(self, selection: Selection) -> int:
         """Remove every image of a selection; return their number."""
@@ -183,14 +153,11 @@ class Indexer:
         return deleted
 
     async def delete(self, images: Sequence[ImageRow]) -> None:
-        """Remove images from the index, and the files of uploads."""
+        """Remove images from the index, and the files of uploads that nothing else needs."""
         ids = sorted(image.id for image in images)
         async with self._database.begin() as connection:
             await self._catalog.delete(connection, ids)
-            await self._vectors.remove(connection, ids)
-        for image in images:
-            if image.url.startswith(UPLOAD_SCHEME):
-                await self._media.delete(image.sha256)
+        await self.originals.remove_unneeded([image.url for image in images])
 
     async def reindex(self, *, batch: int = 64) -> AsyncGenerator[int]:
         """Embed, from their thumbnails, the images that this encoder has not embedded.
@@ -200,39 +167,69 @@ class Indexer:
         """
         checked, after = 0, None
         while rows := await self._catalog.thumbnails(after=after, limit=batch):
-            images = [image for image, _ in rows]
-            ids = [image.id for image in images]
-            embedded = await self._vectors.embedded(ids)
-            current = {image.id for image in images if embedded.get(image.id) == image.sha256}
-            without_facets = await self._vectors.without_facets(list(current))
-            new = await gather(
-                [
-                    self._from_thumbnail(image, thumbnail, without_facets.get(image.id))
-                    for image, thumbnail in rows
-                    if image.id not in current or image.id in without_facets
-                ]
-            )
-            if new:
-                async with self._database.begin() as connection:
-                    colours = {row.entry.id: row.picture.colours for row in new}
-                    await self._catalog.set_colours(connection, colours)
-                    await self._vectors.upsert(connection, new)
-            checked, after = checked + len(rows), images[-1].id
+            checked, after = checked + len(rows), rows[-1][0].id
+            while rows:
+                rows = await self._embed_missing(rows)
             yield checked
+
+    async def _embed_missing(
+        self, rows: Sequence[tuple[ImageRow, bytes]]
+    ) -> Sequence[tuple[ImageRow, bytes]]:
+        """Embed the thumbnails that need it; return the images whose bytes changed meanwhile."""
+        ids = [image.id for image, _ in rows]
+        embedded = await self._vectors.embedded(ids)
+        current = {i.id for i, _ in rows if embedded.get(i.id) == i.sha256}
+        without_facets = await self._vectors.without_facets(list(current))
+        new = await gather(
+            [
+                self._from_thumbnail(image, thumbnail, without_facets.get(image.id))
+                for image, thumbnail in rows
+                if image.id not in current or image.id in without_facets
+            ]
+        )
+        if not new:
+            return []
+        async with self._database.begin() as connection:
+            now = await self._catalog.lock(connection, [row.entry.id for row in new])
+            same = [row for row in new if (i := now.get(row.entry.id)) and i.sha256 == row.sha256]
+            if same:
+                colours = {row.entry.id: row.picture.colours for row in same}
+                await self._catalog.set_colours(connection, colours)
+                # What is said of them may have changed, too.
+                said = [replace(r, entry=Entry(r.entry.url).over(now[r.entry.id])) for r in same]
+                await self._vectors.upsert(connection, said)
+        changed = now.keys() - {row.entry.id for row in same}
+        if not changed:
+            return []
+        return await self._catalog.thumbnails(ids=list(changed), limit=len(ids))
 
     async def _from_thumbnail(
         self, image: ImageRow, thumbnail: bytes, vector: Vector | None
     ) -> NewVector:
-        picture = await self._decoder.decode(thumbnail)
+        picture, prepared = await self._decoder.decode_and(thumbnail, self._encoder.prepare)
         image = replace(image, colours=image.colours or picture.colours)
         if vector is None:
-            vector = await self._encoder.embed_image(picture.image)
+            vector = await self._encoder.embed_prepared(prepared)
         return NewVector(Entry(image.url).over(image), image, image.sha256, vector)
 
     def _lock(self, key: str) -> asyncio.Lock:
         lock = self._locks.get(key) or asyncio.Lock()
         self._locks[key] = lock
         return lock
+
+    async def _upsert_kept(
+        self, source: ItemSource, entry: Entry, item: Item | None
+    ) -> tuple[OutcomeStatus, UUID]:
+        """Index an image, once more if it is deleted at the same time; a refresh does not."""
+        try:
+            return await self._upsert(source, entry, item)
+        except RowGone as exc:
+            if source == "refresh":
+                raise NotFound("The image is no longer in the index.") from exc
+        try:
+            return await self._upsert(source, entry, item)
+        except RowGone as exc:
+            raise WriteConflict from exc
 
     async def _upsert(
         self, source: ItemSource, entry: Entry, item: Item | None
@@ -247,7 +244,7 @@ class Indexer:
         data, validators = await self._read(source, entry, seen)
         try:
             if data is None and image is not None:
-                return await self._keep(entry, image, seen, item), image.id
+                return await self._keep(source, entry, image, seen, item), image.id
             sha256 = hashlib.sha256(data or b"").hexdigest()
             # The same bytes at another URL wait here, and then reuse this vector.
             async with self._lock(sha256):
@@ -270,20 +267,21 @@ class Indexer:
         image, vector = known.image, known.vector
         entry = _with_title(source, entry, image)
         if image is not None and image.sha256 == sha256 and known.embedded:
-            return await self._keep(entry, image, validators, item), image.id
+            return await self._keep(source, entry, image, validators, item), image.id
         if vector is None:
             picture, vector = await self._decode_and_embed(data)
         else:
-            picture = await self._decoder.decode(data)
-        write = _Write(entry.over(image), validators, picture, vector, item=item)
+            picture = await self._decoder.facts(data)
+        write = Write(
+            _of(entry, image), picture, vector, validators, creates=source != "refresh", item=item
+        )
         return await self._writes.submit(write), write.entry.id
 
-    async def _decode_and_embed(self, data: bytes) -> tuple[Picture, Vector]:
-        encoder = self._encoder
+    async def _decode_and_embed(self, data: bytes) -> tuple[Facts, Vector]:
         # The encoder briefly holds its batch open for images that are being decoded.
-        with encoder.images.expected():
-            picture, prepared = await self._decoder.decode_and(data, encoder.model.prepare)
-            future = encoder.images.submit(prepared, hurried=False)
+        with self._encoder.images.expected():
+            picture, prepared = await self._decoder.decode_and(data, self._encoder.prepare)
+            future = self._encoder.images.submit(prepared, hurried=False)
         return picture, await asyncio.wrap_future(future)
 
     async def _read(
@@ -303,8 +301,7 @@ class Indexer:
         await self._in_flight.acquire()
         try:
             if source == "upload":
-                sha256 = entry.url.removeprefix(UPLOAD_SCHEME)
-                return await self._media.load(sha256), Validators()
+                return await self.originals.load(entry), Validators()
             data, etag = await asyncio.to_thread(
                 read_file, entry.url, max_bytes=self._max_bytes, unless_etag=seen.etag
             )
@@ -314,16 +311,25 @@ class Indexer:
             raise
 
     async def _keep(
-        self, entry: Entry, image: ImageRow, validators: Validators, item: Item | None
+        self,
+        source: ItemSource,
+        entry: Entry,
+        image: ImageRow,
+        validators: Validators,
+        item: Item | None,
     ) -> OutcomeStatus:
         """Write an image's metadata and validators, if they changed, and end its item."""
-        entry = entry.over(image)
-        described = None if entry.describes(image) else image
         same = validators == Validators(image.etag, image.last_modified) and image.gone_at is None
-        if described or item or not same:
-            write = _Write(entry, validators, described=described, item=item)
-            return await self._writes.submit(write)
-        return "unchanged"
+        if same and item is None and entry.over(image).describes(image):
+            return "unchanged"
+        write = Write(
+            _of(entry, image),
+            validators=validators,
+            checked=image.sha256,
+            creates=source != "refresh",
+            item=item,
+        )
+        return await self._writes.submit(write)
 
     async def _look_up(self, wanted: Sequence[tuple[Entry, str | None]]) -> list[_Known]:
         images = await self._catalog.find_entries([entry for entry, _ in wanted])
@@ -346,38 +352,6 @@ class Indexer:
             for image, sha256 in pairs
         ]
 
-    async def _write(self, writes: Sequence[_Write]) -> list[OutcomeStatus]:
-        new = [NewImage(w.entry, w.picture, w.validators) for w in writes if w.picture]
-        nodes = [
-            NewVector(w.entry, w.picture, w.picture.sha256, w.vector)
-            for w in writes
-            if w.picture and w.vector is not None
-        ]
-        described = [w.described for w in writes if w.described]
-        vectors = await self._vectors.fetch([image.id for image in described]) if described else {}
-        nodes += [
-            NewVector(w.entry, w.described, w.described.sha256, vectors[w.described.id])
-            for w in writes
-            if w.described and w.described.id in vectors
-        ]
-        async with self._database.begin() as connection:
-            inserted = await self._catalog.upsert(connection, new) if new else set[UUID]()
-            for write in sorted((w for w in writes if not w.picture), key=lambda w: w.entry.id):
-                await self._catalog.mark_same(connection, write.entry, write.validators)
-                if write.described:
-                    await self._catalog.describe(connection, write.entry)
-            if nodes:
-                await self._vectors.upsert(connection, nodes)
-            statuses: list[OutcomeStatus] = [_status(write, inserted) for write in writes]
-            ended = [
-                Ended(write.item, status, image_id=write.entry.id)
-                for write, status in zip(writes, statuses, strict=True)
-                if write.item
-            ]
-            if ended:
-                await self._job_items.end(connection, ended)
-        return statuses
-
 
 def _with_title(source: ItemSource, entry: Entry, image: ImageRow | None) -> Entry:
     """Return the entry with its default title: the existing one, or a new file's name."""
@@ -388,7 +362,6 @@ def _with_title(source: ItemSource, entry: Entry, image: ImageRow | None) -> Ent
     return entry
 
 
-def _status(write: _Write, inserted: set[UUID]) -> OutcomeStatus:
-    if write.picture:
-        return "indexed" if write.entry.id in inserted else "updated"
-    return "updated" if write.described else "unchanged"
+def _of(entry: Entry, image: ImageRow | None) -> Entry:
+    """Return the entry with the id of the image's row."""
+    return replace(entry, image_id=image.id) if image else entry

@@ -63,6 +63,8 @@ class Captioner:
     async def caption(self, item: Item) -> Outcome:
         """Caption an item's image unless it has a description; an existing title is kept.
 
+        So is what a person writes while the model thinks.
+
         Raises `Unavailable`. Every other problem, of the image or of the model, is in the outcome.
         """
         async with self._slots:
@@ -85,8 +87,8 @@ class Captioner:
             # Before parsing: a useless answer costs as much.
             await self._job_items.add_tokens(item.job_id, tokens)
             title, description = read_caption(answer)
-            entry = Entry(image.url, image.title or title, description)
-        return await self._indexer.describe(image, entry, item=item)
+            entry = Entry(image.url, title, description)
+        return await self._indexer.describe(image, entry, fills=True, item=item)
 
     async def _ask(self, jpeg: bytes) -> tuple[str, int]:
         """Return the model's answer and the number of tokens used."""

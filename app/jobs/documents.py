@@ -27,6 +27,7 @@ class JobDocument(BaseModel):
     title: str
     state: Literal["running", "done", "cancelled"]
     created_at: datetime
+    ended_at: datetime | None = Field(description="When its last item ended; null while it runs.")
     total: int
     waiting: int
     indexed: int
@@ -37,6 +38,10 @@ class JobDocument(BaseModel):
     postponed: int = Field(description="How many of the waiting failed and will be retried.")
     rate: float = Field(description="Images per second over the last 20 seconds.")
     eta_s: float | None = Field(description="Seconds until all have been tried, at this rate.")
+    workers: int = Field(
+        description="How many running workers can work on it: captions need one with a "
+        "CAPTION_MODEL. A running job with 0 waits for one."
+    )
     recent: list[JobItemDocument] = Field(description="The items that ended last, newest first.")
 
 
@@ -48,11 +53,13 @@ def job_document(job: JobProgress) -> JobDocument:
         title=job.title,
         state=job.state,
         created_at=job.created_at,
+        ended_at=job.ended_at,
         total=job.total,
         **counts,
         postponed=job.postponed,
         rate=round(job.rate, 2),
         eta_s=None if job.eta_s is None else round(job.eta_s, 1),
+        workers=job.workers,
         recent=[item_document(item) for item in job.recent],
     )
 

@@ -5,31 +5,38 @@ and tasks are written in one transaction, so that neither exists without the oth
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.indexing.indexer import Indexer
 from app.jobs.captions import Captioner
+from app.jobs.feed import JobFeed
 from app.jobs.worker import Worker
+from app.logs import fields
+from app.problems import JobCancelled, NotFound, Unavailable
 from app.store.catalog import Selection
+from app.store.claims import uploads_of
 from app.store.database import Database
 from app.store.items import JobProgress, NewItem
+from app.store.job_changes import JobChanges
 from app.store.job_items import CHUNK, JobItems
+from app.store.workers import Workers
+
+logger = logging.getLogger(__name__)
 
 UNDESCRIBED = Selection(undescribed=True)
 ITEMS_PER_TRANSACTION = 16 * CHUNK
-# How often a watcher looks for progress.
-WATCH_S = 0.5
-MAX_SILENCE_S = 10
 
 
 class Jobs:
     """Creates jobs, and runs this process's worker on the jobs of everyone.
 
-    `retry_s` and `worker_timeout_s` are those of `Worker`.
+    `retry_s` and `worker_timeout_s` are those of `Worker`. Jobs are deleted `job_days` days after
+    they ended.
     """
 
     def __init__(
@@ -37,29 +44,39 @@ class Jobs:
         *,
         database: Database,
         job_items: JobItems,
+        workers: Workers,
         indexer: Indexer,
         captioner: Captioner,
         retry_s: float,
         worker_timeout_s: float,
+        job_days: float,
     ) -> None:
         self._database = database
         self._job_items = job_items
+        self._indexer = indexer
         self._captioner = captioner
+        self._job_days = job_days
         self._worker = Worker(
             database=database,
             job_items=job_items,
+            workers=workers,
             indexer=indexer,
             captioner=captioner,
             retry_s=retry_s,
             worker_timeout_s=worker_timeout_s,
-            chunk_ended=self._caption_if_job_ended,
+            chunk_ended=self._chunk_ended,
+            upkeep=self.delete_old,
+        )
+        self._feed = JobFeed(
+            job_items=job_items, changes=JobChanges(database), stopping=self._worker.stopping
         )
 
     async def create(self, title: str, items: Iterable[NewItem]) -> int:
         """Create a job; return its id.
 
         The items are read as a stream, in a thread. If reading them raises, the job is deleted and
-        the exception passed on.
+        the exception passed on. If the job is cancelled meanwhile, the rest is not read; if it is
+        deleted, raises `JobCancelled`.
         """
         batches = _batches(items)
         first = await asyncio.to_thread(next, batches, ())
@@ -69,13 +86,18 @@ class Jobs:
         try:
             while batch := await asyncio.to_thread(next, batches, ()):
                 await self.add(job_id, batch)
+        except JobCancelled:
+            return job_id
+        except NotFound as exc:
+            raise JobCancelled("The job was deleted while it was being created.") from exc
         except BaseException:
-            await self._job_items.delete(job_id)
+            await self.delete(job_id)
             raise
+        await self._log("job created", job_id)
         return job_id
 
     async def add(self, job_id: int, items: Sequence[NewItem]) -> None:
-        """Add items to a job; does nothing if there is no such job."""
+        """Add items to a job; raises `JobCancelled`, or `NotFound` if there is no such job."""
         async with self._database.begin() as connection:
             await self._append(connection, job_id, items)
 
@@ -85,6 +107,7 @@ class Jobs:
             job_id = await self._job_items.create(connection, "Refresh")
             chunks = await self._job_items.append_images(connection, job_id, "refresh", selection)
             await self._worker.queue.defer(connection, job_id, chunks)
+        await self._log("job created", job_id)
         return job_id
 
     async def caption(
@@ -105,27 +128,36 @@ class Jobs:
             await self._worker.queue.defer(connection, job_id, chunks)
             if not chunks:
                 await self._job_items.forget(connection, job_id)
-        return job_id if chunks else None
+        if not chunks:
+            return None
+        await self._log("job created", job_id)
+        return job_id
 
     async def retry(self, job_id: int) -> None:
         """Retry the failed and the cancelled items of a job."""
         async with self._database.begin() as connection:
             chunks = await self._job_items.reopen(connection, job_id)
             await self._worker.queue.defer(connection, job_id, chunks)
+        await self._log("job retried", job_id)
 
-    async def watch(self, job_id: int) -> AsyncGenerator[JobProgress]:
-        """Yield a job's progress whenever it changes, until it ends or this process stops.
+    async def delete(self, job_id: int) -> None:
+        """Delete a job, its items, and the uploads that only it kept; what it indexed stays."""
+        async with self._database.begin() as connection:
+            uploads = await uploads_of(connection, job_id)
+            await self._job_items.forget(connection, job_id)
+        logger.info("job deleted", extra=fields(job=job_id))
+        # One that a worker is indexing is claimed; it deletes the file if it stores no image.
+        await self._indexer.delete_unused(uploads)
 
-        Unchanged progress is yielded every 10 seconds, so that a lost watcher is noticed.
-        """
-        last, silent_s = None, 0.0
-        while (progress := await self._job_items.progress(job_id)) is not None:
-            if progress != last or silent_s >= MAX_SILENCE_S:
-                yield progress
-                last, silent_s = progress, 0.0
-            silent_s += WATCH_S
-            if progress.state != "running" or await self._worker.stops_within(WATCH_S):
-                return
+    async def delete_old(self) -> None:
+        """Delete the jobs that ended JOB_DAYS ago or earlier."""
+        while jobs := await self._job_items.ended_before(self._job_days, limit=100):
+            for job_id in jobs:
+                await self.delete(job_id)
+
+    def watch(self, *job_ids: int) -> AsyncGenerator[JobProgress]:
+        """Yield the progress of jobs whenever it changes, as `JobFeed.follow` does."""
+        return self._feed.follow(job_ids)
 
     @property
     def stopping(self) -> asyncio.Event:
@@ -149,6 +181,7 @@ class Jobs:
     def stop(self) -> None:
         """Let this process's worker and watchers end."""
         self.stopping.set()
+        self._feed.wake()
 
     async def _append(
         self, connection: AsyncConnection, job_id: int, items: Sequence[NewItem]
@@ -157,10 +190,30 @@ class Jobs:
             chunks = await self._job_items.append(connection, job_id, items)
             await self._worker.queue.defer(connection, job_id, chunks)
 
-    async def _caption_if_job_ended(self, job_id: int) -> None:
-        """Caption what a job indexed, as a job of its own, once all its items have ended."""
-        if self._captioner.is_on and not await self._job_items.waits(job_id):
+    async def _chunk_ended(self, job_id: int, chunk: int) -> None:
+        """Once all items of a job have ended, log it, and caption what it indexed.
+
+        Captions are a job of their own.
+        """
+        if await self._job_items.waits(job_id):
+            return
+        progress = await self._job_items.progress(job_id, recent=1)
+        # Chunks that end together all find the job ended: only that of the last item logs it.
+        if progress and progress.recent and progress.recent[0].position // CHUNK == chunk:
+            _log_event("job ended", progress)
+        if self._captioner.is_on:
             await self.caption(of_job=job_id)
+
+    async def _log(self, event: str, job_id: int) -> None:
+        """Log an event of a job, unless the database has gone away just after it."""
+        with suppress(Unavailable):
+            if progress := await self._job_items.progress(job_id):
+                _log_event(event, progress)
+
+
+def _log_event(event: str, job: JobProgress) -> None:
+    counts = fields(job=job.id, title=job.title, items=job.total, **job.counts)
+    logger.info(event, extra=counts)
 
 
 def _batches(items: Iterable[NewItem]) -> Iterator[list[NewItem]]:

@@ -12,6 +12,9 @@ from app.store.database import CONNECT_TIMEOUT_S, driver_connection
 from app.store.job_items import JobItems
 
 QUEUE = "lookalike"
+# Only workers with a caption model take from it.
+CAPTION_QUEUE = "lookalike-captions"
+QUEUES = (QUEUE, CAPTION_QUEUE)
 INDEX_CHUNK = "index_chunk"
 # The lock of every chunk of captions: one runs at a time, which leaves room for indexing.
 CAPTIONS = "captions"
@@ -49,6 +52,7 @@ class ChunkQueue:
         for chunk in chunks:
             task = self.app.tasks[INDEX_CHUNK].configure(
                 connection=driver,
+                queue=CAPTION_QUEUE if captions else QUEUE,
                 lock=CAPTIONS if captions else f"{job_id}:{chunk}",
                 priority=max(-chunk, LOWEST_PRIORITY),
                 schedule_at=at,

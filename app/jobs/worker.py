@@ -8,9 +8,11 @@ that failed for a reason that may pass are retried.
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from procrastinate import JobContext
@@ -22,11 +24,14 @@ from psycopg_pool import PoolTimeout
 from app.indexing.coalescer import gather
 from app.indexing.indexer import Indexer
 from app.jobs.captions import Captioner
-from app.jobs.queue import QUEUE, ChunkQueue
+from app.jobs.queue import CAPTION_QUEUE, QUEUE, QUEUES, ChunkQueue
+from app.logs import fields
 from app.problems import DatabaseUnavailable, Problem, Unavailable
 from app.store.database import Database
 from app.store.items import Item
 from app.store.job_items import JobItems
+from app.store.urls import loggable, without_credentials
+from app.store.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +43,17 @@ MAX_RETRY_WAIT_S = 3600
 # database with it is found; after this many interruptions its other items fail.
 MAX_INTERRUPTIONS = 30
 INTERRUPTED = "Indexing this image was interrupted too often; see the server's log."
+# How often this process tries a chunk that an error of ours ends.
+MAX_FAILURES = 5
 # A chunk waits this long itself for its next retry; before a longer wait it returns to the queue.
 SHORT_WAIT_S = 2
 POLL_S = 1.0
 # How long running chunks may continue after the signal to stop.
 GRACE_S = 5
+# How often old jobs are deleted.
+UPKEEP_S = 3600
+# What interrupts a chunk, and is no fault of it.
+OUTAGES = (Unavailable, ConnectorException, PoolTimeout)
 
 
 class Worker:
@@ -50,7 +61,8 @@ class Worker:
 
     `retry_s` is the wait before an item's first retry and doubles with each one. A worker whose
     last heartbeat is `worker_timeout_s` old counts as dead. `chunk_ended` is awaited with the job's
-    id whenever the last item of a chunk has ended.
+    id and the chunk's number whenever the last item of a chunk has ended, and `upkeep` once an
+    hour.
     """
 
     def __init__(
@@ -58,20 +70,27 @@ class Worker:
         *,
         database: Database,
         job_items: JobItems,
+        workers: Workers,
         indexer: Indexer,
         captioner: Captioner,
         retry_s: float,
         worker_timeout_s: float,
-        chunk_ended: Callable[[int], Awaitable[None]],
+        chunk_ended: Callable[[int, int], Awaitable[None]],
+        upkeep: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
         self._job_items = job_items
+        self._workers = workers
+        self._id = uuid4()
         self._indexer = indexer
         self._captioner = captioner
         self._retry_s = retry_s
         self._worker_timeout_s = worker_timeout_s
         self._chunk_ended = chunk_ended
+        self._upkeep = upkeep
         self._running_tasks: set[int] = set()
+        # By job and chunk. Attempts that the queue counts include outages, which last as they last.
+        self._failures: Counter[tuple[int, int]] = Counter()
         self._worker_id: int | None = None
         self.queue = ChunkQueue(database.url, job_items=job_items, index_chunk=self._index_chunk)
         self.stopping = asyncio.Event()
@@ -81,8 +100,10 @@ class Worker:
         while not self.stopping.is_set():
             try:
                 await _run_until_first(self._run_session(), self.stopping.wait())
-            except (ConnectorException, psycopg.Error, PoolTimeout) as exc:
-                logger.info("The queue does not answer: %s", exc)
+            except (*OUTAGES, psycopg.Error) as exc:
+                logger.warning("the queue does not answer", extra=fields(cause=exc))
+            except Exception:
+                logger.exception("the worker failed, and starts again")
             await self.stops_within(POLL_S)
 
     async def stops_within(self, seconds: float) -> bool:
@@ -98,7 +119,7 @@ class Worker:
             await app.open_async()
             worker = QueueWorker(
                 app=app,
-                queues=[QUEUE],
+                queues=[QUEUE, CAPTION_QUEUE] if self._captioner.is_on else [QUEUE],
                 concurrency=CHUNKS_AT_ONCE,
                 fetch_job_polling_interval=POLL_S,
                 shutdown_graceful_timeout=GRACE_S,
@@ -108,7 +129,11 @@ class Worker:
                 stalled_worker_timeout=self._worker_timeout_s,
             )
             await _run_until_first(
-                worker.run(), self._requeue_lost_tasks(), self._stop_in_time(worker)
+                worker.run(),
+                self._requeue_lost_tasks(),
+                self._show_life(),
+                self._keep_up(),
+                self._stop_in_time(worker),
             )
         finally:
             await app.close_async()
@@ -122,6 +147,28 @@ class Worker:
         await self.stopping.wait()
         worker.stop()
 
+    async def _show_life(self) -> None:
+        """Record at regular intervals that this worker is alive, and on leaving that it is not."""
+        try:
+            while True:
+                await self._workers.renew(
+                    self._id, captions=self._captioner.is_on, for_s=self._worker_timeout_s
+                )
+                await asyncio.sleep(self._worker_timeout_s / 3)
+        finally:
+            with contextlib.suppress(Unavailable):
+                await self._workers.remove(self._id)
+
+    async def _keep_up(self) -> None:
+        while True:
+            try:
+                await self._upkeep()
+            except Unavailable as exc:
+                logger.warning("old jobs are not deleted this time", extra=fields(cause=exc))
+            except Exception:
+                logger.exception("old jobs are not deleted this time")
+            await asyncio.sleep(UPKEEP_S)
+
     async def _requeue_lost_tasks(self) -> None:
         """Return abandoned tasks to the queue, at regular intervals.
 
@@ -133,15 +180,23 @@ class Worker:
         suspected: set[int | None] = set()
         while True:
             await asyncio.sleep(self._worker_timeout_s / 3)
-            stalled = await manager.get_stalled_jobs(
-                queue=QUEUE, seconds_since_heartbeat=self._worker_timeout_s
-            )
+            stalled = [
+                job
+                for queue in QUEUES
+                for job in await manager.get_stalled_jobs(
+                    queue=queue, seconds_since_heartbeat=self._worker_timeout_s
+                )
+            ]
             idle = [job for job in await self._own_tasks() if job.id not in self._running_tasks]
             # Idle in two checks in a row: in one, it may be on its way from the queue to us.
             lost = [job for job in idle if job.id in suspected]
             suspected = {job.id for job in idle}
             for job in (*stalled, *lost):
                 if job.id not in self._running_tasks:
+                    logger.warning(
+                        "a worker died or lost its task: another takes it over",
+                        extra=fields(worker=job.worker_id, **_named_chunk(job)),
+                    )
                     await manager.retry_job(job)
 
     async def _own_tasks(self) -> Sequence[Job]:
@@ -149,7 +204,7 @@ class Worker:
         if self._worker_id is None:
             return []
         tasks = await self.queue.app.job_manager.list_jobs_async(
-            queue=QUEUE, status="doing", worker_id=self._worker_id
+            status="doing", worker_id=self._worker_id
         )
         return list(tasks)
 
@@ -161,22 +216,50 @@ class Worker:
         interruptions = context.job.attempts
         try:
             if interruptions >= MAX_INTERRUPTIONS:
-                logger.error("Chunk %s of job %s was interrupted too often.", chunk, job_id)
+                given_up = fields(job=job_id, chunk=chunk, interruptions=interruptions)
+                logger.error("a chunk was interrupted too often: its items fail", extra=given_up)
                 await self._job_items.fail_chunk(job_id, chunk, INTERRUPTED)
             await self._index_due_items(job_id, chunk, together=interruptions == 0)
+            del self._failures[job_id, chunk]
+        except OUTAGES as exc:
+            interrupted = fields(job=job_id, chunk=chunk, cause=exc)
+            logger.warning("a chunk was interrupted", extra=interrupted)
+            raise
+        except Exception:
+            await self._fail_or_retry(job_id, chunk)
         finally:
             self._running_tasks.discard(task_id)
+
+    async def _fail_or_retry(self, job_id: int, chunk: int) -> None:
+        """Log the error of ours that ended a chunk, and raise it again unless it was its last try.
+
+        After the last one, the chunk's pending items fail.
+        """
+        self._failures[job_id, chunk] += 1
+        tries = self._failures[job_id, chunk]
+        failed = fields(job=job_id, chunk=chunk, tries=tries, most=MAX_FAILURES)
+        logger.exception("a chunk failed", extra=failed)
+        if tries < MAX_FAILURES:
+            raise
+        await self._job_items.fail_chunk(job_id, chunk, Problem().detail)
+        del self._failures[job_id, chunk]
 
     async def _index_due_items(self, job_id: int, chunk: int, *, together: bool) -> None:
         """Index a chunk's items; requeue the chunk if its next retry is not due soon."""
         while True:
             items = await self._job_items.due(job_id, chunk)
+            if not self._captioner.is_on and any(item.source == "caption" for item in items):
+                # From a server of an older version, which knows one queue only.
+                async with self._database.begin() as connection:
+                    await self.queue.defer(connection, job_id, [chunk])
+                return
             work = gather(map(self._index, items)) if together else self._index_one_by_one(items)
-            if not await self._finished(job_id, work):
+            finished = await self._finished(job_id, work)
+            if not finished:
                 return
             next_due = await self._job_items.next_due(job_id, chunk)
             if next_due is None:
-                await self._chunk_ended(job_id)
+                await self._chunk_ended(job_id, chunk)
                 return
             wait_s = (next_due - datetime.now(UTC)).total_seconds()
             if wait_s > SHORT_WAIT_S:
@@ -213,7 +296,10 @@ class Worker:
                 await self._index(item)
             except DatabaseUnavailable as problem:
                 # If the database answers now, the item is to blame; if not, this raises again.
-                logger.warning("indexing %s: %s", item.entry.url, problem.__cause__)
+                logger.warning(
+                    "an image interrupted its worker",
+                    extra=fields(**_named(item), cause=problem.__cause__),
+                )
                 await self._end_or_retry(item, problem)
 
     async def _index(self, item: Item) -> None:
@@ -232,20 +318,35 @@ class Worker:
         except Unavailable as exc:
             problem = exc
         except Exception:
-            logger.exception("indexing %s", item.entry.url)
+            logger.exception("unexpected error", extra=fields(**_named(item)))
             problem = Problem()
         if problem is not None:
             await self._end_or_retry(item, problem)
 
     async def _end_or_retry(self, item: Item, problem: Problem) -> None:
+        reason = without_credentials(problem.detail)
         if problem.may_pass and item.next_tries < MAX_TRIES:
             wait_s = self._retry_s * 2**item.tries
             if not isinstance(problem, Unavailable):
                 wait_s = max(wait_s, problem.retry_after_s or 0)
             wait_s = min(wait_s, MAX_RETRY_WAIT_S)
+            again = fields(**_named(item), tries=item.next_tries, wait_s=wait_s, reason=reason)
+            logger.info("item will be retried", extra=again)
             await self._job_items.postpone(item, problem.detail, wait_s=wait_s)
         else:
+            failed = fields(**_named(item), tries=item.next_tries, reason=reason)
+            logger.info("item failed", extra=failed)
             await self._job_items.fail(item, problem.detail)
+
+
+def _named_chunk(task: Job) -> dict[str, object]:
+    """Return what names the chunk of a task in the log."""
+    return {"job": task.task_kwargs.get("job_id"), "chunk": task.task_kwargs.get("chunk")}
+
+
+def _named(item: Item) -> dict[str, object]:
+    """Return what names an item in the log."""
+    return {"job": item.job_id, "item": item.position, "url": loggable(item.entry.url)}
 
 
 async def _run_until_first(*work: Coroutine[Any, Any, Any]) -> None:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.pictures.costs import refuse_parts
 from app.pictures.tags import Block
 
 # The largest press profiles are 3 MB; larger ones are ignored.
@@ -28,6 +29,9 @@ _STRUCTURE = frozenset(
     }
 )
 _PROFILE = 34675
+_SCAN = b"\xff\xda"
+# The types of TIFF values that are read as bytes, not one by one.
+_BYTES = (1, 2, 7)
 # Skips fill bytes, scan data and standalone markers, except the end marker.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 
@@ -36,17 +40,19 @@ _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 class Parts:
     """A file's pixel data, EXIF block and colour profile; the last two are empty if absent.
 
-    For WebP, AVIF and HEIF, Pillow reports them instead. `ends_early` is only set for PNGs.
+    For WebP, AVIF and HEIF, Pillow reports them instead. `ends_early` is only set for PNGs, and
+    `scans` for JPEGs.
     """
 
     pixels: bytes
     exif: bytes = b""
     profile: bytes = b""
     ends_early: bool = False
+    scans: int = 0
 
 
 def take_apart(data: bytes) -> Parts:
-    """Split a file of any format into its parts; never raises."""
+    """Split a file of any format into its parts; raises `TooCostly` if they are too many."""
     if data.startswith(b"\xff\xd8\xff"):
         return _jpeg(data)
     if data.startswith(_PNG):
@@ -55,6 +61,8 @@ def take_apart(data: bytes) -> Parts:
         return _tiff(data)
     if data.startswith(b"BM"):
         return _bmp(data)
+    if data.startswith(b"GIF8"):
+        refuse_parts(_gif_blocks(data), data)
     return Parts(data)
 
 
@@ -74,17 +82,28 @@ def _jpeg(data: bytes) -> Parts:
     # A profile may be split over several segments, each with its number and the total.
     pieces.sort(key=lambda piece: piece[12:13])
     profile = b"".join(piece[14:] for piece in pieces)
-    return Parts(b"".join((*kept, data[place:])), exif, profile)
+    return Parts(b"".join((*kept, data[place:])), exif, profile, scans=_scans(data, place))
+
+
+def _scans(data: bytes, place: int) -> int:
+    """Return the number of scans of a JPEG whose first begins at `place` or later."""
+    # Much faster, and never less than there are.
+    scans = data.count(_SCAN, place)
+    if scans < 2:
+        return scans
+    return sum(marker == 0xDA for marker, _, _ in jpeg_segments(data, in_scans=True))
 
 
 def jpeg_segments(data: bytes, *, in_scans: bool = False) -> Iterator[tuple[int, int, int]]:
     """Yield the marker, start and end of each complete segment of a JPEG.
 
     The last one is the header of the first scan. With `in_scans`, it is the end marker, or a marker
-    of zero at the start of an incomplete segment.
+    of zero at the start of an incomplete segment. Raises `TooCostly` if there are too many.
     """
-    end = 2
+    end, count = 2, 0
     while found := _MARKER.search(data, end):
+        count += 1
+        refuse_parts(count, data)
         place = found.start()
         marker = data[place + 1]
         if marker == 0xD9:
@@ -133,9 +152,14 @@ def _png(data: bytes) -> Parts:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name, start and end of each chunk of a PNG; the last may be cut off."""
-    place = len(_PNG)
+    """Yield the name, start and end of each chunk of a PNG; the last may be cut off.
+
+    Raises `TooCostly` if there are too many.
+    """
+    place, count = len(_PNG), 0
     while place + 8 <= len(data):
+        count += 1
+        refuse_parts(count, data)
         length, name = struct.unpack_from(">I4s", data, place)
         end = place + 12 + length
         yield name, place, end
@@ -196,6 +220,9 @@ def _tiff(data: bytes) -> Parts:
     if not count or end + pointer > len(data):
         return Parts(data)
     entries = list(block.entries(block.first))
+    for entry in entries:
+        if entry.tag in _STRUCTURE and entry.kind not in _BYTES:
+            refuse_parts(entry.count, data)
     profiles = [entry for entry in entries if entry.tag == _PROFILE]
     profile = block.bytes_of(profiles[0], LARGEST_PROFILE + 1) if profiles else b""
     kept = [data[at : at + size] for at in range(start, end, size)]
@@ -233,3 +260,24 @@ def _bmp(data: bytes) -> Parts:
         return Parts(data)
     start, size = struct.unpack_from("<II", data, 126)
     return Parts(data, profile=data[14 + start : 14 + start + min(size, LARGEST_PROFILE + 1)])
+
+
+def _gif_blocks(data: bytes) -> int:
+    """Return the number of blocks of a GIF, of which each costs time; at least those up to a fault.
+
+    GIF89a, sections 15 to 26: extensions and images, each followed by sub-blocks.
+    """
+    place = 13 + (3 << (data[10] & 7) + 1 if data[10:11] >= b"\x80" else 0)
+    count, most = 0, len(data)
+    while place < most and (kind := data[place]) in (0x21, 0x2C):
+        if kind == 0x2C:
+            flags = data[place + 9] if place + 9 < most else 0
+            place += 11 + (3 << (flags & 7) + 1 if flags >= 0x80 else 0)
+        else:
+            place += 2
+        while place < most and data[place]:
+            place += 1 + data[place]
+            count += 1
+        place += 1
+        count += 1
+    return count

@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from typing import TypeVar
 
@@ -13,12 +13,14 @@ import numpy as np
 from PIL import Image
 
 from app.pictures.colours import Colour, dominant_colours
-from app.pictures.containers import take_apart
+from app.pictures.containers import Parts, take_apart
+from app.pictures.costs import Limits
 from app.pictures.opening import ANIMATED, later_frames, load
 from app.pictures.pixels import is_blank, shown
 from app.pictures.plainness import SIDE, is_too_plain
+from app.pictures.pool import LONGEST_S, DecodingPool, Room
 from app.pictures.tags import Block, named_tags, orientation
-from app.problems import DamagedPicture, EmptyPicture, PictureProblem, TooManyPixels
+from app.problems import DamagedPicture, EmptyPicture, PictureProblem, TooCostly
 
 T = TypeVar("T")
 
@@ -94,6 +96,10 @@ class Picture(Facts):
 
     image: Image.Image
 
+    def facts(self) -> Facts:
+        """Return what the index stores, without the pixels."""
+        return Facts(**{field.name: getattr(self, field.name) for field in fields(Facts)})
+
 
 @dataclass(frozen=True, slots=True)
 class Crop:
@@ -117,49 +123,89 @@ class Decoder:
     """Decodes images in the given threads, so that the event loop is never blocked."""
 
     def __init__(
-        self, threads: Executor, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE
+        self, pool: DecodingPool, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE
     ) -> None:
-        self._threads = threads
+        self.pool = pool
         self._max_pixels = max_pixels
         self._model_side = model_side
 
-    async def decode(
-        self, data: bytes, *, crop: Crop | None = None, short_side: int = 0
-    ) -> Picture:
-        """Decode `data`, or a region of it; raises what `decode` raises.
-
-        The `image` has at least `short_side` pixels on its short side, unless the file has fewer.
-        """
-
-        def work() -> Picture:
-            # The model should see as many pixels of a region as of a whole image.
-            side = self._model_side / max(LEAST_REGION, min(crop.width, crop.height) if crop else 1)
-            picture = decode(
-                data, max_pixels=self._max_pixels, model_side=max(round(side), short_side // 2)
-            )
-            return replace(picture, image=crop.of(picture.image)) if crop else picture
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def facts(self, data: bytes) -> Facts:
+        """Decode `data` for what the index stores about it; raises what `decode` raises."""
+        facts, _ = await self.decode_and(data, lambda _: None)
+        return facts
 
     async def decode_and(
-        self, data: bytes, prepare: Callable[[Image.Image], T]
-    ) -> tuple[Picture, T]:
-        """Decode `data` and call `prepare` on the image in the same thread, saving a round trip."""
+        self,
+        data: bytes,
+        prepare: Callable[[Picture], T],
+        *,
+        crop: Crop | None = None,
+        short_side: int = 0,
+        first: bool = False,
+    ) -> tuple[Facts, T]:
+        """Decode `data`, or a region of it, and call `prepare` on it in the same thread.
 
-        def work() -> tuple[Picture, T]:
-            picture = decode(data, max_pixels=self._max_pixels, model_side=self._model_side)
-            return picture, prepare(picture.image)
+        The pixels go with the thread's work, so that they count among those being decoded as long
+        as they exist. The image has at least `short_side` pixels on its short side, unless the file
+        has fewer. What is to be done `first` comes before all else. Raises what `decode` raises.
+        """
+        # The model should see as many pixels of a region as of a whole image.
+        side = self._model_side / max(LEAST_REGION, min(crop.width, crop.height) if crop else 1)
+        side = max(round(side), short_side // 2)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        def work(room: Room) -> tuple[Facts, T]:
+            picture = decode(data, max_pixels=self._max_pixels, model_side=side, need=room.need)
+            if crop:
+                picture = replace(picture, image=crop.of(picture.image))
+            return picture.facts(), prepare(picture)
+
+        return await self._run(work, first=first)
+
+    async def _run(self, work: Callable[[Room], T], *, first: bool) -> T:
+        """Run work in the pool, and stop waiting for it if it takes too long."""
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(None)
+
+        def start() -> None:
+            # The wait may be over by now.
+            with suppress(RuntimeError):
+                limit.reschedule(loop.time() + LONGEST_S)
+
+        room = Room(
+            self.pool.memory, first=first, on_start=lambda: loop.call_soon_threadsafe(start)
+        )
+
+        def run() -> T:
+            try:
+                return work(room)
+            finally:
+                room.leave()
+
+        try:
+            async with limit:
+                return await asyncio.wrap_future(self.pool.submit(run, first=first))
+        except TimeoutError as exc:
+            raise TooCostly(f"Decoding the image takes longer than {LONGEST_S:g} s.") from exc
 
 
-def decode(data: bytes, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE) -> Picture:
+def _unlimited(_: int) -> None:
+    """Let any image be decoded at once."""
+
+
+def decode(
+    data: bytes,
+    *,
+    max_pixels: int,
+    model_side: int = LARGEST_MODEL_SIDE,
+    need: Callable[[int], None] = _unlimited,
+) -> Picture:
     """Decode an image file for a model whose input is `model_side` pixels square.
 
-    An animation is represented by its first frame that is not blank.
+    An animation is represented by its first frame that is not blank. `need` is called before pixels
+    are decoded with about the number of bytes that it takes at most, copies included.
 
-    Raises `EmptyPicture`, `NotAPicture`, `TooManyPixels` (before any pixel is decoded) or
-    `DamagedPicture`.
+    Raises `EmptyPicture`, `NotAPicture`, `TooManyPixels` or `TooCostly` (before any pixel is
+    decoded), `DamagedPicture`, and what `need` raises.
     """
     if not data:
         raise EmptyPicture
@@ -168,27 +214,21 @@ def decode(data: bytes, *, max_pixels: int, model_side: int = LARGEST_MODEL_SIDE
         # struct.error, SyntaxError, zlib.error, OSError, ValueError, ...
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data, max_pixels=max_pixels, side=max(THUMBNAIL_SIDE, 2 * model_side))
+            parts = take_apart(data)
+            limits = Limits(
+                len(data), max_pixels, max(THUMBNAIL_SIDE, 2 * model_side), need, parts.scans
+            )
+            return _decode(data, parts, limits)
     except (MemoryError, PictureProblem):
         raise
     except Exception as exc:
         raise DamagedPicture from exc
 
 
-def _decode(data: bytes, *, max_pixels: int, side: int) -> Picture:
-    parts, size = take_apart(data), (0, 0)
-
-    def accept(told: tuple[int, int]) -> None:
-        nonlocal size
-        size = width, height = told
-        if width * height > max_pixels:
-            raise TooManyPixels(
-                f"The image has {width} x {height} pixels; "
-                f"this server accepts {max_pixels:,} in all."
-            )
-
-    loaded = load(parts.pixels, side=side, accept=accept)
-    source = loaded.image
+def _decode(data: bytes, parts: Parts, limits: Limits) -> Picture:
+    side = limits.side
+    loaded = load(parts.pixels, limits)
+    source, size = loaded.image, limits.size
     exif = Block(parts.exif or source.info.get("exif") or b"")
     # The HEIF decoder applies the format's own rotation; the EXIF orientation is to be ignored.
     turn = orientation(exif) if source.format != "HEIF" else 1
@@ -200,7 +240,7 @@ def _decode(data: bytes, *, max_pixels: int, side: int) -> Picture:
         image = next(
             (
                 frame
-                for later in later_frames(source, max_pixels=max_pixels)
+                for later in later_frames(source, max_pixels=limits.max_pixels)
                 if not is_blank(frame := shown(later, side=side, turn=turn, profile=profile))
             ),
             image,
@@ -251,5 +291,6 @@ def _small(image: Image.Image) -> Image.Image:
 def jpeg(image: Image.Image) -> bytes:
     """Encode an RGB image as JPEG."""
     out = BytesIO()
-    image.save(out, "JPEG", quality=85)
+    # Pillow would take over the comment of a GIF, and refuse one that is too long for a JPEG.
+    image.save(out, "JPEG", quality=85, comment=b"")
     return out.getvalue()

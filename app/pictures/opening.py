@@ -1,7 +1,7 @@
 """Opening and loading files with Pillow: supported formats, truncated files, frames."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -9,6 +9,7 @@ import pillow_heif
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from app.pictures.containers import webp_size
+from app.pictures.costs import Limits, refuse_tiff_scans
 from app.pictures.tags import Block
 from app.pictures.truncation import (
     Completion,
@@ -67,41 +68,47 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         raise DamagedPicture from exc
 
 
-def load(data: bytes, *, side: int, accept: Callable[[tuple[int, int]], None]) -> Loaded:
-    """Load the first frame of a file; JPEGs may be reduced to no less than `side` a side.
+def load(data: bytes, limits: Limits) -> Loaded:
+    """Load the first frame of a file; JPEGs may be reduced to no less than `limits.side` a side.
 
-    `accept` is called with the size before any pixel is decoded, and may raise to reject the file.
-    Raises `NotAPicture` or `DamagedPicture`.
+    Before any pixel is decoded, the limits are told the size, and then what it takes. Raises what
+    they raise, `NotAPicture` or `DamagedPicture`.
     """
     # Pillow allocates memory for a whole WebP as soon as it opens it.
-    accept(webp_size(data))
+    limits.accept(webp_size(data))
+    limits.reserve_webp(webp_size(data))
     completion = completion_of(data)
     if completion is not None:
-        return _load_completed(completion, side, accept)
+        return _load_completed(completion, limits)
     image = open_image(data)
-    accept(image.size)
+    limits.accept(image.size)
+    refuse_tiff_scans(image, data)
     try:
         if getattr(image, "default_image", False):
             # The current frame is an animated PNG's fallback for viewers without animation.
             image.seek(1)
-        image.draft("RGB", (side, side))
+        image.draft("RGB", (limits.side, limits.side))
+        limits.reserve(image)
         image.load()
-    except MemoryError:
+    except (MemoryError, PictureProblem):
         raise
     except Exception as exc:
-        return _partly_loaded(image, data, exc)
+        return _partly_loaded(image, data, limits, exc)
     if image.format == "JPEG" and image.getpixel((image.width - 1, image.height - 1)) in _FILLING:
-        share = missing_share(completed_jpeg(data), _load_small)
+        share = missing_share(completed_jpeg(data), lambda version: _load_small(version, limits))
         refuse_if_most_is_missing(share)
         return Loaded(image, is_truncated=share > 0)
     return Loaded(image)
 
 
-def _partly_loaded(image: ImageFile.ImageFile, data: bytes, problem: Exception) -> Loaded:
+def _partly_loaded(
+    image: ImageFile.ImageFile, data: bytes, limits: Limits, problem: Exception
+) -> Loaded:
     """Return an image with the rows that were read before loading failed, if there are enough."""
     if image.format in ("WEBP", "AVIF", "HEIF"):
         raise DamagedPicture from problem
     try:
+        limits.reserve(image, partly=True)
         share = undrawn_share(lambda: open_image(data))
         refuse_if_most_is_missing(share)
         image.tile = []
@@ -115,9 +122,7 @@ def _partly_loaded(image: ImageFile.ImageFile, data: bytes, problem: Exception) 
     return Loaded(image, is_truncated=True)
 
 
-def _load_completed(
-    completion: Completion, side: int, accept: Callable[[tuple[int, int]], None]
-) -> Loaded:
+def _load_completed(completion: Completion, limits: Limits) -> Loaded:
     """Load a file that ends early, using the first completion that can be decoded."""
     problem: Exception = NotAPicture()
     for data in completion.versions():
@@ -126,24 +131,27 @@ def _load_completed(
         except (NotAPicture, DamagedPicture) as exc:
             problem = exc
             continue
-        accept(image.size)
+        limits.accept(image.size)
         try:
-            image.draft("RGB", (side, side))
+            image.draft("RGB", (limits.side, limits.side))
+            limits.reserve(image, partly=True)
             image.load()
-        except MemoryError:
+        except (MemoryError, PictureProblem):
             raise
         except Exception as exc:
             problem = DamagedPicture()
             problem.__cause__ = exc
             continue
-        refuse_if_most_is_missing(missing_share(completion, _load_small))
+        share = missing_share(completion, lambda version: _load_small(version, limits))
+        refuse_if_most_is_missing(share)
         return Loaded(image, is_truncated=True)
     raise problem
 
 
-def _load_small(data: bytes) -> Image.Image:
+def _load_small(data: bytes, limits: Limits) -> Image.Image:
     image = open_image(data)
     image.draft("RGB", (1, 1))
+    limits.reserve(image, partly=True)
     image.load()
     return image
 

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from app.pictures.profiles import to_srgb
@@ -15,6 +16,8 @@ from app.pictures.profiles import to_srgb
 # TIFF tags that describe the samples.
 _BITS, _PHOTOMETRIC, _FORMAT, _LOWEST, _HIGHEST = 258, 262, 339, 340, 341
 _UNSIGNED, _SIGNED = 1, 2
+# The pixels that are converted to 8 bits at a time.
+_STRIP_PIXELS = 1 << 20
 # A drawing is visible if its luminance differs from the background by at least this (of 255).
 _VISIBLE = 32
 # Drawings are examined at this size.
@@ -62,10 +65,27 @@ def _deep_key_to_eight_bits(image: Image.Image) -> None:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Convert deep grey to 8 bits, mapping the range given by the mode to black and white."""
-    samples = np.asarray(image)
+    """Convert deep grey to 8 bits, mapping the range given by the mode to black and white.
+
+    One strip after the other, as numbers take several times the memory of the image.
+    """
     tags: Any = getattr(image, "tag_v2", {})
-    low, high = _range(image.mode, tags)
+    key = image.info.get("transparency")
+    flat = Image.new("LA" if isinstance(key, int) else "L", image.size)
+    height = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, height):
+        bottom = min(top + height, image.height)
+        samples = np.asarray(image.crop((0, top, image.width, bottom)))
+        strip = Image.fromarray(_grey(samples, _range(image.mode, tags), tags))
+        if isinstance(key, int):
+            strip.putalpha(Image.fromarray(np.where(samples == key, 0, 255).astype(np.uint8)))
+        flat.paste(strip, (0, top))
+    return flat
+
+
+def _grey(samples: NDArray[Any], ends: tuple[float, float], tags: Any) -> NDArray[np.uint8]:
+    """Return samples as 8-bit grey; `ends` are the values of black and white."""
+    low, high = ends
     if samples.dtype.itemsize == 2:
         table = np.clip((np.arange(1 << 16) - low) / (high - low), 0, 1)
         grey = (table * 255).round().astype(np.uint8)[samples]
@@ -74,13 +94,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
             samples = samples.view(np.uint32)
         values = np.nan_to_num((samples.astype(np.float32) - low) / (high - low), nan=0.0)
         grey = (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
-    if tags.get(_PHOTOMETRIC) == 0:
-        grey = 255 - grey
-    flat = Image.fromarray(grey)
-    key = image.info.get("transparency")
-    if isinstance(key, int):
-        flat.putalpha(Image.fromarray(np.where(samples == key, 0, 255).astype(np.uint8)))
-    return flat
+    return 255 - grey if tags.get(_PHOTOMETRIC) == 0 else grey
 
 
 def _range(mode: str, tags: Any) -> tuple[float, float]:

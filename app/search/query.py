@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 from uuid import UUID
 
 import numpy as np
@@ -20,7 +21,12 @@ ROCCHIO_QUERY, ROCCHIO_WANTED, ROCCHIO_UNWANTED = 1.0, 0.75, 0.15
 # A shorter sum is what rounding leaves of terms that cancel each other.
 MIN_LENGTH = 1e-3
 
+Kind = Literal["image", "text", "mixed"]
+
 MOST_TERMS = 50
+# Of them: each text is embedded, and a URL takes as long as its server likes.
+MOST_TEXTS = 16
+MOST_URLS = 5
 MAX_WEIGHT = 100
 
 # Characters of a query by words.
@@ -81,6 +87,18 @@ class Query:
         return [term for term in self.terms if term.text is not None]
 
     @property
+    def urls(self) -> list[str]:
+        """The URLs to be fetched."""
+        return [term.url for term in self.terms if term.url is not None]
+
+    @property
+    def kind(self) -> Kind:
+        """What is searched by: one image, one text, or several terms or marked results."""
+        if len(self.terms) != 1 or self.like or self.unlike:
+            return "mixed"
+        return "image" if self.terms[0].text is None else "text"
+
+    @property
     def words(self) -> str:
         """The texts as one query by words (see store/word_query.py), empty if none is added.
 
@@ -126,7 +144,13 @@ def read_terms(expression: str) -> list[Term]:
 
 
 def check_sizes(terms: Sequence[Term]) -> None:
-    """Raise `InvalidRequest` if the texts of all terms together are too long."""
+    """Raise `InvalidRequest` for too many texts or URLs, or texts that are too long together."""
+    texts = sum(term.text is not None for term in terms)
+    if texts > MOST_TEXTS:
+        raise InvalidRequest(f"text: a search may have {MOST_TEXTS} texts, and this has {texts}.")
+    urls = sum(term.url is not None for term in terms)
+    if urls > MOST_URLS:
+        raise InvalidRequest(f"url: a search may name {MOST_URLS} URLs, and this names {urls}.")
     length = sum(len(term.text or "") for term in terms)
     if length > MAX_TEXT:
         raise InvalidRequest(

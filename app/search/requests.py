@@ -129,8 +129,9 @@ class TermRequest(RequestModel):
 class SearchRequest(FilterRequest):
     """A query: images and texts, added and subtracted, within filters.
 
-    The query is the sum of `url`, `text`, `query` and, in a form, `file`. Its texts may have 10,000
-    characters together. With a `cursor`, only `limit` counts; the rest is as on the first page.
+    The query is the sum of `url`, `text`, `query` and, in a form, `file`: at most 16 texts, of
+    10,000 characters together, and 5 URLs. With a `cursor`, only `limit` counts; the rest is as on
+    the first page.
     """
 
     url: Url | None = Field(None, description="The URL of a query image.")

@@ -11,10 +11,10 @@ from typing_extensions import TypedDict
 from app.encoding.encoder import Encoder, Reading, Vector
 from app.indexing.coalescer import gather
 from app.indexing.fetcher import Fetcher
-from app.pictures.decoding import Decoder, Picture
+from app.pictures.decoding import Decoder, Facts
 from app.problems import InvalidRequest, NoPicture, NotFound
 from app.search.asked import Asked
-from app.search.query import Marked, Query, Term, check_sizes, combine, rocchio
+from app.search.query import Marked, Query, Term, combine, rocchio
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
 from app.store.uploads import Uploads
@@ -64,7 +64,7 @@ class _Part:
     weight: float
     sha256: str | None = None
     dhash: int | None = None
-    picture: Picture | None = None
+    picture: Facts | None = None
     too_plain: bool = False
 
 
@@ -96,9 +96,8 @@ class Resolver:
     async def fetch(self, query: Query) -> Query:
         """Return the query with its URLs replaced by the bytes fetched from them.
 
-        Raises `InvalidRequest` for texts that are too long together.
+        Raises what the fetcher raises.
         """
-        check_sizes(query.terms)
         return replace(query, terms=await gather([self._fetch(term) for term in query.terms]))
 
     async def _fetch(self, term: Term) -> Term:
@@ -106,7 +105,7 @@ class Resolver:
             return term
         return replace(term, url=None, data=await self._fetcher.fetch(term.url))
 
-    async def resolve(self, query: Query, clock: Clock) -> tuple[Asked, Picture | None]:
+    async def resolve(self, query: Query, clock: Clock) -> tuple[Asked, Facts | None]:
         """Decode and embed a fetched query; also return the first picture decoded, if any.
 
         Raises `NoPicture` for an empty query, `InvalidRequest`, `QueryCancels`, `NotFound` for an
@@ -115,7 +114,7 @@ class Resolver:
         if not (query.terms or query.like or query.unlike):
             raise NoPicture("Send an image as `file` or by `url`, or a phrase as `text`.")
         texts = [term.text or "" for term in query.texts]
-        readings = {text: self._encoder.model.read(text) for text in texts}
+        readings = await self._encoder.read(texts) if texts else {}
         unread = {text for text, reading in readings.items() if reading.is_empty}
         notes = self._notes(query, readings)
         parts = [await self._embed(term, clock) for term in query.terms if term.text not in unread]
@@ -178,9 +177,14 @@ class Resolver:
         elif term.upload is not None:
             upload = await self._uploads.find(term.upload)
             data, sha256 = upload.data, upload.sha256
-        picture = await self._decoder.decode(data, crop=term.crop)
+        picture, prepared = await self._decoder.decode_and(
+            data,
+            self._encoder.prepare,
+            crop=term.crop,
+            first=True,
+        )
         clock.lap("decode")
-        vector = await self._encoder.embed_image(picture.image)
+        vector = await self._encoder.embed_prepared(prepared)
         clock.lap("embed")
         return _Part(
             vector,

@@ -1,15 +1,18 @@
 """Search: a page of the images nearest to a query, or that have its words."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import get_args
 from uuid import UUID
 
 import numpy as np
 
 from app.encoding.encoder import Encoder, Vector
-from app.pictures.decoding import Picture
-from app.problems import TooBusy
+from app.pictures.decoding import Facts
+from app.problems import FetchTimedOut, TooBusy
 from app.search.asked import Asked
 from app.search.hits import (
     Hit,
@@ -19,7 +22,7 @@ from app.search.hits import (
     one_per_file,
     reciprocal_rank_fusion,
 )
-from app.search.query import Query
+from app.search.query import Kind, Query, check_sizes
 from app.search.resolver import Clock, Resolver, Timings
 from app.store.catalog import Catalog
 from app.store.fingerprints import Fingerprint, Fingerprints
@@ -27,12 +30,21 @@ from app.store.vectors import ROUNDING, VectorTable
 
 # Concurrent searches; further ones are refused.
 MOST_SEARCHES = 64
+# Of them, those that fetch URLs: hosts may be slow, and other searches need places, too.
+MOST_FETCHING = 32
+# The share of a search's time that its URLs may take.
+FETCHING_SHARE = 0.8
 # The most rows that one search considers: the maximum of pgvector's hnsw.ef_search.
 MOST_NEAREST = 1000
 # For a query with words, this many of the nearest and of the best text matches are merged.
 MOST_FUSED = 300
+# Concurrent searches for a next page, which compare all rows, and how many of them run at once.
+MOST_PAGES, PAGES_AT_ONCE = 16, 4
+# The files of a first page of this many, which fit in a cursor, are named in it.
+MOST_NAMED = 250
 # Varied results are chosen from this many candidates per result.
 DIVERSITY_CANDIDATES = 4
+NEXT_PAGE = "next page"
 TOO_LONG = "This query is too long for a next page."
 
 
@@ -52,7 +64,7 @@ class Results:
     cursor: str | None = None
     notes: Sequence[str] = ()
     unknown_words: Sequence[str] = ()
-    picture: Picture | None = None
+    picture: Facts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +81,12 @@ _Ranking = Sequence[tuple[Fingerprint, Sequence[Reason]]]
 
 
 class Searcher:
-    """Answers up to 64 concurrent searches; raises `TooBusy` beyond that."""
+    """Answers up to 64 concurrent searches, of which 32 may fetch URLs.
+
+    Those that come when all places are taken raise `TooBusy` at once, and so do those that take
+    longer than `timeout_s` in all (or `FetchTimedOut`, if they are still fetching). `searches`
+    counts those that were asked for, by kind.
+    """
 
     def __init__(
         self,
@@ -79,29 +96,51 @@ class Searcher:
         vectors: VectorTable,
         encoder: Encoder,
         resolver: Resolver,
+        timeout_s: float,
     ) -> None:
         self._catalog = catalog
         self._fingerprints = fingerprints
         self._vectors = vectors
         self._encoder = encoder
         self._resolver = resolver
-        self._running = 0
+        self._paging = _Places(MOST_PAGES)
+        self._turns = asyncio.Semaphore(PAGES_AT_ONCE)
+        self.timeout_s = timeout_s
+        self._places = _Places(MOST_SEARCHES)
+        self._fetching = _Places(MOST_FETCHING)
+        self.searches: Counter[str] = Counter(dict.fromkeys([*get_args(Kind), NEXT_PAGE], 0))
 
     async def search(self, query: Query) -> Results:
         """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
-        # Not inside a slot: hosts may be slow.
-        query = await self._resolver.fetch(query)
-        async with self._slot():
-            clock = Clock()
-            asked, picture = await self._resolver.resolve(query, clock)
-            return replace(await self._answer(asked, query.limit, clock), picture=picture)
+        self.searches[query.kind] += 1
+        check_sizes(query.terms)
+        deadline = self._deadline()
+        with self._places.taken():
+            # Each wait has one limit, so that it is clear which of two was reached.
+            if query.urls:
+                query = await self._fetch(query)
+            async with self._until(deadline):
+                clock = Clock()
+                asked, picture = await self._resolver.resolve(query, clock)
+                return replace(await self._answer(asked, query.limit, clock), picture=picture)
 
     async def next_page(self, cursor: str, *, limit: int) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
-        async with self._slot():
-            clock = Clock()
-            asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
-            return await self._answer(asked, limit, clock)
+        self.searches[NEXT_PAGE] += 1
+        with self._places.taken():
+            async with self._until(self._deadline()), self._page_place():
+                clock = Clock()
+                asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
+                return await self._answer(asked, limit, clock)
+
+    async def _fetch(self, query: Query) -> Query:
+        limit_s = self.timeout_s * FETCHING_SHARE
+        try:
+            with self._fetching.taken():
+                async with asyncio.timeout(limit_s):
+                    return await self._resolver.fetch(query)
+        except TimeoutError as exc:
+            raise FetchTimedOut(f"The URLs took longer than {limit_s:g} s together.") from exc
 
     async def _answer(self, asked: Asked, limit: int, clock: Clock) -> Results:
         page = await self._page(asked, limit)
@@ -262,15 +301,41 @@ class Searcher:
             if i in images
         ]
 
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self.timeout_s
+
     @asynccontextmanager
-    async def _slot(self) -> AsyncGenerator[None]:
-        if self._running >= MOST_SEARCHES:
+    async def _until(self, deadline: float) -> AsyncGenerator[None]:
+        """Raise `TooBusy` at the given time of the event loop."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield
+        except TimeoutError as exc:
+            raise TooBusy(f"The search took longer than {self.timeout_s:g} s.") from exc
+
+    @asynccontextmanager
+    async def _page_place(self) -> AsyncGenerator[None]:
+        """Take a place for a next page, and wait for its turn."""
+        with self._paging.taken():
+            async with self._turns:
+                yield
+
+
+class _Places:
+    """A number of places; who finds all of them taken gets `TooBusy` at once."""
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+
+    @contextmanager
+    def taken(self) -> Generator[None]:
+        if not self._free:
             raise TooBusy
-        self._running += 1
+        self._free -= 1
         try:
             yield
         finally:
-            self._running -= 1
+            self._free += 1
 
 
 def _reasons(*, near: bool, worded: bool) -> Sequence[Reason]:
@@ -289,5 +354,7 @@ def _split(asked: Asked, hits: Sequence[Hit], following: Asked | None) -> _Page:
 def _after(asked: Asked, page: Sequence[Hit]) -> Asked:
     """Return the query positioned after a page of hits."""
     lowest = page[-1].similarity or 0.0
+    if asked.beyond is None and len(page) <= MOST_NAMED:
+        return asked.without(lowest, [hit.image.sha256 for hit in page])
     near = [hit for hit in page if (hit.similarity or 0.0) <= lowest + 2 * ROUNDING]
     return asked.behind(lowest, [hit.image.sha256 for hit in near])

@@ -181,11 +181,18 @@ class Catalog:
             row = (await connection.execute(query)).one_or_none()
         return None if row is None else (row.sha256, bytes(row.thumbnail))
 
-    async def thumbnails(self, *, after: UUID | None, limit: int) -> list[tuple[ImageRow, bytes]]:
-        """Return images with their JPEG thumbnails, by id, with ids greater than `after`."""
+    async def thumbnails(
+        self, *, after: UUID | None = None, ids: Sequence[UUID] | None = None, limit: int
+    ) -> list[tuple[ImageRow, bytes]]:
+        """Return images with their JPEG thumbnails, by id, with ids greater than `after`.
+
+        With `ids`, only those.
+        """
         query = select(IMAGES).order_by(IMAGES.c.id).limit(limit)
         if after is not None:
             query = query.where(IMAGES.c.id > after)
+        if ids is not None:
+            query = query.where(IMAGES.c.id.in_(ids))
         async with self._database.begin() as connection:
             return [(_image(row), bytes(row.thumbnail)) for row in await connection.execute(query)]
 
@@ -242,6 +249,15 @@ class Catalog:
         async with self._database.begin() as connection:
             return {row.sha256: row.id for row in await connection.execute(query)}
 
+    async def lock(self, connection: AsyncConnection, ids: Iterable[UUID]) -> dict[UUID, ImageRow]:
+        """Return the images by id, and keep their rows from others until the transaction ends.
+
+        Whoever writes what depends on a row reads it here first. In the order of ids, so that two
+        writers wait for each other and do not deadlock.
+        """
+        query = select(*_DETAILS).where(IMAGES.c.id.in_(sorted(set(ids)))).order_by(IMAGES.c.id)
+        return {row.id: _image(row) for row in await connection.execute(query.with_for_update())}
+
     async def upsert(self, connection: AsyncConnection, images: Sequence[NewImage]) -> set[UUID]:
         """Insert images or replace the rows of their URLs; return the ids that were inserted.
 
@@ -265,7 +281,7 @@ class Catalog:
         return {row.id for row in await connection.execute(upserted) if row.inserted}
 
     async def describe(self, connection: AsyncConnection, entry: Entry) -> None:
-        """Replace the title, description, tags and metadata of an image."""
+        """Replace the title, description, tags and metadata of an image, whose row is locked."""
         await connection.execute(
             IMAGES.update()
             .where(IMAGES.c.id == entry.id)
@@ -282,10 +298,12 @@ class Catalog:
     async def set_colours(
         self, connection: AsyncConnection, colours: Mapping[UUID, Sequence[Colour]]
     ) -> None:
-        """Replace the dominant colours of images, by id."""
+        """Give images that have no dominant colours these, by id."""
         statement = (
             IMAGES.update()
-            .where(IMAGES.c.id == bindparam("image_id"))
+            .where(
+                IMAGES.c.id == bindparam("image_id"), func.jsonb_array_length(IMAGES.c.colours) == 0
+            )
             .values(colours=bindparam("found"))
         )
         rows = [{"image_id": i, "found": list(found)} for i, found in sorted(colours.items())]
@@ -310,7 +328,8 @@ class Catalog:
 
     async def delete(self, connection: AsyncConnection, ids: Iterable[UUID]) -> int:
         """Delete images by id; return how many existed."""
-        result = await connection.execute(delete(IMAGES).where(IMAGES.c.id.in_(list(ids))))
+        locked = await self.lock(connection, ids)
+        result = await connection.execute(delete(IMAGES).where(IMAGES.c.id.in_(list(locked))))
         return result.rowcount
 
 

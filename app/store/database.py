@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
+from time import monotonic
 from typing import Any, LiteralString, cast
 
 import psycopg
@@ -13,11 +15,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from app.problems import (
     DatabaseBusy,
     DatabaseUnavailable,
     Problem,
+    SchemaChanged,
     Unavailable,
     Unstorable,
     UnusableDatabase,
@@ -25,7 +29,7 @@ from app.problems import (
     WrongSetting,
 )
 from app.settings import Settings
-from app.store.embedded import embedded_server
+from app.store.embedded import EmbeddedPostgres, embedded_server
 
 # pgvector 0.7 introduced halfvec, 0.8 iterative scans; 0.8 needs Postgres 13 or newer.
 MIN_POSTGRES = 14
@@ -37,12 +41,19 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 SETUP_LOCK = 0x10_0CA11CE
 
 CONNECT_TIMEOUT_S = 5
+POOL_SIZE, MAX_OVERFLOW = 10, 10
 
 # By the beginning of the SQLSTATE (Postgres' documentation, appendix A).
 OUTAGES = ("08", "57P")  # the connection failed, or the server is starting, stopping or crashed
 CONFLICTS = ("40001", "40P01")  # serialization failure, deadlock
-# No disk, memory or connections left; a lock or the time ran out; only a standby is left.
-LIMITS = ("53", "55P03", "57014", "25006")
+# It cannot write: the disk is full, fails or is read-only; only a standby is left.
+UNWRITABLE = ("53100", "58030", "42501", "25006")
+# No disk, memory or connections left; a lock or the time ran out.
+LIMITS = ("53", "55P03", "57014", *UNWRITABLE)
+# A table, column or function is not there, or has another type.
+WRONG_SCHEMA = "42"
+# How long a database that could not write counts as not ready, unless it is asked to write again.
+UNWRITABLE_S = 30
 BAD_VALUES = ("22", "54")  # a value is invalid, or larger than Postgres' fixed limits
 
 LONGEST_REASON = 300
@@ -56,24 +67,63 @@ class Database:
     transaction mode. `url`, which includes the password, is for connections outside the engines.
     """
 
-    def __init__(self, url: URL, *, embedded: Any = None) -> None:
+    def __init__(self, url: URL, *, embedded: EmbeddedPostgres | None = None) -> None:
         options: dict[str, Any] = {
             "pool_pre_ping": True,
             "pool_timeout": CONNECT_TIMEOUT_S,
+            # Not in the messages of errors, which go to the log.
+            "hide_parameters": True,
             "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S, "prepare_threshold": None},
         }
-        self.engine: AsyncEngine = create_async_engine(url, pool_size=10, **options)
+        self.engine: AsyncEngine = create_async_engine(
+            url, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, **options
+        )
         self.sync_engine: Engine = create_engine(url, **options)
         self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._unwritable: BaseException | None = None
+        self._unwritable_at = -float("inf")
+        self.most_connections = POOL_SIZE + MAX_OVERFLOW
         self.embedded = embedded is not None
         self._server = embedded
 
+    @property
+    def connections_in_use(self) -> int:
+        """The number of connections of `engine` that are in use."""
+        pool = self.engine.pool
+        return pool.checkedout() if isinstance(pool, QueuePool) else 0
+
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[AsyncConnection]:
-        """Open a transaction; raises as `driver_errors` does."""
+        """Open a transaction; raises as `driver_errors` does, and `SchemaChanged`."""
+        try:
+            with driver_errors():
+                async with self.engine.begin() as connection:
+                    yield connection
+        except DatabaseBusy as problem:
+            if sqlstate(problem.__cause__).startswith(UNWRITABLE):
+                self._unwritable_at, self._unwritable = monotonic(), problem.__cause__
+            raise
+        except (DBAPIError, psycopg.Error) as exc:
+            if sqlstate(exc).startswith(WRONG_SCHEMA):
+                await self.check_schema(exc)
+            raise
+
+    async def check(self) -> None:
+        """Raise an `Unavailable` unless the database answers, can write and has our schema."""
+        await self.check_schema()
+        if monotonic() - self._unwritable_at < UNWRITABLE_S:
+            raise DatabaseBusy from self._unwritable
+
+    async def check_schema(self, cause: BaseException | None = None) -> None:
+        """Raise `SchemaChanged` if another version's migrations have run since the start."""
+        query = "SELECT version_num, current_setting('transaction_read_only') FROM alembic_version"
         with driver_errors():
             async with self.engine.begin() as connection:
-                yield connection
+                [(revision, read_only)] = await connection.execute(text(query))
+        if revision != newest_revision():
+            raise SchemaChanged from cause
+        if read_only == "on":
+            raise DatabaseBusy("The database is read-only.")
 
     @contextmanager
     def set_up(self) -> Generator[Connection]:
@@ -168,10 +218,9 @@ def _problem_of(exc: DBAPIError | psycopg.Error) -> Problem | None:
 
     Errors without one come from the driver itself, which lost the connection or refused a value.
     """
-    wrapped = isinstance(exc, DBAPIError)
-    cause = exc.orig if wrapped else exc
-    state = getattr(cause, "sqlstate", None) or ""
-    lost = wrapped and exc.connection_invalidated
+    cause = exc.orig if isinstance(exc, DBAPIError) else exc
+    state = sqlstate(exc)
+    lost = isinstance(exc, DBAPIError) and exc.connection_invalidated
     if lost or state.startswith(OUTAGES):
         return DatabaseUnavailable()
     if state.startswith(CONFLICTS):
@@ -183,6 +232,12 @@ def _problem_of(exc: DBAPIError | psycopg.Error) -> Problem | None:
     if not state and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
         return DatabaseUnavailable()
     return None
+
+
+def sqlstate(exc: BaseException | None) -> str:
+    """Return the SQLSTATE of a driver's error, "" if it has none."""
+    cause = exc.orig if isinstance(exc, DBAPIError) else exc
+    return getattr(cause, "sqlstate", None) or ""
 
 
 def _first_line(cause: object) -> str:
@@ -227,8 +282,14 @@ def _migrate(database: Database, announce: Callable[[str], None]) -> None:
     with database.set_up() as connection:
         check_postgres(connection)
         check_pgvector(connection)
-        if _revision(connection) == newest_revision():
+        revision = _revision(connection)
+        if revision == newest_revision():
             return
+        if revision is not None and revision not in _revisions():
+            raise UnusableDatabase(
+                f"The database was upgraded by a newer version of Lookalike (to {revision}), and "
+                f"this one knows it up to {newest_revision()}: install the newer version."
+            )
         # Imported here because it takes a third of a second, and most starts do not need it.
         from alembic import command
         from alembic.config import Config
@@ -241,7 +302,13 @@ def _migrate(database: Database, announce: Callable[[str], None]) -> None:
 
 def newest_revision() -> str:
     """Return the revision of the last migration, the prefix of its file name."""
-    return max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+    return max(_revisions())
+
+
+@cache
+def _revisions() -> frozenset[str]:
+    paths = (MIGRATIONS / "versions").glob("[0-9]*.py")
+    return frozenset(path.name.partition("_")[0] for path in paths)
 
 
 def _revision(connection: Connection) -> str | None:

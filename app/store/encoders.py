@@ -1,28 +1,45 @@
-"""The table of encoders that have been in use with this database."""
+"""The table of encoders that have been in use with this database, and their vector tables."""
 
-from sqlalchemy import (
-    Connection,
-    func,
-    inspect,
-    select,
-    table,
-)
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, select, table, text
 from sqlalchemy.dialects.postgresql import insert
 
+from app.store.cascade import remove, tables
 from app.store.tables import ENCODERS
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVectors:
+    """A vector table, and the encoder that its vectors are of.
+
+    An encoder whose first `reindex` did not finish is not known: its name and source are empty.
+    """
+
+    table: str
+    name: str = ""
+    source: str = ""
 
 
 def indexed_encoders(connection: Connection) -> list[str]:
     """Return the sources of the encoders that have vectors, the last used first."""
-    query = select(ENCODERS.c.source, ENCODERS.c.vector_table).order_by(ENCODERS.c.used_at.desc())
-    rows = connection.execute(query).all()
-    existing = set(inspect(connection).get_table_names())
     return [
-        row.source
-        for row in rows
-        if row.vector_table in existing
-        and connection.scalar(select(1).select_from(table(row.vector_table)).limit(1))
+        stored.source
+        for stored in stored_vectors(connection)
+        if stored.source
+        and connection.scalar(select(1).select_from(table(stored.table)).limit(1)) is not None
     ]
+
+
+def stored_vectors(connection: Connection) -> list[StoredVectors]:
+    """Return the vector tables, that of the encoder last used first, those of unknown ones last."""
+    left = set(tables(connection))
+    found: list[StoredVectors] = []
+    for row in connection.execute(select(ENCODERS).order_by(ENCODERS.c.used_at.desc())):
+        if row.vector_table in left:
+            left.remove(row.vector_table)
+            found.append(StoredVectors(row.vector_table, row.name, row.source))
+    return found + [StoredVectors(name) for name in sorted(left)]
 
 
 def record_encoder(
@@ -49,3 +66,11 @@ def record_encoder(
             set_={"source": source, "used_at": func.clock_timestamp()},
         )
     )
+
+
+def drop_vectors(connection: Connection, table: str) -> None:
+    """Drop a vector table, and forget its encoder."""
+    remove(connection, table)
+    quoted = connection.dialect.identifier_preparer.quote(table)
+    connection.execute(text(f"DROP TABLE IF EXISTS public.{quoted}"))
+    connection.execute(delete(ENCODERS).where(ENCODERS.c.vector_table == table))

@@ -1,7 +1,7 @@
 """Images, and entries that are to become images; catalog.py stores them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -10,6 +10,8 @@ from app.pictures.decoding import DECODER, Facts
 from app.store.filters import MetadataValue
 from app.store.urls import split_credentials, with_credentials
 
+# The beginning of the URL of an uploaded image; the SHA-256 of its bytes follows.
+UPLOAD_SCHEME = "upload:"
 # Stands for a user and password that are needed, but not stored.
 DROPPED = ""
 
@@ -109,6 +111,16 @@ class Entry:
             dict(metadata if self.metadata is None else self.metadata),
             self.credentials,
             image.id if image else self.image_id,
+        )
+
+    def filling(self, image: ImageRow) -> "Entry":
+        """Return the entry with only those of its texts that the image lacks."""
+        return replace(
+            self,
+            title=None if image.title else self.title,
+            description=None if image.description else self.description,
+            tags=None if image.tags else self.tags,
+            metadata=None if image.metadata else self.metadata,
         )
 
     def describes(self, image: ImageRow) -> bool:

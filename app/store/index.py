@@ -16,6 +16,7 @@ from app.settings import VERSION, Settings
 from app.store.catalog import OUTDATED, Catalog
 from app.store.database import Database, open_database
 from app.store.encoders import indexed_encoders, record_encoder
+from app.store.sizes import Sizes, TableSize
 from app.store.vectors import VectorTable
 
 
@@ -30,6 +31,19 @@ class EncoderStats(BaseModel):
     image_calls: int
 
 
+class TableStats(BaseModel):
+    """A table of the index: the images, or the vectors of one encoder."""
+
+    name: str
+    rows: int = Field(description="Counted up to 10,000, estimated beyond.")
+    bytes: int = Field(description="Its size on disk, with its indexes.")
+    encoder: str | None = Field(
+        description="The encoder of its vectors; null for the images, "
+        "and if its first `reindex` did not finish."
+    )
+    in_use: bool = Field(description="Whether this server reads it.")
+
+
 class StatsResponse(BaseModel):
     """What the server holds, and with which encoder."""
 
@@ -39,6 +53,9 @@ class StatsResponse(BaseModel):
         description="Images that an older version read: a refresh or upload reads them better."
     )
     encoder: EncoderStats
+    tables: list[TableStats] = Field(
+        description="`lookalike model drop` drops the vectors of an encoder that is not in use."
+    )
     database: Literal["embedded", "given"]
     version: str
 
@@ -51,6 +68,7 @@ class Index:
     encoder: Encoder
     catalog: Catalog
     vectors: VectorTable
+    sizes: Sizes
 
     def use_encoder(self) -> None:
         """Record the encoder as the one in use, which ENCODER=auto then chooses."""
@@ -79,8 +97,18 @@ class Index:
                 images_embedded=encoder.images.items,
                 image_calls=encoder.images.calls,
             ),
+            tables=[self._table(size) for size in await self.sizes.tables()],
             database="embedded" if self.database.embedded else "given",
             version=VERSION,
+        )
+
+    def _table(self, size: TableSize) -> TableStats:
+        return TableStats(
+            name=size.name,
+            rows=size.rows.number,
+            bytes=size.bytes,
+            encoder=(size.vectors.name or None) if size.vectors else None,
+            in_use=size.vectors is None or size.name == self.vectors.table.name,
         )
 
 
@@ -106,7 +134,13 @@ async def open_index(
         if encoder is None:
             encoder = _open_encoder(settings, database, announce)
             stack.callback(encoder.close)
-        index = Index(database, encoder, Catalog(database), open_vectors(database, encoder))
+        index = Index(
+            database,
+            encoder,
+            Catalog(database),
+            open_vectors(database, encoder),
+            Sizes(database),
+        )
         if in_use:
             index.use_encoder()
             await _announce_outdated(index, announce)

@@ -64,17 +64,23 @@ class JobProgress:
     """A job's progress.
 
     `rate` is in images per second over the last 20 seconds. `postponed` of the pending items have
-    failed and wait for a retry. `recent` are the items that ended last, newest first.
+    failed and wait for a retry. `recent` are the items that ended last, newest first, `failures`
+    the first that failed; both are as many as were asked for. `workers` is how many running workers
+    can work on it; for `captions`, these are those with a caption model.
     """
 
     id: int
     title: str
     created_at: datetime
     cancelled_at: datetime | None
+    ended_at: datetime | None
     counts: dict[ItemState, int]
     rate: float
     postponed: int
     recent: list[Item]
+    failures: list[Item]
+    captions: bool
+    workers: int
 
     @property
     def total(self) -> int:
@@ -97,6 +103,15 @@ class JobProgress:
         if self.waiting:
             return "running"
         return "cancelled" if self.cancelled_at else "done"
+
+    @property
+    def missing(self) -> str | None:
+        """What a running job lacks to go on, as a sentence; None if it lacks nothing."""
+        if self.state != "running" or self.workers:
+            return None
+        if self.captions:
+            return "No running worker has a CAPTION_MODEL; this job waits for one."
+        return "No worker is running; this job waits for one."
 
     @property
     def eta_s(self) -> float | None:

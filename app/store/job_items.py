@@ -1,13 +1,13 @@
 """The tables of jobs and their items: what to index, and how each item ended."""
 
-from collections.abc import Sequence, Set
+import logging
+from collections.abc import Collection, Sequence, Set
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    Float,
     Integer,
     Text,
     Uuid,
@@ -15,31 +15,34 @@ from sqlalchemy import (
     case,
     cast,
     delete,
-    extract,
     func,
     insert,
     literal,
     or_,
     select,
-    text,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.problems import NotFound
+from app.logs import fields
+from app.problems import JobCancelled, NotFound
 from app.store.catalog import Selection
 from app.store.database import Database, copy_rows
 from app.store.images import DROPPED
 from app.store.item_rows import COPIED, copied, item_of, stored_reason
 from app.store.items import Ended, Item, ItemSource, ItemState, JobProgress, NewItem
+from app.store.job_progress import read_progress
 from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS
+
+logger = logging.getLogger(__name__)
 
 # Items per task of the queue: enough to make the queue's overhead small, few enough that a worker
 # that dies loses little.
 CHUNK = 64
+DAY_S = 86_400
+NO_JOB = "There is no such job."
 # Arbitrary, but unlike every other advisory lock in the database.
 CAPTION_LOCK = 0x10_0CA11CF
-RATE_WINDOW_S = 20
 
 # A user and password live until the item ends; that it had them is kept.
 _DROPPED = case((ITEMS.c.credentials.is_not(None), DROPPED), else_=None)
@@ -59,9 +62,15 @@ class JobItems:
     async def append(
         self, connection: AsyncConnection, job_id: int, items: Sequence[NewItem]
     ) -> Sequence[int]:
-        """Append items to a job; return the numbers of their chunks, none without such a job."""
+        """Append items to a job; return the numbers of their chunks.
+
+        Raises `JobCancelled`, or `NotFound` if the job was deleted.
+        """
+        # Under the lock, which `cancel`, `reopen` and `forget` take, too.
         if not await self._lock(connection, {job_id}):
-            return []
+            raise NotFound(NO_JOB)
+        if await connection.scalar(select(JOBS.c.cancelled_at).where(JOBS.c.id == job_id)):
+            raise JobCancelled
         first = await self._total(connection, job_id)
         rows = (copied(job_id, place, item) for place, item in enumerate(items, first))
         await copy_rows(connection, "job_items", COPIED, rows)
@@ -245,11 +254,12 @@ class JobItems:
         async with self._database.begin() as connection:
             job = update(JOBS).values(cancelled_at=func.now()).where(JOBS.c.id == job_id)
             await connection.execute(job)
-            await connection.execute(
+            cancelled = await connection.execute(
                 update(ITEMS)
                 .values(state="cancelled", credentials=_DROPPED, ended_at=func.clock_timestamp())
                 .where(ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting")
             )
+        logger.info("job cancelled", extra=fields(job=job_id, cancelled=cancelled.rowcount))
 
     async def is_cancelled(self, job_id: int) -> bool:
         """Return whether a job was cancelled or deleted."""
@@ -258,30 +268,48 @@ class JobItems:
             row = (await connection.execute(query)).one_or_none()
         return row is None or row.cancelled_at is not None
 
-    async def delete(self, job_id: int) -> None:
-        """Delete a job and its items; what it indexed stays."""
-        async with self._database.begin() as connection:
-            await self.forget(connection, job_id)
-
     async def forget(self, connection: AsyncConnection, job_id: int) -> None:
-        """Delete a job and its items in the caller's transaction."""
+        """Delete a job and its items; what it indexed stays."""
         await connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
+
+    async def ended_before(self, days: float, *, limit: int) -> Sequence[int]:
+        """Return jobs that ended at least so many days ago, the oldest first."""
+        query = (
+            select(JOBS.c.id)
+            .where(
+                JOBS.c.ended_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, days * DAY_S)
+            )
+            .order_by(JOBS.c.ended_at)
+            .limit(limit)
+        )
+        async with self._database.begin() as connection:
+            return (await connection.scalars(query)).all()
 
     async def find(self, job_id: int) -> JobProgress:
         """Return a job's progress; raises `NotFound`."""
         progress = await self.progress(job_id)
         if progress is None:
-            raise NotFound("There is no such job.")
+            raise NotFound(NO_JOB)
         return progress
 
     async def progress(self, job_id: int, *, recent: int = 12) -> JobProgress | None:
         """Return a job's progress with its `recent` last ended items; None if there is none."""
-        found = await self._progress(select(JOBS).where(JOBS.c.id == job_id), recent)
+        found = await self.progress_of([job_id], recent=recent)
         return found[0] if found else None
 
-    async def newest(self, *, limit: int, recent: int = 0) -> list[JobProgress]:
-        """Return the progress of jobs, newest first."""
-        return await self._progress(select(JOBS).order_by(JOBS.c.id.desc()).limit(limit), recent)
+    async def progress_of(
+        self, job_ids: Collection[int], *, recent: int = 12, failures: int = 0
+    ) -> list[JobProgress]:
+        """Return the progress of the jobs that exist, by id, with their first failures."""
+        query = select(JOBS).where(JOBS.c.id.in_(job_ids)).order_by(JOBS.c.id)
+        async with self._database.begin() as connection:
+            return await read_progress(connection, query, recent=recent, failures=failures)
+
+    async def newest(self, *, limit: int, recent: int = 0, failures: int = 0) -> list[JobProgress]:
+        """Return the progress of jobs, newest first, with their first failures."""
+        query = select(JOBS).order_by(JOBS.c.id.desc()).limit(limit)
+        async with self._database.begin() as connection:
+            return await read_progress(connection, query, recent=recent, failures=failures)
 
     async def items(
         self, job_id: int, *, state: ItemState | None, after: int, limit: int
@@ -311,57 +339,6 @@ class JobItems:
         total = cast(func.coalesce(func.sum(COUNTS.c.number), 0), BigInteger)
         query = select(total).where(COUNTS.c.job_id == job_id)
         return (await connection.execute(query)).scalar_one()
-
-    async def _progress(self, jobs: Any, recent: int) -> list[JobProgress]:
-        async with self._database.begin() as connection:
-            rows = (await connection.execute(jobs)).all()
-            ids = [row.id for row in rows]
-            counts: dict[int, dict[ItemState, int]] = {job_id: {} for job_id in ids}
-            for row in await connection.execute(
-                select(COUNTS)
-                .where(COUNTS.c.job_id.in_(ids), COUNTS.c.number > 0)
-                .order_by(COUNTS.c.state)
-            ):
-                counts[row.job_id][row.state] = row.number
-            running = {job_id for job_id in ids if "waiting" in counts[job_id]}
-            return [
-                JobProgress(
-                    row.id,
-                    row.title,
-                    row.created_at,
-                    row.cancelled_at,
-                    counts[row.id],
-                    await self._rate(connection, row.id) if row.id in running else 0,
-                    await self._postponed(connection, row.id) if row.id in running else 0,
-                    await self._recent(connection, row.id, recent),
-                )
-                for row in rows
-            ]
-
-    async def _rate(self, connection: AsyncConnection, job_id: int) -> float:
-        span = extract("epoch", func.clock_timestamp() - func.min(ITEMS.c.ended_at))
-        query = select(func.count() / func.greatest(cast(span, Float), 1)).where(
-            ITEMS.c.job_id == job_id,
-            ITEMS.c.ended_at > func.now() - text(f"interval '{RATE_WINDOW_S} seconds'"),
-        )
-        return float(await connection.scalar(query) or 0)
-
-    async def _postponed(self, connection: AsyncConnection, job_id: int) -> int:
-        query = select(func.count()).where(
-            ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting", ITEMS.c.not_before.is_not(None)
-        )
-        return await connection.scalar(query) or 0
-
-    async def _recent(self, connection: AsyncConnection, job_id: int, limit: int) -> list[Item]:
-        if not limit:
-            return []
-        query = (
-            select(ITEMS)
-            .where(ITEMS.c.job_id == job_id, ITEMS.c.ended_at.is_not(None))
-            .order_by(ITEMS.c.ended_at.desc())
-            .limit(limit)
-        )
-        return [item_of(row) for row in await connection.execute(query)]
 
 
 def _in_chunk(job_id: int, chunk: int) -> Any:

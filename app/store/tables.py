@@ -78,6 +78,15 @@ JOBS = Table(
     Column("created_at", DateTime(timezone=True)),
     Column("cancelled_at", DateTime(timezone=True)),
     Column("tokens", BigInteger),
+    Column("ended_at", DateTime(timezone=True)),
+)
+
+WORKERS = Table(
+    "workers",
+    _metadata,
+    Column("id", Uuid(), primary_key=True),
+    Column("captions", Boolean),
+    Column("alive_until", DateTime(timezone=True)),
 )
 
 ITEMS = Table(
@@ -106,4 +115,17 @@ COUNTS = Table(
     Column("job_id", BigInteger, primary_key=True),
     Column("state", Text, primary_key=True),
     Column("number", BigInteger),
+)
+
+API_KEYS = Table(
+    "api_keys",
+    _metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("name", Text),
+    Column("sha256", LargeBinary),
+    Column("scopes", ARRAY(Text)),
+    Column("created_at", DateTime(timezone=True)),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("used_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
 )

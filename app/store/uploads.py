@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import delete, func, or_, select, text
 
-from app.pictures.decoding import MEDIA_TYPES, Decoder, jpeg
+from app.pictures.decoding import MEDIA_TYPES, Decoder, Picture, jpeg
 from app.problems import NotFound
 from app.store.database import Database
 from app.store.tables import QUERIES
@@ -36,10 +36,12 @@ class Uploads:
 
     async def keep(self, data: bytes) -> UUID:
         """Store an image file and delete old ones; return its id. Raises what `decode` raises."""
-        picture = await self._decoder.decode(data, short_side=SHORT_SIDE)
+        picture, reduced = await self._decoder.decode_and(
+            data, _reduced, short_side=SHORT_SIDE, first=True
+        )
         kept, media_type = data, MEDIA_TYPES[picture.format]
-        if len(data) > MAX_BYTES or media_type not in BROWSER_FORMATS:
-            kept, media_type = jpeg(picture.image), "image/jpeg"
+        if reduced is not None:
+            kept, media_type = reduced, "image/jpeg"
         upload_id = uuid4()
         newest = (
             select(QUERIES.c.id)
@@ -65,3 +67,10 @@ class Uploads:
         if row is None:
             raise NotFound("This query image has expired: choose it again.")
         return Upload(bytes(row.picture), row.media_type, row.sha256)
+
+
+def _reduced(picture: Picture) -> bytes | None:
+    """Return what to keep in place of a file that is too large, or that no browser shows."""
+    if picture.file_bytes <= MAX_BYTES and MEDIA_TYPES[picture.format] in BROWSER_FORMATS:
+        return None
+    return jpeg(picture.image)

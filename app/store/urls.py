@@ -35,6 +35,11 @@ def without_credentials(text: str) -> str:
     return _IN_TEXT.sub(r"\1", text)
 
 
+def loggable(url: str) -> str:
+    """Return a URL for the log: without user, password, query and fragment, which hold secrets."""
+    return re.split(r"[?#]", split_credentials(url)[0], maxsplit=1)[0]
+
+
 def with_credentials(url: str, credentials: str) -> str:
     """Return the original URL; the inverse of `split_credentials`."""
     scheme, slashes, rest = url.partition("//")

@@ -4,7 +4,7 @@ The table has the schema of LlamaIndex's PGVectorStore, so that `llama_index.py`
 search or upsert imports LlamaIndex, which would take two seconds.
 """
 
-import json
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,6 @@ from sqlalchemy import (
     Table,
     cast,
     column,
-    delete,
     func,
     select,
     text,
@@ -35,6 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.encoding.encoder import Encoder, Vector
+from app.store import cascade
 from app.store.database import Database, stage_rows
 from app.store.facet_counts import FacetCounts, facet_counts
 from app.store.filters import NO_FILTERS, Described, Filters, facets_of
@@ -51,6 +51,8 @@ from app.store.nearest import (
     newest,
     worded,
 )
+from app.store.nodes import node_metadata
+from app.store.word_query import query_tokens
 
 Untyped: TypeAlias = Any
 
@@ -122,7 +124,7 @@ class VectorTable:
         )
 
     def set_up(self, connection: Connection) -> None:
-        """Create the table, or whatever columns and indexes it lacks."""
+        """Create the table, or whatever columns, indexes and trigger it lacks."""
         columns, indexes = _existing(connection, self.table)
         if not columns:
             self.table.create(connection)
@@ -137,6 +139,7 @@ class VectorTable:
             if index.name not in indexes:
                 index.create(connection)
         make_only(connection, self.index)
+        cascade.set_up(connection, self.table.name)
 
     async def nearest(
         self,
@@ -214,8 +217,10 @@ class VectorTable:
 
         `words` is a query as word_query.py reads it.
         """
+        # Many words take tens of milliseconds.
+        tokens = await asyncio.to_thread(query_tokens, words)
         async with self.database.begin() as connection:
-            return await worded(connection, self.table, words, limit=limit, filters=filters)
+            return await worded(connection, self.table, tokens, limit=limit, filters=filters)
 
     async def facets(self, filters: Filters) -> FacetCounts:
         """Count the images that pass the filters, by the values of their facets."""
@@ -259,7 +264,8 @@ class VectorTable:
     async def upsert(self, connection: AsyncConnection, rows: Sequence[NewVector]) -> None:
         """Insert vectors or replace those of the same images, in the caller's transaction.
 
-        Each URL may occur only once.
+        Each URL may occur only once. The transaction holds the rows of the images: it wrote them,
+        or locked them (`Catalog.lock`).
         """
         await stage_rows(connection, "staged_vectors", _STAGED, map(_staged, rows))
         columns: list[ColumnClause[Any]] = [column(name) for name in _STAGED]
@@ -273,10 +279,6 @@ class VectorTable:
         await connection.execute(
             statement.on_conflict_do_update(index_elements=["node_id"], set_=replaced)
         )
-
-    async def remove(self, connection: AsyncConnection, ids: Sequence[UUID]) -> None:
-        """Delete the vectors of images in the caller's transaction."""
-        await connection.execute(delete(self.table).where(self.table.c.node_id.in_(_texts(ids))))
 
     async def _number(self, query: Untyped) -> int:
         async with self.database.begin() as connection:
@@ -304,44 +306,6 @@ def vector_table(name: str, dimensions: int) -> Table:
     )
     Index(f"{name.removeprefix('data_')}_idx_1", table.c.metadata_["ref_doc_id"].astext)
     return table
-
-
-def node_metadata(entry: Entry, *, sha256: str) -> dict[str, Any]:
-    """Return the metadata that LlamaIndex stores with an image's vector.
-
-    It equals what `node_to_metadata_dict` (llama_index.core.vector_stores.utils) returns for the
-    `ImageDocument` of `llama_index.image_node`, but needs no import of LlamaIndex; a test compares
-    the two.
-    """
-    metadata: dict[str, Any] = {"url": entry.url, "sha256": sha256}
-    if entry.title:
-        metadata["title"] = entry.title
-    if entry.description:
-        metadata["description"] = entry.description
-    if entry.tags:
-        metadata["tags"] = list(entry.tags)
-    node = {"id_": str(entry.id), "embedding": None, "metadata": metadata, **_NODE}
-    return {
-        **metadata,
-        "_node_content": json.dumps(node, ensure_ascii=False),
-        "_node_type": "ImageDocument",
-        **dict.fromkeys(("document_id", "doc_id", "ref_doc_id"), "None"),
-    }
-
-
-_NODE: dict[str, Any] = {
-    "excluded_embed_metadata_keys": [],
-    "excluded_llm_metadata_keys": [],
-    "relationships": {},
-    "metadata_template": "{key}: {value}",
-    "metadata_separator": "\n",
-    "image_resource": None,
-    "audio_resource": None,
-    "video_resource": None,
-    "text_template": "{metadata_str}\n\n{content}",
-    "class_name": "ImageDocument",
-    "text": "",
-}
 
 
 def _existing(connection: Connection, table: Table) -> tuple[set[str], set[str]]:

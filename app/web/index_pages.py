@@ -1,5 +1,7 @@
 """The HTML pages of the index; all forms and links work without JavaScript."""
 
+import json
+import re
 from collections.abc import Mapping
 from itertools import chain
 
@@ -10,22 +12,25 @@ from app.indexing.list_fetcher import list_fetcher
 from app.indexing.requests import parse
 from app.indexing.sources import KINDS, ListKind, list_kind, posted_items, web_item
 from app.indexing.streams import charset_of
+from app.jobs.feed import FAILURES, RECENT
 from app.problems import InvalidRequest, NoPicture, NotFound, PictureProblem, Problem
 from app.store.catalog import Selection
 from app.store.images import Entry
-from app.store.items import Item, JobProgress
+from app.store.items import JobProgress
+from app.store.sizes import Size
 from app.web import schemas
+from app.web.event_streams import EventStream
 from app.web.forms import chosen_files, form_of, lines_of, text_fields
 from app.web.images_api import page_of_images
-from app.web.indexing_api import SITEMAPS_WITHIN_S, keep_uploads, urls_title
-from app.web.jobs_api import event_stream, find_job
+from app.web.indexing_api import SITEMAPS_WITHIN_S, keeping_uploads, urls_title
+from app.web.jobs_api import find_job
 from app.web.requests import Request, parts, selection_of
 from app.web.templating import accept, page, templates
 
 IMAGES_PER_PAGE = 60
 MAX_JOBS = 10
-RECENT = 12
-FAILURES = 20
+MAX_FOLLOWED = 100
+_JOB_IDS = re.compile(rf"[0-9]{{1,18}}(,[0-9]{{1,18}}){{0,{MAX_FOLLOWED - 1}}}")
 
 
 async def index_page(request: Request, *, problem: Problem | None = None) -> Response:
@@ -35,16 +40,17 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
     images, following = await page_of_images(
         request, selection, limit=IMAGES_PER_PAGE, cursor=request.query_params.get("cursor")
     )
-    jobs = await lookalike.job_items.newest(limit=MAX_JOBS, recent=RECENT)
+    jobs = await lookalike.job_items.newest(limit=MAX_JOBS, recent=RECENT, failures=FAILURES)
     return page(
         request,
         "index.html",
         status_code=problem.status if problem else 200,
         images=images,
         next=following,
-        jobs=[(job, await _failures(request, job)) for job in jobs],
+        jobs=jobs,
+        workers=await lookalike.workers.count(),
         problem=problem,
-        total=await lookalike.catalog.count(selection),
+        total=await _total(request, selection),
         wanted=wanted,
         selected=bool(selection),
         accept=accept(),
@@ -73,14 +79,17 @@ async def index_form(request: Request) -> Response:
 
 
 async def job_events(request: Request) -> Response:
-    """Stream a job's HTML, as the page has it, at every change."""
-    job = await find_job(request)
+    """Stream the HTML of the page's jobs, as the page has it, at every change of any."""
+    listed = request.query_params.get("jobs", "")
+    if not _JOB_IDS.fullmatch(listed):
+        raise InvalidRequest(f"`jobs` must be at most {MAX_FOLLOWED} ids with commas between them.")
     template = templates.get_template("_job.html")
 
-    async def render(job: JobProgress) -> str:
-        return template.render(job=job, failures=await _failures(request, job))
+    def render(job: JobProgress) -> str:
+        shown = {"id": job.id, "state": job.state, "html": template.render(job=job)}
+        return json.dumps(shown)
 
-    return event_stream(parts(request).jobs.watch(job.id), render)
+    return EventStream(request, map(int, listed.split(",")), render)
 
 
 async def change_job(request: Request) -> Response:
@@ -93,10 +102,17 @@ async def change_job(request: Request) -> Response:
         case "cancel":
             await lookalike.job_items.cancel(job.id)
         case "delete":
-            await lookalike.job_items.delete(job.id)
+            await lookalike.jobs.delete(job.id)
         case _:
             raise NotFound
     return RedirectResponse(f"/index#job-{job.id}", 303)
+
+
+async def _total(request: Request, selection: Selection) -> Size:
+    lookalike = parts(request)
+    if not selection:
+        return await lookalike.sizes.images()
+    return Size(await lookalike.catalog.count(selection), approximate=False)
 
 
 def _selection(
@@ -119,8 +135,6 @@ async def _job_of(request: Request, form: FormData) -> int:
     images = [file for file in files if list_kind(file.filename or "") is None]
     if not items and not files:
         raise NoPicture("Enter image URLs, one per line, or choose files to upload.")
-    if images:
-        items += await keep_uploads(request, images)
     names = [file.filename or "" for file in files]
     title = title or (names[0] if len(names) == 1 else f"{len(names)} files")
     fetch = list_fetcher(parts(request).fetcher, within_s=SITEMAPS_WITHIN_S)
@@ -131,10 +145,5 @@ async def _job_of(request: Request, form: FormData) -> int:
             file.file, kind, fetch=fetch, charset=charset_of(f"{file.content_type}")
         )
     )
-    return await parts(request).jobs.create(title, chain(items, listed))
-
-
-async def _failures(request: Request, job: JobProgress) -> list[Item]:
-    if not job.counts.get("failed"):
-        return []
-    return await parts(request).job_items.items(job.id, state="failed", after=-1, limit=FAILURES)
+    async with keeping_uploads(request, images) as uploads:
+        return await parts(request).jobs.create(title, chain(items, uploads, listed))

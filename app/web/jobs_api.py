@@ -1,13 +1,12 @@
 """The JSON endpoints of jobs and their event streams."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
-
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from app.indexing.requests import parse
 from app.jobs.documents import item_document, job_document
 from app.store.items import JobProgress
 from app.web import schemas
+from app.web.event_streams import EventStream
 from app.web.forms import query_fields
 from app.web.requests import Request, parts, respond
 
@@ -44,10 +43,10 @@ async def job_events(request: Request) -> Response:
     """Stream job progress until the job ends."""
     job = await find_job(request)
 
-    async def render(progress: JobProgress) -> str:
+    def render(progress: JobProgress) -> str:
         return job_document(progress).model_dump_json()
 
-    return event_stream(parts(request).jobs.watch(job.id), render)
+    return EventStream(request, [job.id], render)
 
 
 async def retry_job(request: Request) -> Response:
@@ -65,9 +64,9 @@ async def cancel_job(request: Request) -> Response:
 
 
 async def delete_job(request: Request) -> Response:
-    """Cancel and delete a job; images that it indexed stay."""
+    """Delete a job and the uploads that only it kept; images that it indexed stay."""
     job = await find_job(request)
-    await parts(request).job_items.delete(job.id)
+    await parts(request).jobs.delete(job.id)
     return Response(status_code=204)
 
 
@@ -82,19 +81,3 @@ async def accepted(request: Request, job_id: int) -> Response:
     response.headers["Location"] = f"/api/jobs/{job_id}"
     response.headers["Preference-Applied"] = "respond-async"
     return response
-
-
-def event_stream(
-    changes: AsyncIterable[JobProgress], render: Callable[[JobProgress], Awaitable[str]]
-) -> StreamingResponse:
-    """Return progress as server-sent events; each is the whole job, so clients may miss some."""
-
-    async def events() -> AsyncGenerator[str]:
-        yield "retry: 1000\n\n"
-        async for progress in changes:
-            lines = "".join(f"data: {line}\n" for line in (await render(progress)).splitlines())
-            ended = "" if progress.state == "running" else "event: end\ndata:\n\n"
-            yield f"event: progress\n{lines}\n{ended}"
-
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)

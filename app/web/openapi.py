@@ -14,6 +14,7 @@ from app.search.requests import FilterRequest, SearchRequest
 from app.settings import VERSION
 from app.store.index import StatsResponse
 from app.web import schemas
+from app.web.access import HEALTH
 from app.web.parameters import REFERENCES, form_fields, nested_schemas, query_parameters
 from app.web.schemas import FacetsResponse, SearchResponse
 
@@ -72,7 +73,7 @@ OPERATIONS = [
         body=schemas.UpsertRequest,
         lists=tuple(LIST_MEDIA_TYPES),
         prefer=True,
-        failures=(413, 422, 503),
+        failures=(409, 413, 422, 503),
         writes=True,
     ),
     Operation(
@@ -106,12 +107,13 @@ OPERATIONS = [
         "post",
         "/api/images",
         "Index uploaded images; the same bytes are the same image. With `Prefer: "
-        "respond-async`, or with the id of a `job` to add them to, return a job instead.",
+        "respond-async`, or with the id of a `job` to add them to, return a job instead; a "
+        "cancelled one takes no more.",
         answer=schemas.UpsertResponse,
         form={"file": {"type": "array", "items": FILE}},
         query=schemas.UploadRequest,
         prefer=True,
-        failures=(404, 413, 422, 503),
+        failures=(404, 409, 413, 422, 503),
         writes=True,
     ),
     Operation(
@@ -220,7 +222,7 @@ OPERATIONS = [
     Operation(
         "delete",
         "/api/jobs/{id}",
-        "Cancel and delete a job; images that it indexed stay.",
+        "Cancel and delete a job, with the uploads that only it kept; images that it indexed stay.",
         status=204,
         failures=(404, 503),
         writes=True,
@@ -240,7 +242,7 @@ OPERATIONS = [
         "then `end`.",
         answer=EVENT,
         answer_type="text/event-stream",
-        failures=(404, 503),
+        failures=(404, 429, 503),
     ),
     Operation(
         "post",
@@ -270,8 +272,17 @@ OPERATIONS = [
     ),
     Operation(
         "get",
+        "/metrics",
+        "Return metrics in Prometheus' format, to clients on the server's own machine and to keys "
+        "with the scope `admin`.",
+        answer={"type": "string"},
+        answer_type="text/plain",
+        failures=(403,),
+    ),
+    Operation(
+        "get",
         "/readyz",
-        "Check that the database responds.",
+        "Check that the database and the storage of uploads respond and can be written.",
         answer=schemas.HealthResponse,
         failures=(503,),
     ),
@@ -304,8 +315,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "responses": {str(operation.status): _answer(operation)},
     }
-    # 400 is the answer to a request whose `Host` is none.
-    failures = {400, *operation.failures, *((401, 403) if operation.writes else ())}
+    # 400 is the answer to a request whose `Host` is none, 429 to one of too many (at once, or in a
+    # time that RATE_LIMIT sets). 401 and 403 depend on the settings, too.
+    access = () if operation.path in HEALTH else (401, 403)
+    failures = {400, 429, *operation.failures, *access}
+    if operation.body is not None or operation.form is not None:
+        failures.add(408)
     for status, description in operation.others.items():
         document["responses"][str(status)] = {"description": description}
     for status in sorted(failures):
@@ -328,9 +343,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
     content = _body(operation)
     if content:
         document["requestBody"] = {"required": True, "content": content}
-    if operation.writes:
-        # Without API_KEYS, clients on the server's own machine need no key.
-        document["security"] = [{"key": []}, {}]
+    if operation.path not in HEALTH:
+        # Who needs none depends on READ_ACCESS, and on whether there are keys.
+        document["security"] = [{"key": ["write" if operation.writes else "read"]}, {}]
     return document
 
 

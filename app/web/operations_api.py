@@ -18,6 +18,8 @@ async def healthz(_: AnyRequest) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Check that the database responds."""
-    await parts(request).catalog.count()
+    """Check that the database and the storage of uploads respond and can be written."""
+    lookalike = parts(request)
+    await lookalike.database.check()
+    await lookalike.media.check()
     return respond(schemas.HealthResponse())

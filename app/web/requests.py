@@ -1,6 +1,6 @@
 """What the endpoints share: requests, their bodies and forms, and responses."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from pydantic import BaseModel
 from starlette.datastructures import FormData, UploadFile
@@ -13,6 +13,8 @@ from app.problems import BodyTooLarge, EmptyPicture, NoPicture, NotFound, Pictur
 from app.store.catalog import Selection
 from app.store.images import ImageRow
 from app.web import schemas
+from app.web.clients import Client
+from app.web.stream_counter import StreamCounter
 
 # JSON and forms without files.
 SMALL_BYTES = 4_000_000
@@ -22,9 +24,11 @@ SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
 class AppState(TypedDict):
-    """The state that the lifespan passes to every request."""
+    """The state of every request: what the lifespan passes, and who sends it."""
 
     lookalike: Lookalike
+    streams: StreamCounter
+    client: NotRequired[Client]
 
 
 Request = AnyRequest[AppState]

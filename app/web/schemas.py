@@ -205,6 +205,7 @@ class ProblemDocument(BaseModel):
     title: str
     status: int
     detail: str
+    request_id: str = Field(description="Names the request in the server's log.")
 
 
 class SearchResponse(BaseModel):

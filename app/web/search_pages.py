@@ -149,7 +149,7 @@ async def _search_page(
         min_similarity=_lowest(request, shown),
         results=results,
         problem=problem,
-        total=await lookalike.catalog.count(),
+        total=await lookalike.sizes.images(),
         newest=[] if results or problem else await _newest(request, filters),
         marked=marked,
         facets=await _facets(request, shown, filters),

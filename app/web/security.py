@@ -1,19 +1,15 @@
-"""Write access, request size limits and security headers."""
+"""Security headers, host names and the size of requests."""
 
-import base64
-import hmac
-import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.problems import BodyTooLarge, InvalidRequest, KeyRequired, NotAllowed
+from app.problems import BodyTooLarge, InvalidRequest
+from app.web.access import HEALTH, is_trusted
+from app.web.clients import host_of, is_loopback
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -27,20 +23,21 @@ HEADERS = {
 }
 """Sent with every response that does not set its own."""
 
-Render = Callable[[Request, Exception], Awaitable[Response]]
-
 # RFC 3986, 3.2.2 and 3.2.3; the brackets of an IPv6 address are checked by `urlsplit`.
 _HOST = re.compile(r"([\w.~!$&'()*+,;=%-]*|\[[\w:.%-]+\])(:[0-9]*)?", re.ASCII)
-
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 # A client reads "too large" only once its body has been received; one that sends more than this
 # many times the limit is cut off.
 DRAIN_FACTOR = 5
 
 
+def add_header(scope: Scope, name: str, value: str) -> None:
+    """Add a header to the response to this request, whoever makes it."""
+    scope.setdefault("state", {}).setdefault("headers", {})[name] = value
+
+
 class SecurityHeaders:
-    """Adds the security headers to every response."""
+    """Adds the security headers to every response, and those that `add_header` was given."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -53,6 +50,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                for name, value in scope.get("state", {}).get("headers", {}).items():
+                    headers.append(name, value)
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
@@ -61,52 +60,25 @@ class SecurityHeaders:
 class HostCheck:
     """Refuses a request whose `Host` is none, from which no URL can be made.
 
-    It stands outside of the exception handlers, so `render` makes the response of a problem.
+    With `trusted`, the TRUSTED_HOSTS, it refuses all others, too, except for this machine's own
+    names and for health checks. Raises an `InvalidRequest` with the status 400.
     """
 
-    def __init__(self, app: ASGIApp, *, render: Render) -> None:
+    def __init__(self, app: ASGIApp, *, trusted: Collection[str] = ()) -> None:
         self.app = app
-        self._render = render
+        self._trusted = trusted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request (ASGI)."""
-        if scope["type"] != "http" or _is_host(Headers(scope=scope).get("host", "")):
-            await self.app(scope, receive, send)
-            return
-        problem = InvalidRequest("The Host header is not the name or address of a host.")
-        problem.status = 400
-        response = await self._render(Request(scope), problem)
-        await response(scope, receive, send)
-
-
-class WriteAccess:
-    """Admits only clients that may change the index.
-
-    With keys: those that send one as a bearer token (or, from a browser, as a Basic password).
-    Without keys: those on this machine that connect directly. Pages of other sites never may.
-    Raises `KeyRequired` or `NotAllowed`.
-    """
-
-    def __init__(self, app: ASGIApp, *, keys: Sequence[SecretStr]) -> None:
-        self.app = app
-        self._keys = [key.get_secret_value().encode() for key in keys]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request (ASGI)."""
-        headers = Headers(scope=scope)
-        _refuse_other_sites(headers)
-        if self._keys:
-            self._check_key(headers.get("authorization", ""))
-        elif not _is_local(scope, headers):
-            raise NotAllowed
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if not _is_host(headers.get("host", "")):
+                raise _bad_request("The Host header is not the name or address of a host.")
+            host = host_of(headers)
+            known = not self._trusted or is_loopback(host) or is_trusted(host, self._trusted)
+            if not known and scope["path"] not in HEALTH:
+                raise _bad_request("The Host header names none of this server's TRUSTED_HOSTS.")
         await self.app(scope, receive, send)
-
-    def _check_key(self, authorization: str) -> None:
-        given = _credential(authorization)
-        # Every key is compared, so that the time reveals nothing.
-        matches = [hmac.compare_digest(given, key) for key in self._keys]
-        if not any(matches):
-            raise KeyRequired
 
 
 class BodyLimit:
@@ -146,31 +118,10 @@ class BodyLimit:
         )
 
 
-def _credential(authorization: str) -> bytes:
-    scheme, _, value = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        # Headers are bytes; Starlette decodes them as Latin-1.
-        return value.strip().encode("latin-1")
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).partition(b":")[2]
-        except ValueError:
-            return b""
-    return b""
-
-
-def _refuse_other_sites(headers: Headers) -> None:
-    origin = headers.get("origin")
-    foreign = origin is not None and _netloc(origin) != headers.get("host")
-    if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        raise NotAllowed("Pages of other sites may not change the index.")
-
-
-def _netloc(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return None
+def _bad_request(detail: str) -> InvalidRequest:
+    problem = InvalidRequest(detail)
+    problem.status = 400
+    return problem
 
 
 def _is_host(host: str) -> bool:
@@ -179,21 +130,3 @@ def _is_host(host: str) -> bool:
         return bool(_HOST.fullmatch(host)) and (urlsplit(f"//{host}").port or 0) >= 0
     except ValueError:
         return False
-
-
-def _is_local(scope: Scope, headers: Headers) -> bool:
-    client = scope.get("client")
-    if client is None or any(name in headers for name in FORWARDED):
-        return False
-    # The host name, too: another site may have pointed its own name at this machine.
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    return _is_loopback(client[0]) and (host == "localhost" or _is_loopback(host))
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return (mapped or ip).is_loopback

@@ -1,21 +1,34 @@
 """The application: its routes, middleware, exception handlers and lifespan."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import cast
+import errno
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ExceptionHandler
 
 from app.lookalike import Lookalike
-from app.problems import InvalidRequest, KeyRequired, MethodNotAllowed, NotFound, Problem
+from app.problems import (
+    InvalidRequest,
+    KeyRequired,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    RequestTimedOut,
+    StorageUnavailable,
+    Unavailable,
+)
 from app.settings import Settings
+from app.store.keys import ApiKeys
 from app.web import (
     docs_pages,
     image_pages,
@@ -27,17 +40,29 @@ from app.web import (
     search_api,
     search_pages,
 )
+from app.web.access import Identification, ReadAccess, WriteAccess
+from app.web.cors import Cors
 from app.web.docs_pages import problem_page
+from app.web.keyring import KeyRing
+from app.web.load import BodyDeadline, OpenRequests
+from app.web.metrics import Metrics, RequestMetrics
 from app.web.openapi import openapi_document
+from app.web.rate_limits import RateLimits
+from app.web.request_log import RequestLog, note_problem, problem_document
 from app.web.requests import AppState, Request
-from app.web.security import BodyLimit, HostCheck, SecurityHeaders, WriteAccess
+from app.web.security import BodyLimit, HostCheck, SecurityHeaders
+from app.web.stream_counter import StreamCounter
 from app.web.templating import assets
+
+if TYPE_CHECKING:
+    from app.web.rate_counters import RateCounters
 
 FORM_OVERHEAD_BYTES = 64_000
 # For a list of URLs; JSON of at most 1,000 images stays far below.
 LIST_BYTES = 1_000_000_000
 # Without JavaScript, a form sends all chosen files at once.
 IMAGES_PER_FORM = 50
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class _JobId(Convertor[int]):
@@ -57,30 +82,90 @@ register_url_convertor("job", _JobId())
 
 def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
     """Return the application for opened parts; `routes` come before its own."""
+    settings = lookalike.settings
+    keyring = KeyRing(ApiKeys(lookalike.database), configured=settings.api_keys)
+    counters = _rate_counters(settings)
+    metrics = Metrics(lookalike)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
         async with AsyncExitStack() as stack:
-            if lookalike.settings.worker:
+            stack.push_async_callback(keyring.close)
+            if counters:
+                stack.push_async_callback(counters.close)
+            # So that those known answer for the keys whenever the database is away.
+            with suppress(Unavailable):
+                await keyring.has_keys()
+            if settings.worker:
                 await stack.enter_async_context(lookalike.jobs.working())
-            yield {"lookalike": lookalike}
+            yield {"lookalike": lookalike, "streams": StreamCounter()}
 
     return Starlette(
-        routes=[*routes, *_routes(lookalike.settings)],
-        middleware=[Middleware(SecurityHeaders), Middleware(HostCheck, render=_problem)],
-        exception_handlers={
-            Problem: _problem,
-            HTTPException: _http_exception,
-            Exception: _unexpected,
-        },
+        routes=[*routes, *_routes(settings), Route("/metrics", metrics.show)],
+        middleware=_middleware(metrics, keyring, settings, counters),
+        exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
+
+
+def _rate_counters(settings: Settings) -> "RateCounters | None":
+    if not settings.rate_limit:
+        return None
+    # Imported here because most servers have no limits, and need no package for them.
+    from app.web.rate_counters import RateCounters
+
+    return RateCounters(settings)
+
+
+def create_worker_app(lookalike: Lookalike) -> Starlette:
+    """Return the application of a worker, which has nothing but its health and its metrics."""
+    settings = lookalike.settings
+    keyring = KeyRing(ApiKeys(lookalike.database), configured=settings.api_keys)
+    metrics = Metrics(lookalike)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[AppState]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(keyring.close)
+            yield {"lookalike": lookalike, "streams": StreamCounter()}
+
+    return Starlette(
+        routes=[Route("/healthz", operations_api.healthz), Route("/metrics", metrics.show)],
+        middleware=_middleware(metrics, keyring, settings, None),
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+
+
+def _middleware(
+    metrics: Metrics, keyring: KeyRing, settings: Settings, counters: "RateCounters | None"
+) -> list[Middleware]:
+    origins = settings.cors_origins
+    return [
+        Middleware(SecurityHeaders),
+        *([Middleware(Cors, origins=origins)] if origins else []),
+        Middleware(RequestMetrics, metrics=metrics),
+        # Unexpected exceptions end here, so that their 500s have the headers, too.
+        Middleware(RequestLog, render=_unexpected),
+        # What those below it raise. Starlette's own is inside of them.
+        Middleware(ExceptionMiddleware, handlers={Problem: _problem}),
+        Middleware(HostCheck, trusted=settings.trusted_hosts),
+        Middleware(Identification, keyring=keyring, settings=settings),
+        *([Middleware(RateLimits, counters=counters)] if counters else []),
+        Middleware(ReadAccess),
+        Middleware(
+            OpenRequests,
+            most=settings.max_requests,
+            most_per_client=settings.max_requests_per_client,
+        ),
+        Middleware(BodyDeadline, timeout_s=settings.request_timeout_s),
+    ]
 
 
 def _routes(settings: Settings) -> list[BaseRoute]:
     image = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     one = [Middleware(BodyLimit, max_bytes=image)]
-    writes = [Middleware(WriteAccess, keys=settings.api_keys)]
+    writes = [Middleware(WriteAccess, origins=settings.cors_origins)]
     urls = [*writes, Middleware(BodyLimit, max_bytes=LIST_BYTES)]
     words = [*writes, Middleware(BodyLimit, max_bytes=FORM_OVERHEAD_BYTES)]
     many = [*writes, Middleware(BodyLimit, max_bytes=image * IMAGES_PER_FORM)]
@@ -91,7 +176,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/index", index_pages.index_page),
         Route("/index", index_pages.index_form, methods=["POST"], middleware=many),
         Route("/index/delete", index_pages.delete_selection, methods=["POST"], middleware=words),
-        Route("/index/jobs/{id:job}/events", index_pages.job_events),
+        Route("/index/events", index_pages.job_events),
         Route(
             "/index/jobs/{id:job}/{action}",
             index_pages.change_job,
@@ -147,6 +232,9 @@ async def _problem(request: HttpRequest, problem: Exception) -> Response:
     response = _render(request, problem)
     if problem.retry_after_s is not None:
         response.headers["Retry-After"] = str(problem.retry_after_s)
+    if isinstance(problem, RequestTimedOut):
+        # The rest of the body may still come, and is no request.
+        response.headers["Connection"] = "close"
     if isinstance(problem, KeyRequired):
         # A browser then asks for the key as a password.
         response.headers.append("WWW-Authenticate", 'Bearer realm="Lookalike"')
@@ -173,9 +261,29 @@ async def _unexpected(request: HttpRequest, _: Exception) -> Response:
 
 
 def _render(request: HttpRequest, problem: Problem) -> Response:
+    note_problem(request.scope, problem)
     wants_html = "text/html" in request.headers.get("accept", "")
     if wants_html and not request.scope["path"].startswith("/api/"):
         return problem_page(cast(Request, request), problem)
     return JSONResponse(
-        problem.document(), status_code=problem.status, media_type="application/problem+json"
+        problem_document(problem),
+        status_code=problem.status,
+        media_type="application/problem+json",
     )
+
+
+async def _os_error(request: HttpRequest, exc: Exception) -> Response:
+    """Answer a request for whose body the disk has no room; other errors are unexpected."""
+    if not isinstance(exc, OSError) or exc.errno not in DISK_ERRORS:
+        raise exc
+    problem = StorageUnavailable()
+    problem.__cause__ = exc
+    return await _problem(request, problem)
+
+
+HANDLERS: Mapping[Any, ExceptionHandler] = {
+    Problem: _problem,
+    HTTPException: _http_exception,
+    OSError: _os_error,
+}
+"""What makes the response of an exception that an endpoint or a middleware of a route raises."""

@@ -2,21 +2,21 @@
 
 import asyncio
 import errno
-import json
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
 from starlette.routing import BaseRoute
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from app.lookalike import open_lookalike
-from app.problems import InvalidRequest, PortTaken, WrongSetting
+from app.lookalike import Lookalike, open_lookalike
+from app.problems import PortTaken, StorageUnavailable, WrongSetting
 from app.settings import Settings
-from app.web.server import create_app
+from app.web.access import read_warnings
+from app.web.protocol import Protocol
+from app.web.server import create_app, create_worker_app
 
 # How long open requests have to finish after the signal to stop.
 GRACE_S = 10
@@ -37,8 +37,11 @@ async def serve(
     url = f"http://{_host_to_open(settings.bind)}:{listener.getsockname()[1]}"
     with listener:
         async with open_lookalike(settings, announce=announce) as lookalike:
+            await _check_storage(lookalike)
 
             async def ready() -> None:
+                for warning in read_warnings(settings):
+                    announce(warning)
                 announce(f"Lookalike is running at {url} (press Ctrl-C to stop)")
                 if on_ready is not None:
                     await on_ready(url)
@@ -56,20 +59,44 @@ async def serve(
             await server.serve(sockets=[listener])
 
 
-class Protocol(H11Protocol):
-    """uvicorn's HTTP, except that it refuses what is no HTTP with a problem document."""
+async def _check_storage(lookalike: Lookalike) -> None:
+    """Raise `WrongSetting` if uploads cannot be stored."""
+    try:
+        await lookalike.media.check()
+    except StorageUnavailable as exc:
+        where = lookalike.settings.media_url or lookalike.settings.data_dir / "media"
+        raise WrongSetting(
+            f"Uploads cannot be stored in {where}: {exc.__cause__}. Free or change the place: it "
+            "is MEDIA_URL or, if that is unset, a folder of DATA_DIR."
+        ) from exc
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as uvicorn calls it
-        """Refuse a request, and close the connection."""
-        problem = InvalidRequest("The request is not valid HTTP, or its headers are too long.")
-        problem.status = 400
-        body = json.dumps(problem.document()).encode()
-        head = (
-            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
+
+@asynccontextmanager
+async def serving_metrics(
+    lookalike: Lookalike, *, announce: Callable[[str], None]
+) -> AsyncGenerator[None]:
+    """Serve the metrics of a worker on METRICS_PORT within the context; raises `WrongSetting`."""
+    settings = lookalike.settings.model_copy(update={"port": lookalike.settings.metrics_port})
+    try:
+        listener = _listen(settings)
+    except WrongSetting as exc:
+        raise WrongSetting(
+            f"METRICS_PORT: cannot listen on {settings.bind}, port {settings.port}; "
+            "each worker of a machine needs one of its own."
+        ) from exc
+    url = f"http://{_host_to_open(settings.bind)}:{listener.getsockname()[1]}/metrics"
+
+    async def ready() -> None:
+        announce(f"Metrics are at {url}")
+
+    with listener:
+        server = _Server(create_worker_app(lookalike), settings, ready)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serving
 
 
 class _Server(uvicorn.Server):
@@ -84,10 +111,14 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Protocol,
+                http=Protocol.limited(settings),
+                # Its lines go to our log, and it would log each request once more.
+                log_config=None,
                 access_log=False,
-                log_level="warning",
+                # Below, it reports only clients that speak no HTTP, as does `Protocol`.
+                log_level="error",
                 server_header=False,
+                forwarded_allow_ips=settings.forwarded_allow_ips,
                 timeout_graceful_shutdown=GRACE_S,
             )
         )

@@ -195,6 +195,36 @@ def test_reindex_changes_the_encoder(run: Run, photos: Path, tmp_path: Path) -> 
     assert (facts["name"], facts["text"]) == ("tiny", True)
 
 
+def test_the_vectors_of_an_encoder_that_is_no_longer_used_are_dropped(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    run("index", str(photos))
+    [builtin] = [t for t in json.loads(run("stats", "--json").stdout)["tables"] if t["encoder"]]
+    assert (builtin["encoder"], builtin["rows"], builtin["in_use"]) == ("builtin", 3, True)
+    for name in ("builtin", builtin["name"]):
+        refused = run("model", "drop", name)
+        assert (refused.returncode, "is the encoder in use" in refused.stderr) == (1, True)
+
+    folder = str(write_clip(tmp_path / "tiny"))
+    assert run("reindex", "--encoder", folder).returncode == 0
+    # What the settings name is in use, whatever was used last.
+    assert run("model", "drop", "builtin").returncode == 1
+    stats = run("stats", ENCODER="auto").stdout
+    assert f"table {builtin['name']}: 3 rows of builtin, not in use, " in stats
+    assert "No vectors of other" in run("model", "drop", "other", ENCODER="auto").stderr
+
+    done = run("model", "drop", "builtin", ENCODER="auto")
+    assert (done.returncode, builtin["name"] in done.stderr) == (0, True)
+    left = json.loads(run("stats", "--json", ENCODER="auto").stdout)
+    assert [(table["name"][:10], table["rows"]) for table in left["tables"]] == [
+        ("images", 3),
+        ("data_tiny_", 3),
+    ]
+    # It can be used again.
+    assert run("reindex", "--encoder", "builtin").returncode == 0
+    assert json.loads(run("stats", "--json").stdout)["vectors"] == 3
+
+
 @pytest.mark.parametrize(
     ("environment", "named"),
     [

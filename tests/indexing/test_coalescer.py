@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.indexing.coalescer import Coalescer
+from app.indexing.coalescer import Coalescer, gather
 from app.problems import DatabaseUnavailable
 
 
@@ -54,6 +54,18 @@ def test_a_batch_is_not_retried_when_the_database_is_unavailable() -> None:
     with pytest.raises(DatabaseUnavailable):
         asyncio.run(run())
     assert calls == 1
+
+
+def test_a_failure_among_gathered_calls_keeps_its_cause() -> None:
+    async def fail() -> None:
+        raise DatabaseUnavailable from ValueError("the cause")
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(DatabaseUnavailable) as caught:
+        asyncio.run(gather([wait(), fail()]))
+    assert str(caught.value.__cause__) == "the cause"
 
 
 def test_cancelled_calls_are_skipped() -> None:

@@ -1,19 +1,18 @@
 import asyncio
 import gzip
-import ipaddress
 import re
 import socket
 import tracemalloc
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
 import pytest
 
-from app.indexing.addresses import is_public
 from app.indexing.answers import retry_after_s
-from app.indexing.fetcher import MOST_FETCHES, MOST_FETCHES_PER_HOST, Fetcher
+from app.indexing.fetcher import MOST_FETCHES, MOST_FETCHES_PER_HOST, REFUSAL_S, Fetcher
 from app.problems import (
     AddressRefused,
     BadUrl,
@@ -149,8 +148,53 @@ def test_a_name_that_changes_its_address_after_the_check_is_refused(
     assert isinstance(problem, AddressRefused)
 
 
-def test_a_name_nobody_knows() -> None:
-    assert isinstance(problem_of("http://nowhere.invalid/x"), (UrlNotFound, FetchFailed))
+def test_refusals_and_unknown_names_cannot_be_told_apart(
+    monkeypatch: pytest.MonkeyPatch, host: ImageHost
+) -> None:
+    def address_of(name: str) -> str:
+        if name == "nowhere.example":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return "10.1.2.3"
+
+    name_service(monkeypatch, address_of)
+    urls = [
+        "http://inside.example/x",
+        "http://nowhere.example/x",
+        "https://inside.example:8443/x",
+        "https://nowhere.example:8443/x",
+        "http://10.1.2.3/x",
+        "http://0x0a010203/x",
+        host.url("to?url=http://inside.example/x"),
+        host.url("to?url=http://nowhere.example/x"),
+        host.url("to?url=http://0x0a010203/x"),
+    ]
+    told = [timed(url) for url in urls]
+    assert {str(problem.document()) for problem, _ in told} == {str(AddressRefused().document())}
+    assert {problem.may_pass for problem, _ in told} == {False}
+    assert all(seconds >= REFUSAL_S for _, seconds in told), told
+
+
+def timed(url: str) -> tuple[Problem, float]:
+    start = monotonic()
+    return problem_of(url), monotonic() - start
+
+
+def test_a_refused_url_keeps_no_slot_while_it_waits() -> None:
+    start = monotonic()
+    outcomes = fetch(*[f"http://10.{i // 256}.{i % 256}.1/x" for i in range(MOST_FETCHES * 20)])
+    assert {type(outcome) for outcome in outcomes} == {AddressRefused}
+    # One after the other, by the slots, they would take 20 times as long.
+    assert monotonic() - start < REFUSAL_S * 20
+
+
+def test_a_name_server_that_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def address_of(_: str) -> str:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    name_service(monkeypatch, address_of)
+    problem = problem_of("http://somewhere.example/x")
+    assert isinstance(problem, FetchFailed)
+    assert problem.may_pass
 
 
 @pytest.mark.parametrize(
@@ -203,22 +247,6 @@ def test_fetches_at_once_are_bounded(host: ImageHost, monkeypatch: pytest.Monkey
     urls = [f"http://{i % 6}.example:{port}/together/{MOST_FETCHES}/{i}" for i in range(40)]
     assert fetch(*urls, allow=["127.0.0.1"]) == [png(1)] * 40
     assert host.most_at_once == MOST_FETCHES
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("93.184.216.34", True),
-        ("2606:2800:220:1::1", True),
-        ("::ffff:93.184.216.34", True),
-        ("::ffff:10.0.0.1", False),
-        ("64:ff9b::a00:1", False),
-        ("2002:a00:1::", False),
-        ("192.0.2.1", False),
-    ],
-)
-def test_which_addresses_are_public(address: str, public: bool) -> None:
-    assert is_public(ipaddress.ip_address(address)) is public
 
 
 def answers(
@@ -379,6 +407,11 @@ def test_no_cookie_is_kept() -> None:
     assert b"cookie" not in heads[1].lower()
 
 
+def test_images_are_asked_for_as_they_are() -> None:
+    _, [head] = answers(lambda host: [host.add("x", body=b"image")])
+    assert re.findall(rb"accept-encoding: (.*)\r\n", head.lower()) == [b"identity"]
+
+
 @pytest.mark.parametrize("status", ["200", "201", "203", "226", "299"])
 def test_every_success_with_a_body_is_one(status: str) -> None:
     assert answer(body=b"image", status=status) == b"image"
@@ -455,6 +488,39 @@ def test_what_is_packed_wrongly_or_too_well_fails_within_its_bounds(
     assert isinstance(outcome, kind)
     # The body itself, the most that may come of it, and what stands around.
     assert peak < 30_000_000
+
+
+def test_bombs_are_counted_as_they_come() -> None:
+    """Many at once take little more than what they may unpack to."""
+    bombs, most = 12, 2_000_000
+
+    async def run() -> list[Any]:
+        fetcher = Fetcher(allow=["127.0.0.1"], timeout_s=60, max_bytes=most)
+        async with raw_host() as host:
+            url = host.add("x", "Content-Encoding: gzip", body=BOMB)
+            given = [fetcher.fetch(url) for _ in range(bombs)]
+            tracemalloc.start()
+            try:
+                outcomes = await asyncio.gather(*given, return_exceptions=True)
+                return [*outcomes, tracemalloc.get_traced_memory()[1]]
+            finally:
+                tracemalloc.stop()
+                await fetcher.close()
+
+    *outcomes, peak = asyncio.run(run())
+    assert {type(outcome) for outcome in outcomes} == {PictureTooLarge}
+    assert peak < bombs * (most * 1.5 + 500_000)
+
+
+def test_a_packed_body_of_many_pieces_is_whole() -> None:
+    data = bytes(range(256)) * 10_000
+    for encoding, wbits in (("gzip", zlib.MAX_WBITS | 16), ("deflate", -zlib.MAX_WBITS)):
+        body = packed(data, wbits)
+        [outcome], _ = answers(
+            lambda host, e=encoding, b=body: [host.add("x", f"Content-Encoding: {e}", body=b)],
+            max_bytes=len(data),
+        )
+        assert outcome == data
 
 
 @pytest.mark.parametrize(

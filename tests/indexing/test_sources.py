@@ -348,8 +348,8 @@ def test_the_sitemaps_of_a_request_are_fetched_with_its_guards(
     job = server.client.post("/api/upsert", content=index, headers=headers).json()
     [item] = server.client.get(f"/api/jobs/{job['id']}/items").json()["items"]
     assert item["reason"] == (
-        "The sitemap cannot be read: This URL may not be fetched: only public hosts and those in "
-        "FETCH_ALLOW are allowed."
+        "The sitemap cannot be read: The URL's host does not exist, or is neither public nor in "
+        "FETCH_ALLOW."
     )
 
 

@@ -1,5 +1,6 @@
 """An image that the database refuses, or that ends whoever works on it, fails alone."""
 
+import asyncio
 from typing import Any
 
 import psycopg
@@ -147,3 +148,64 @@ def test_a_chunk_whose_workers_always_die_comes_to_an_end(
     assert progress.counts.get("waiting", 0) == states.count("failed")
     assert [item.state for item in ended] == states
     assert all("interrupted" in (i.reason or "") for i in ended if i.state == "failed")
+
+
+@pytest.mark.parametrize("broken", ["due", "next_due"])
+def test_a_chunk_that_an_error_of_ours_ends_has_a_last_try_and_a_log(
+    settings: Settings,
+    loop: Loop,
+    host: ImageHost,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    broken: str,
+) -> None:
+    tries = 0
+
+    async def fail(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("app.jobs.worker.MAX_FAILURES", 2)
+    host.troubles["busy"] = [(429, {"retry-after": "3000"})] * 4
+    with without_worker(settings, loop) as lookalike:
+        monkeypatch.setattr(lookalike.job_items, broken, fail)
+        items = [NewItem("web", Entry(host.url("troubled/busy/a.png")))]
+        job_id = loop.run(lookalike.jobs.create("one", items))
+        with loop.entered(lookalike.jobs.working()):
+            loop.run(progressed(lookalike, job_id, 1))
+            loop.run(no_task_left(lookalike.database.url))
+        [item] = loop.run(lookalike.job_items.items(job_id, state=None, after=-1, limit=2))
+    assert tries == 2
+    assert (item.state, item.reason) == ("failed", "Something went wrong on the server.")
+    logged = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [vars(record)["fields"]["job"] for record in logged] == [job_id, job_id]
+    assert all("ZeroDivisionError" in str(record.exc_text) for record in logged)
+
+
+async def no_task_left(database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        while await (await connection.execute("SELECT FROM procrastinate_jobs")).fetchone():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def test_an_item_that_an_error_of_ours_ends_fails_alone_and_is_logged_with_its_job(
+    server: Server,
+    host: ImageHost,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    upsert = server.lookalike.indexer.upsert
+
+    async def fail(source: Any, entry: Entry, **options: Any) -> Any:
+        if entry.url.endswith(POISON):
+            raise ZeroDivisionError
+        return await upsert(source, entry, **options)
+
+    monkeypatch.setattr(server.lookalike.indexer, "upsert", fail)
+    poisoned, others = outcome(server, host)
+    assert (poisoned["state"], poisoned["tries"]) == ("failed", 1)
+    assert {item["state"] for item in others} == {"indexed"}
+    [logged] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert vars(logged)["fields"]["job"] == 1
+    assert "ZeroDivisionError" in str(logged.exc_text)

@@ -20,7 +20,6 @@ import pytest
 
 from app.lookalike import Lookalike, open_lookalike
 from app.settings import Settings
-from app.store.embedded import embedded_server
 from app.store.images import Entry
 from app.store.items import NewItem
 from tests.conftest import Server
@@ -28,6 +27,7 @@ from tests.image_host import ImageHost
 from tests.live import Loop
 from tests.onnx_models import write_clip
 from tests.samples import png
+from tests.store.test_embedded import kill_postmaster
 
 
 def rows(database_url: str) -> tuple[list[str], list[str]]:
@@ -75,7 +75,7 @@ def test_uploads_can_become_a_job_or_join_one(server: Server) -> None:
 
 
 def test_too_large_an_upload_fails_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.lookalike.indexer, "_max_bytes", len(png(1)) - 1)
+    monkeypatch.setattr(server.lookalike.indexer.originals, "_max_bytes", len(png(1)) - 1)
     small = b"\x89PNG"
     files = [("file", ("large.png", png(1))), ("file", ("small.png", small))]
     answer = server.client.post("/api/images", files=files, headers={"prefer": "respond-async"})
@@ -262,7 +262,7 @@ def test_a_job_can_be_changed_while_its_first_item_ends(
         changes: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "add": lambda: lookalike.jobs.add(job_id, items),
             "cancel": lambda: lookalike.job_items.cancel(job_id),
-            "delete": lambda: lookalike.job_items.delete(job_id),
+            "delete": lambda: lookalike.jobs.delete(job_id),
         }
         connect = psycopg.AsyncConnection.connect
         async with (
@@ -448,8 +448,7 @@ def test_a_worker_that_looks_dead_does_not_requeue_its_own_tasks(
 def test_a_job_survives_an_outage_of_the_database(
     loop: Loop, host: ImageHost, tmp_path: Path, settings: Settings
 ) -> None:
-    """Postgres is stopped and started again in the middle of a job."""
-    server = embedded_server(tmp_path / "own" / "postgres")
+    """Postgres is killed in the middle of a job, and started again by those who use it."""
     own = settings.model_copy(
         update={"database_url": None, "data_dir": tmp_path / "own", "worker_timeout_s": 1}
     )
@@ -460,15 +459,13 @@ def test_a_job_survives_an_outage_of_the_database(
         job_id = loop.run(lookalike.jobs.create("60", items))
         with loop.entered(lookalike.jobs.working()):
             loop.run(host.waited_for(1))
-            server._stop()
+            kill_postmaster(tmp_path / "own" / "postgres")
             host.open.set()
-            server.ensure_postgres_running()
             loop.run(progressed(lookalike, job_id, 60))
         progress = loop.run(lookalike.job_items.progress(job_id))
         assert progress is not None
         assert progress.counts == {"indexed": 60}
         assert loop.run(lookalike.catalog.count()) == loop.run(lookalike.vectors.count()) == 60
-    server.cleanup()
 
 
 @pytest.mark.slow

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from app.lookalike import Lookalike, open_lookalike
-from app.problems import NotAPicture, NotFound, TooBusy
-from app.search.query import Query, Term
-from app.search.searcher import MOST_SEARCHES
+from app.problems import FetchTimedOut, InvalidRequest, NotAPicture, NotFound, TooBusy
+from app.search.query import MOST_TEXTS, MOST_URLS, Query, Term
+from app.search.searcher import MOST_FETCHING, MOST_SEARCHES, Searcher
 from app.settings import Settings
 from app.store.images import Entry
 from tests.image_host import ImageHost
@@ -52,7 +52,8 @@ def test_a_search_by_an_image_without_a_vector_raises_not_found(
 
     async def remove_vector() -> None:
         async with indexed.database.begin() as connection:
-            await indexed.vectors.remove(connection, [image.id])
+            table = indexed.vectors.table
+            await connection.execute(table.delete().where(table.c.node_id == str(image.id)))
 
     loop.run(remove_vector())
     with pytest.raises(NotFound, match="not embedded"):
@@ -82,6 +83,64 @@ def test_too_many_concurrent_searches_are_refused_and_the_others_answered(
     assert sum(isinstance(outcome, TooBusy) for outcome in outcomes) == 5
     # Afterwards there is room again.
     loop.run(indexed.searcher.search(Query([Term(png(1))], limit=1, min_similarity=0.9)))
+
+
+def test_slow_urls_stop_neither_indexing_nor_other_searches(
+    indexed: Lookalike, loop: Loop, host: ImageHost
+) -> None:
+    late = host.add("late.png", png(1)) + "?gate=1"
+    host.open.clear()
+
+    async def run() -> list[object]:
+        searcher = indexed.searcher
+        slow = [
+            asyncio.create_task(searcher.search(Query([Term(url=late)], limit=1)))
+            for _ in range(MOST_FETCHING)
+        ]
+        # As many as one host is asked for at once.
+        await host.waited_for(6)
+        # Said at once, although the gate is closed.
+        with pytest.raises(TooBusy):
+            await searcher.search(Query([Term(url=late)]))
+        found = await searcher.search(Query([Term(png(2))], limit=1))
+        [outcome] = await indexed.indexer.upsert_urls([Entry(host.url("seed/9.png"))])
+        assert (len(found.hits), outcome.status) == (1, "indexed")
+        host.open.set()
+        return [len((await search).hits) for search in slow]
+
+    assert loop.run(run()) == [1] * MOST_FETCHING
+
+
+def test_a_search_has_a_time_in_all(indexed: Lookalike, loop: Loop, host: ImageHost) -> None:
+    async def run() -> None:
+        searcher: Searcher = indexed.searcher
+        searcher.timeout_s = 0.1
+        with pytest.raises(FetchTimedOut, match=r"longer than 0\.08 s together"):
+            await searcher.search(Query([Term(url=host.url("never"))]))
+        # The time of what follows the fetches counts, too.
+        async with indexed.database.begin() as connection:
+            await connection.exec_driver_sql("LOCK TABLE images IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(TooBusy, match=r"longer than 0\.1 s"):
+                await searcher.search(Query([Term(image=Entry(host.url("seed/1.png")).id)]))
+        searcher.timeout_s = 60
+        for _ in range(MOST_SEARCHES + 1):
+            await searcher.search(Query([Term(text="nothing")], limit=1))
+
+    loop.run(run())
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        ([Term(url="http://127.0.0.1:1/x")] * (MOST_URLS + 1), "may name 5 URLs"),
+        ([Term(text="a red cat")] * (MOST_TEXTS + 1), "may have 16 texts"),
+    ],
+)
+def test_a_search_names_few_urls_and_texts(
+    indexed: Lookalike, loop: Loop, terms: list[Term], said: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        loop.run(indexed.searcher.search(Query(terms)))
 
 
 def test_a_failed_search_frees_its_slot(indexed: Lookalike, loop: Loop) -> None:

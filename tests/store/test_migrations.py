@@ -21,7 +21,7 @@ from app.lookalike import open_lookalike
 from app.settings import Settings
 from app.store.database import MIGRATIONS, Database
 from app.store.encoders import record_encoder
-from app.store.index import open_vectors
+from app.store.vectors import VectorTable
 from app.web.server import create_app
 from tests.conftest import Server, client_of
 from tests.image_host import ImageHost
@@ -38,7 +38,7 @@ def migrate(url: str, revision: str) -> None:
         connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector")
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
+        config.attributes.update(connection=connection, announce=lambda _: None)
         command.upgrade(config, revision)
     engine.dispose()
 
@@ -89,9 +89,10 @@ class Old:
         self.named = self.bare.replace("//", f"//me:{SECRET}@")
         self.waiting = host.url("locked/b.png").replace("//", f"//me:{SECRET}@")
         database = Database(make_url(url).set(drivername="postgresql+psycopg"))
-        vectors = open_vectors(database, encoder)
+        vectors = VectorTable.for_encoder(database, encoder)
         table = vectors.table.name
         with database.set_up() as connection:
+            vectors.table.create(connection)
             record_encoder(
                 connection,
                 source=encoder.source,

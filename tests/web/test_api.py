@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import httpx
@@ -269,12 +270,14 @@ def test_a_request_runs_a_fixed_number_of_statements(server: Server, host: Image
     statements: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
+        # The worker beside it looks after jobs, workers and keys meanwhile.
+        if not re.search(r"\b(jobs|workers|api_keys)\b", statement):
+            statements.append(statement)
 
     event.listen(server.lookalike.database.engine.sync_engine, "before_cursor_execute", note)
     server.upsert([host.url("seed/1.png")])
-    # The image at the URL, images of the same bytes, the new image, its vector.
-    assert len(statements) == 4
+    # The image at the URL, images of the same bytes, the row's lock, the image, its vector.
+    assert len(statements) == 5
     statements.clear()
     server.query(png(1))
     # How many there are, the nearest of these few vectors, their images.

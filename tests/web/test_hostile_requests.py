@@ -403,9 +403,15 @@ def test_the_cursor_of_a_long_text_is_accepted(server: Server, host: ImageHost) 
 
 
 def test_the_texts_of_a_search_have_a_limit_together(server: Server) -> None:
-    terms = [{"text": "long words " * 900} for _ in range(50)]
+    terms = [{"text": "long words " * 900} for _ in range(16)]
     document = check(server.client.post("/api/search", json={"query": terms}), 422)
     assert "10,000 characters together" in document["detail"]
+    terms = [{"text": f"word {n}"} for n in range(17)]
+    document = check(server.client.post("/api/search", json={"query": terms}), 422)
+    assert document["detail"] == "text: a search may have 16 texts, and this has 17."
+    assert server.client.post("/api/search", json={"query": terms[1:]}).status_code == 200
+    page = server.client.get("/", params={"text": " + ".join(f"word {n}" for n in range(17))})
+    assert (page.status_code, "may have 16 texts" in page.text) == (422, True)
     deep = {"text": "a b c " * 1_666}
     assert server.client.post("/api/search", json=deep).status_code == 200
     excluded = {"text": "cat", "query": [{"text": "a b " * 2_400, "weight": -1}]}

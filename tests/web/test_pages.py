@@ -91,7 +91,7 @@ def test_nothing_above_the_threshold(server: Server, host: ImageHost) -> None:
         (("a.txt", b"words"), {}, 415, "not an image"),
         (("a.png", png(1)[:400]), {}, 422, "damaged"),
         (None, {"url": "nonsense"}, 422, "not a complete http or https URL"),
-        (None, {"url": "http://10.0.0.1/"}, 422, "may not be fetched"),
+        (None, {"url": "http://10.0.0.1/"}, 422, "neither public nor in FETCH_ALLOW"),
         (None, {"url": "http://10.0.0.1/", "min_similarity": "much"}, 422, "min_similarity"),
         (None, {"url": "http://10.0.0.1/", "colour": "red"}, 422, "colour: unknown field"),
     ],

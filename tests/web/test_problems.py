@@ -31,7 +31,8 @@ def check(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     document = answer.json()
-    assert set(document) == {"type", "title", "status", "detail"}
+    assert set(document) == {"type", "title", "status", "detail", "request_id"}
+    assert document["request_id"] == answer.headers["x-request-id"]
     assert document["status"] == status
     assert document["title"]
     assert document["detail"]

@@ -33,7 +33,14 @@ def serving(
     """Run `lookalike serve` on a free port, and kill it if it does not stop by itself."""
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "serve", "--port", "0", *arguments],
-        env={**os.environ, "ENCODER": "builtin", "FETCH_ALLOW": "127.0.0.1", **environment},
+        # No line for each request: after the start, nobody reads them, and the pipe would fill up.
+        env={
+            **os.environ,
+            "ENCODER": "builtin",
+            "FETCH_ALLOW": "127.0.0.1",
+            "LOG_LEVEL": "warning",
+            **environment,
+        },
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -1,4 +1,4 @@
-"""Twenty things that people do to images, each reproducible with a seeded generator."""
+"""What people do to images, each reproducible with a seed: 20 things, and 4 hard ones."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -14,7 +14,8 @@ WORDS = [
 ]
 
 
-def _jpeg(image: Image.Image, quality: int) -> Image.Image:
+def as_jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """Return what is left of an image after it was saved as a JPEG."""
     out = BytesIO()
     image.save(out, "JPEG", quality=quality)
     return Image.open(BytesIO(out.getvalue())).convert("RGB")
@@ -57,6 +58,38 @@ def _pasted(image: Image.Image, rng: np.random.Generator, other: Image.Image) ->
     top = int(rng.integers(0, background.height - small.height + 1))
     background.paste(small, (left, top))
     return background
+
+
+def _inset(image: Image.Image, rng: np.random.Generator, other: Image.Image) -> Image.Image:
+    """Paste it into a photo at 0.3 of its size, a ninth of the area."""
+    background = other.resize(image.size)
+    small = ImageOps.scale(image, 0.3)
+    left = int(rng.integers(0, background.width - small.width + 1))
+    top = int(rng.integers(0, background.height - small.height + 1))
+    background.paste(small, (left, top))
+    return background
+
+
+def _meme(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Put it between two lines of text on white, with another line on it, and save it small."""
+    width, height = image.size
+    bar = round(height * 0.22)
+    meme = Image.new("RGB", (width + 40, height + 2 * bar + 60), "white")
+    meme.paste(image, (20, bar + 20))
+    draw = ImageDraw.Draw(meme)
+    font = ImageFont.load_default(max(10, bar // 2))
+    for y in (10, height + bar + 30):
+        draw.text((24, y), " ".join(rng.choice(WORDS, 5)), "black", font)
+    words = " ".join(rng.choice(WORDS, 3)).upper()
+    font = ImageFont.load_default(max(10, round(height * 0.12)))
+    place = (20 + width * 0.1, bar + 20 + height * 0.75)
+    draw.text(place, words, "white", font, stroke_width=2, stroke_fill="black")
+    return as_jpeg(ImageOps.scale(meme, 2 / 3), 40)
+
+
+def _narrow(image: Image.Image) -> Image.Image:
+    size = (100, max(1, round(100 * image.height / image.width)))
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _screenshot(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -121,7 +154,7 @@ def _combined(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.6, 1.4))
     image = _with_text_overlay(image, rng)
     image = image.resize((max(1, image.width // 2), max(1, image.height // 2)))
-    return _jpeg(image, 25)
+    return as_jpeg(image, 25)
 
 
 def _framed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -136,7 +169,7 @@ def _rotated(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 TRANSFORMATIONS: dict[str, Transformation] = {
     "0.3x size": lambda image, rng, other: ImageOps.scale(image, 0.3),
-    "JPEG 15": lambda image, rng, other: _jpeg(image, 15),
+    "JPEG 15": lambda image, rng, other: as_jpeg(image, 15),
     "crop to 70%": lambda image, rng, other: _cropped(image, rng, 0.7),
     "crop to 40%": lambda image, rng, other: _cropped(image, rng, 0.4),
     "mirrored": lambda image, rng, other: ImageOps.mirror(image),
@@ -157,4 +190,11 @@ TRANSFORMATIONS: dict[str, Transformation] = {
     "pasted": lambda image, rng, other: _pasted(image, rng, other),
     "screenshot": lambda image, rng, other: _screenshot(image, rng),
     "combined": lambda image, rng, other: _combined(image, rng),
+}
+
+HARD_TRANSFORMATIONS: dict[str, Transformation] = {
+    "crop to 20%": lambda image, rng, other: _cropped(image, rng, 0.2),
+    "pasted at 0.3": _inset,
+    "100 px wide": lambda image, rng, other: _narrow(image),
+    "meme": lambda image, rng, other: _meme(image, rng),
 }

@@ -1,10 +1,14 @@
 """Jobs with their items, Procrastinate's queue, and what a later look at a picture needs."""
 
+from pathlib import Path
+
 from alembic import op
-from procrastinate.schema import SchemaManager
 
 revision = "0002"
 down_revision = "0001"
+
+# A copy, so that another version of the package makes no other database of the same migrations.
+QUEUE = Path(__file__).parent.parent / "procrastinate" / "schema-3.10.0.sql"
 
 
 def upgrade() -> None:
@@ -61,7 +65,7 @@ def upgrade() -> None:
     op.execute("CREATE INDEX job_items_state ON job_items (job_id, state, position)")
     _count_items()
     # Several statements at once, which only the driver itself takes.
-    op.get_bind().connection.driver_connection.execute(SchemaManager.get_schema())
+    op.get_bind().connection.driver_connection.execute(QUEUE.read_text("utf-8"))
 
 
 def _count_items() -> None:

@@ -1,0 +1,113 @@
+"""The transaction that stores images, changes what is said of them, and ends items of jobs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.encoding.encoder import Vector
+from app.indexing.outcomes import OutcomeStatus
+from app.pictures.decoding import Facts
+from app.problems import WriteConflict
+from app.store.catalog import Catalog
+from app.store.database import Database
+from app.store.descriptions import Described, describe
+from app.store.images import Entry, ImageRow, NewImage, Validators
+from app.store.items import Ended, Item
+from app.store.job_items import JobItems
+from app.store.vectors import NewVector, VectorTable
+
+
+class RowGone(Exception):  # noqa: N818 - not a problem of the client's
+    """The image to change was deleted meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """An image to write; without `picture` and `vector`, only what is said of it changes.
+
+    The entry's id is that of the row, if there is one. Whatever the entry leaves out (None), it
+    gets from the row as the transaction finds it; with `fills`, it also leaves alone what the row
+    already has. `checked` is set if the image was seen to be unchanged, with the SHA-256 and the
+    validators that it had. Unless it `creates`, an image that is no longer there is not made.
+    """
+
+    entry: Entry
+    picture: Facts | None = None
+    vector: Vector | None = None
+    validators: Validators = field(default_factory=Validators)
+    checked: str | None = None
+    fills: bool = False
+    creates: bool = True
+    item: Item | None = None
+
+
+class Writer:
+    """Writes images in batches.
+
+    Each row is locked before what depends on it is made, so of two who change different fields of
+    one image, each finds what the other wrote.
+    """
+
+    def __init__(
+        self, database: Database, catalog: Catalog, vectors: VectorTable, job_items: JobItems
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._vectors = vectors
+        self._job_items = job_items
+
+    async def write(self, writes: Sequence[Write]) -> list[OutcomeStatus]:
+        """Write images in one transaction; each may occur only once.
+
+        Raises `RowGone`, and `WriteConflict` if someone else inserted one of them at this moment.
+        """
+        async with self._database.begin() as connection:
+            rows = await self._catalog.lock(connection, [write.entry.id for write in writes])
+            merged = [_merged(write, rows.get(write.entry.id)) for write in writes]
+            pairs = list(zip(writes, merged, strict=True))
+            new = [
+                NewImage(entry, write.picture, write.validators)
+                for write, entry in pairs
+                if write.picture
+            ]
+            inserted = await self._catalog.upsert(connection, new) if new else set[object]()
+            # A row that was neither there nor inserted has been replaced unread.
+            if any(image.entry.id not in inserted and image.entry.id not in rows for image in new):
+                raise WriteConflict
+            statuses: list[OutcomeStatus] = []
+            described: list[Described] = []
+            for write, entry in pairs:
+                row = rows.get(entry.id)
+                if write.picture:
+                    statuses.append("indexed" if entry.id in inserted else "updated")
+                    continue
+                assert row is not None  # noqa: S101 - _merged has raised RowGone
+                if write.checked == row.sha256:
+                    await self._catalog.mark_same(connection, entry, write.validators)
+                if not entry.describes(row):
+                    await self._catalog.describe(connection, entry)
+                    described.append((row, entry))
+                statuses.append("unchanged" if entry.describes(row) else "updated")
+            nodes = [
+                NewVector(entry, write.picture, write.picture.sha256, write.vector)
+                for write, entry in pairs
+                if write.picture and write.vector is not None
+            ]
+            if nodes:
+                await self._vectors.upsert(connection, nodes)
+            if described:
+                await describe(connection, described)
+            ended = [
+                Ended(write.item, status, image_id=entry.id)
+                for (write, entry), status in zip(pairs, statuses, strict=True)
+                if write.item
+            ]
+            if ended:
+                await self._job_items.end(connection, ended)
+        return statuses
+
+
+def _merged(write: Write, row: ImageRow | None) -> Entry:
+    if row is None and not (write.picture and write.creates):
+        raise RowGone
+    entry = write.entry.filling(row) if row and write.fills else write.entry
+    return entry.over(row)

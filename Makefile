@@ -18,6 +18,7 @@ test: $(VENV)/.dev  ## run every test, including those in a browser
 	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each
+	@$(BIN)/python -m tests.pgbouncer_setup
 	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.dev  ## check formatting, lint, types and the direction of imports
@@ -66,7 +67,7 @@ eval-text: $(VENV)/.dev  ## measure search by text (FLAGS="--captions FILE --cla
 eval-similar: $(VENV)/.dev  ## measure how alike an image's nearest are (FLAGS="--labels FILE", or DATA of folders)
 	$(BIN)/python -m training.measuring.similar --photos $(DATA) $(FLAGS)
 
-eval: $(VENV)/.dev  ## measure how well the built-in encoder finds copies (FLAGS="--model DIR" for another)
+eval: $(VENV)/.eval  ## measure how well the built-in encoder finds copies (FLAGS="--model DIR" for another)
 	$(BIN)/python -m training.measuring.copies --photos $(DATA) $(FLAGS)
 
 # Needs `pip install uv`. The result names no package index.
@@ -100,6 +101,11 @@ $(VENV)/.demo: requirements-demo.txt $(VENV)/.server
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.demo
 	@echo "Installing what the tests need (once, a minute or so)"
 	@$(PIP) install --no-deps --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# PDQ is built from source, and only measured against.
+$(VENV)/.eval: $(VENV)/.dev
+	@$(PIP) install pdqhash==0.2.8 || echo "PDQ will be left out: pdqhash cannot be built here."
 	@touch $@
 
 # torch is for training only; the server never needs it.

@@ -20,6 +20,8 @@ from app.search.query import Term, read_terms
 from app.search.requests import FilterRequest, SearchRequest, query_of, with_crop
 from app.settings import read_settings
 
+VERIFY_MS = 3000
+
 
 def filter_options() -> list[click.Parameter]:
     """Return an option for every filter; those with several values may be repeated."""
@@ -47,7 +49,12 @@ async def search(expression: str, options: Mapping[str, Any], *, limit: int, as_
     except InvalidRequest as problem:
         raise click.UsageError(problem.detail) from problem
     terms = with_crop([_with_file(term) for term in read_terms(expression)], crop)
-    async with open_lookalike(read_settings(), announce=say) as lookalike:
+    settings = read_settings()
+    if settings.verify_ms:
+        # No one else waits, and the keypoints of a new index may have to be made first.
+        longest = max(settings.verify_ms, VERIFY_MS)
+        settings = settings.model_copy(update={"verify_ms": longest})
+    async with open_lookalike(settings, announce=say) as lookalike:
         query = query_of(wanted, None, limit=limit)
         results = await lookalike.searcher.search(replace(query, terms=terms))
     if as_json:

@@ -84,6 +84,10 @@ class Searcher:
         self._fetching = Places(MOST_FETCHING)
         self.searches: Counter[str] = Counter(dict.fromkeys([*get_args(Kind), NEXT_PAGE], 0))
 
+    def warm_up(self) -> None:
+        """Do in the background what the first search would wait for."""
+        self._verifier.warm_up()
+
     async def search(self, query: Query) -> Results:
         """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
         self.searches[query.kind] += 1

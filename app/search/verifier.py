@@ -13,6 +13,7 @@ from app.indexing.keypoint_maker import keypoints_of
 from app.logs import fields
 from app.pictures.decoding import Facts
 from app.pictures.keypoints import Keypoints
+from app.pictures.opencv import opencv
 from app.pictures.views import View
 from app.search.hits import Hit
 from app.search.verification import Verified, verify
@@ -121,6 +122,10 @@ class Verifier:
         self._threads = threads
         self._floor = FLOORS.get(encoder, -1.0)
         self.budget_ms = budget_ms
+
+    def warm_up(self) -> None:
+        """Import OpenCV in the background, so that the first search has all of its budget."""
+        self._threads.submit(opencv)
 
     async def verify(self, query: Subject, hits: Sequence[Hit]) -> Verification:
         """Compare a query with the images of hits, best first, at most 20 above the floor.

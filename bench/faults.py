@@ -168,7 +168,7 @@ async def run_round(
     await asyncio.sleep(after)
     await asyncio.to_thread(cluster.end, what)
     away = await asyncio.to_thread(cluster.start_again, what)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(2)
     for client in clients:
         client.cancel()
     await asyncio.gather(*clients, return_exceptions=True)
@@ -281,8 +281,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=25)
     rounds = parser.parse_args().rounds
-    # So that everything is stopped on the way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     photos = make_photos(100)
     told = Acknowledged()
     rows: list[tuple[object, ...]] = []
@@ -290,6 +288,8 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="lookalike-faults-") as name,
         serving(photos) as urls,
     ):
+        # So that everything is stopped on the way out; the server of photos is a fork of this.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         folder = Path(name)
         # Postgres runs as another user if this one is root.
         folder.chmod(0o755)

@@ -6,12 +6,14 @@ The server and the commands both use them.
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from app.encoding.encoder import Encoder
 from app.indexing.fetcher import MOST_FETCHES, Fetcher
 from app.indexing.indexer import Indexer
+from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.media import Media
 from app.indexing.originals import Originals
 from app.jobs.captions import Captioner
@@ -19,8 +21,10 @@ from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
 from app.search.duplicates import DuplicateFinder
+from app.search.parts import PartFinder
 from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
+from app.search.verifier import Verifier
 from app.settings import Settings
 from app.store.catalog import Catalog
 from app.store.claims import Claims
@@ -43,6 +47,7 @@ class Lookalike:
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
+    keypoint_maker: KeypointMaker
     media: Media
     job_items: JobItems
     workers: Workers
@@ -104,6 +109,9 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     """Open the parts that need the index; the stack closes them."""
     database, encoder = index.database, index.encoder
     catalog, vectors = index.catalog, index.vectors
+    # Of their own: indexing keeps those that decode busy.
+    verifying = ThreadPoolExecutor(os.cpu_count() or 1, "verify")
+    stack.callback(verifying.shutdown)
     pool = DecodingPool(os.cpu_count() or 1, memory=Memory(settings.max_decoded_bytes))
     stack.callback(pool.close)
     decoder = Decoder(pool, max_pixels=settings.max_pixels, model_side=encoder.model.side)
@@ -125,6 +133,8 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
     stack.push_async_callback(captioner.close)
+    keypoint_maker = KeypointMaker(index.keypoints, work_done=lambda: encoder.images.items)
+    stack.callback(keypoint_maker.close)
     fingerprints = Fingerprints(database)
     resolver = Resolver(
         catalog=catalog,
@@ -136,12 +146,16 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         uploads=uploads,
         min_similarity=settings.min_similarity,
     )
+    verifier = Verifier(
+        index.keypoints, verifying, budget_ms=settings.verify_ms, encoder=encoder.model.name
+    )
     return Lookalike(
         settings=settings,
         index=index,
         decoder=decoder,
         fetcher=fetcher,
         indexer=indexer,
+        keypoint_maker=keypoint_maker,
         media=media,
         job_items=job_items,
         workers=workers,
@@ -151,6 +165,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             workers=workers,
             indexer=indexer,
             captioner=captioner,
+            keypoint_maker=keypoint_maker,
             retry_s=settings.retry_s,
             worker_timeout_s=settings.worker_timeout_s,
             job_days=settings.job_days,
@@ -161,6 +176,10 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             vectors=vectors,
             encoder=encoder,
             resolver=resolver,
+            verifier=verifier,
+            part_finder=PartFinder(
+                catalog=catalog, vectors=vectors, encoder=encoder, verifier=verifier
+            ),
             timeout_s=settings.search_timeout_s,
         ),
         uploads=uploads,

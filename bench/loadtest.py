@@ -217,10 +217,10 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
     arguments = parser.parse_args()
-    # So that everything is stopped on the way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     photos = make_photos(200)
     with tempfile.TemporaryDirectory(prefix="lookalike-load-") as folder, serving(photos) as urls:
+        # So that everything is stopped on the way out; the server of photos is a fork of this.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         process, url = serve(Path(folder))
         try:
             load = Load(photos, urls)

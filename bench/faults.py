@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
@@ -188,16 +189,25 @@ def wait_for_jobs(client: httpx.Client, jobs: dict[int, int]) -> float:
 
 def lost(client: httpx.Client, told: Acknowledged) -> Counter[str]:
     """Return what is missing of what was acknowledged."""
-    missing: Counter[str] = Counter(dict.fromkeys(("images", "vectors", "originals"), 0))
-    for image in told.images:
-        missing["images"] += client.get(f"/api/images/{image}").status_code != 200
-        found = client.post("/api/search", json={"query": [{"id": image}], "limit": 1})
-        missing["vectors"] += found.status_code != 200
-    for image, sha256 in told.uploads.items():
+
+    def without_row(image: str) -> bool:
+        return client.get(f"/api/images/{image}").status_code != 200
+
+    def without_vector(image: str) -> bool:
+        query = {"query": [{"id": image}], "limit": 1}
+        return client.post("/api/search", json=query).status_code != 200
+
+    def without_original(image: str) -> bool:
         original = client.get(f"/images/{image}/original")
-        whole = hashlib.sha256(original.content).hexdigest() == sha256
-        missing["originals"] += original.status_code != 200 or not whole
-    return missing
+        whole = hashlib.sha256(original.content).hexdigest() == told.uploads[image]
+        return original.status_code != 200 or not whole
+
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        return Counter(
+            images=sum(threads.map(without_row, told.images)),
+            vectors=sum(threads.map(without_vector, told.images)),
+            originals=sum(threads.map(without_original, told.uploads)),
+        )
 
 
 def wrong_items(database: str, jobs: dict[int, int]) -> Counter[str]:
@@ -271,6 +281,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=25)
     rounds = parser.parse_args().rounds
+    # So that everything is stopped on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     photos = make_photos(100)
     told = Acknowledged()
     rows: list[tuple[object, ...]] = []
@@ -291,6 +303,8 @@ def main() -> None:
             for number in range(rounds):
                 what, _, away = asyncio.run(run_round(cluster, told, photos, urls, number))
                 ended.setdefault(what, []).append(away)
+                note = f"{number + 1} of {rounds}: {what} ended, ready again after {away:.1f} s"
+                print(note, file=sys.stderr, flush=True)
             with client_of(cluster.url) as client:
                 waited = wait_for_jobs(client, told.jobs)
                 missing = lost(client, told)

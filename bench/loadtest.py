@@ -7,6 +7,7 @@ answered, if /healthz is not, or if the server does not recover.
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -216,6 +217,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
     arguments = parser.parse_args()
+    # So that everything is stopped on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     photos = make_photos(200)
     with tempfile.TemporaryDirectory(prefix="lookalike-load-") as folder, serving(photos) as urls:
         process, url = serve(Path(folder))

@@ -101,8 +101,9 @@ def _show(results: Results) -> None:
         image, match = hit.image, hit.match or ""
         size = f"{image.width} x {image.height}"
         differences = "; ".join(differences_of(hit))
-        about = f"  ({differences})" if differences else ""
-        click.echo(f"{_similarity(hit)}  {match:7}  {size:>13}  {image.url}{about}")
+        about = f"({differences})  " if differences else ""
+        # The URL stays last: scripts cut it off there.
+        click.echo(f"{_similarity(hit)}  {match:7}  {size:>13}  {about}{image.url}")
 
 
 def _similarity(hit: Hit) -> str:

@@ -17,6 +17,7 @@ from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
+from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
 from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
@@ -46,6 +47,7 @@ class Lookalike:
     workers: Workers
     jobs: Jobs
     searcher: Searcher
+    comparer: Comparer
     uploads: Uploads
     duplicates: DuplicateFinder
 
@@ -133,6 +135,14 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         uploads=uploads,
         min_similarity=settings.min_similarity,
     )
+    searcher = Searcher(
+        catalog=catalog,
+        fingerprints=fingerprints,
+        vectors=vectors,
+        encoder=encoder,
+        resolver=resolver,
+        timeout_s=settings.search_timeout_s,
+    )
     return Lookalike(
         settings=settings,
         index=index,
@@ -152,13 +162,14 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             worker_timeout_s=settings.worker_timeout_s,
             job_days=settings.job_days,
         ),
-        searcher=Searcher(
+        searcher=searcher,
+        comparer=Comparer(
+            searcher=searcher,
             catalog=catalog,
-            fingerprints=fingerprints,
             vectors=vectors,
             encoder=encoder,
-            resolver=resolver,
-            timeout_s=settings.search_timeout_s,
+            decoder=decoder,
+            uploads=uploads,
         ),
         uploads=uploads,
         duplicates=DuplicateFinder(catalog=catalog, fingerprints=fingerprints, vectors=vectors),

@@ -11,7 +11,7 @@ from app.encoding.encoder import Vector, Vectors
 from app.pictures.decoding import hamming
 from app.store.images import ImageRow
 
-Match = Literal["exact", "copy", "similar"]
+Match = Literal["exact", "copy", "scene", "similar"]
 Reason = Literal["picture", "text"]
 
 # bench/matches.py measures how well these two tell copies from other images.

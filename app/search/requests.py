@@ -126,6 +126,38 @@ class TermRequest(RequestModel):
         return self
 
 
+def named_image(value: object) -> object:
+    """Return the fields of a `NamedImage` for an id or a URL as a text, as in forms."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return {"id": UUID(value)}
+    except ValueError:
+        return {"url": value}
+
+
+class NamedImage(RequestModel):
+    """An image by `url`, `id` or `upload`."""
+
+    url: Url | None = None
+    id: UUID | None = Field(None, description="The id of an indexed image.")
+    upload: UUID | None = Field(None, description="The id of an earlier query image.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(value is not None for value in (self.url, self.id, self.upload)) != 1:
+            raise ValueError("give one of url, id and upload")
+        return self
+
+    @property
+    def term(self) -> Term:
+        """The image as a term of a query."""
+        return Term(url=self.url, image=self.id, upload=self.upload)
+
+
+ImageRequest = Annotated[NamedImage, BeforeValidator(named_image)]
+
+
 class SearchRequest(FilterRequest):
     """A query: images and texts, added and subtracted, within filters.
 

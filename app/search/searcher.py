@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import get_args
+from typing import TypeVar, get_args
 from uuid import UUID
 
 import numpy as np
@@ -27,6 +27,8 @@ from app.search.resolver import Clock, Resolver, Timings
 from app.store.catalog import Catalog
 from app.store.fingerprints import Fingerprint, Fingerprints
 from app.store.vectors import ROUNDING, VectorTable
+
+T = TypeVar("T")
 
 # Concurrent searches; further ones are refused.
 MOST_SEARCHES = 64
@@ -107,6 +109,13 @@ class Searcher:
     async def search(self, query: Query) -> Results:
         """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
         self.searches[query.kind] += 1
+        return await self.in_place(query, self._search)
+
+    async def in_place(self, query: Query, work: Callable[[Query], Awaitable[T]]) -> T:
+        """Do work on a query, whose URLs are fetched before, in the place of a search.
+
+        Raises `TooBusy`, what the fetcher raises and what `work` raises.
+        """
         check_sizes(query.terms)
         deadline = self._deadline()
         with self._places.taken():
@@ -114,9 +123,12 @@ class Searcher:
             if query.urls:
                 query = await self._fetch(query)
             async with self._until(deadline):
-                clock = Clock()
-                asked, picture = await self._resolver.resolve(query, clock)
-                return replace(await self._answer(asked, query.limit, clock), picture=picture)
+                return await work(query)
+
+    async def _search(self, query: Query) -> Results:
+        clock = Clock()
+        asked, picture = await self._resolver.resolve(query, clock)
+        return replace(await self._answer(asked, query.limit, clock), picture=picture)
 
     async def next_page(self, cursor: str, *, limit: int) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""

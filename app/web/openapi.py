@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.indexing.sources import LIST_MEDIA_TYPES
+from app.search.compare_documents import VerdictDocument
 from app.search.requests import FilterRequest, SearchRequest
 from app.settings import VERSION
 from app.store.index import StatsResponse
@@ -19,6 +20,7 @@ from app.web.parameters import REFERENCES, form_fields, nested_schemas, query_pa
 from app.web.schemas import FacetsResponse, SearchResponse
 
 FILE = {"type": "string", "format": "binary"}
+FILE_URL_OR_ID = FILE | {"description": "A file, or a URL or an image's id as a text."}
 ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
 JOB_ID = {
     "name": "id",
@@ -93,6 +95,16 @@ OPERATIONS = [
         answer=SearchResponse,
         body=SearchRequest,
         form={"file": FILE},
+        failures=(404, 413, 415, 422, 503),
+    ),
+    Operation(
+        "post",
+        "/api/compare",
+        "Compare two images: how similar they are, whether they are proved to be the same image, "
+        "and how one lies on the other.",
+        answer=VerdictDocument,
+        body=schemas.CompareRequest,
+        form={"a": FILE_URL_OR_ID, "b": FILE_URL_OR_ID},
         failures=(404, 413, 415, 422, 503),
     ),
     Operation(
@@ -370,9 +382,11 @@ def _body(operation: Operation) -> dict[str, Any]:
     if operation.form is not None:
         body = operation.body
         fields = form_fields(body) if body else {}
-        schema: dict[str, Any] = {"type": "object", "properties": {**operation.form, **fields}}
+        schema: dict[str, Any] = {"type": "object", "properties": {**fields, **operation.form}}
         if operation.body is None:
             schema["required"] = list(operation.form)
+        elif required := operation.body.model_json_schema().get("required"):
+            schema["required"] = required
         content["multipart/form-data"] = {"schema": schema}
     return content
 

@@ -19,6 +19,7 @@ from app.indexing.requests import (
 from app.jobs.documents import JobDocument, JobItemDocument
 from app.search.cursors import MAX_CHARACTERS
 from app.search.documents import HitDocument
+from app.search.requests import ImageRequest
 from app.search.resolver import Timings
 from app.store.items import ItemState
 from app.store.urls import LONGEST_URL
@@ -105,6 +106,13 @@ class DuplicatesRequest(RequestModel):
     cursor: str | None = Field(
         None, max_length=MAX_CHARACTERS, description="`next` from the previous response."
     )
+
+
+class CompareRequest(RequestModel):
+    """Two images to compare; in a form, each is a file, a URL or an id."""
+
+    a: ImageRequest
+    b: ImageRequest
 
 
 class UpsertResponse(BaseModel):

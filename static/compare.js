@@ -2,6 +2,8 @@
 // page has them side by side without this.
 
 const BLINK_MS = 700;
+// Of a drawing, in pixels, where there is room for it.
+const LONGER_SIDE = 1200;
 
 const byId = (id) => document.getElementById(id);
 
@@ -44,7 +46,10 @@ function views(panel) {
   // The difference is seen only where both have pixels, so that region fills the view.
   function zoom(shared) {
     const box = shared ?? frame;
+    const ratio = LONGER_SIDE / Math.max(box.width, box.height);
     svg.setAttribute("viewBox", `${box.x} ${box.y} ${box.width} ${box.height}`);
+    svg.setAttribute("width", box.width * ratio);
+    svg.setAttribute("height", box.height * ratio);
   }
 
   function choose(chosen) {

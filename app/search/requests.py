@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from app.indexing.requests import MAX_TEXT, Metadata, Moment, RequestModel, Url
+from app.indexing.requests import MAX_TEXT, Metadata, Moment, RequestModel, Url, parse
 from app.pictures.colours import ColourName
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
@@ -126,14 +126,16 @@ class TermRequest(RequestModel):
         return self
 
 
-def named_image(value: object) -> object:
-    """Return the fields of a `NamedImage` for an id or a URL as a text, as in forms."""
+def _named(value: object) -> object:
+    """Accept an id or a URL as a text, as in forms."""
     if not isinstance(value, str):
         return value
+    if value.lower().startswith(("http:", "https:")):
+        return {"url": value}
     try:
         return {"id": UUID(value)}
-    except ValueError:
-        return {"url": value}
+    except ValueError as exc:
+        raise ValueError("must be a URL, or the id of an image") from exc
 
 
 class NamedImage(RequestModel):
@@ -155,7 +157,11 @@ class NamedImage(RequestModel):
         return Term(url=self.url, image=self.id, upload=self.upload)
 
 
-ImageRequest = Annotated[NamedImage, BeforeValidator(named_image)]
+ImageRequest = Annotated[NamedImage, BeforeValidator(_named)]
+
+
+class _Named(RequestModel):
+    image: ImageRequest
 
 
 class SearchRequest(FilterRequest):
@@ -240,3 +246,14 @@ def _term(term: TermRequest) -> Term:
         weight=term.weight,
         crop=crop_of(term.crop),
     )
+
+
+def term_named(name: str, value: str) -> Term:
+    """Return the image that a text, the value of this field, names by URL or id.
+
+    Raises `InvalidRequest`.
+    """
+    try:
+        return parse(_Named, {"image": value}).image.term
+    except InvalidRequest as problem:
+        raise InvalidRequest(problem.detail.replace("image", name, 1)) from problem

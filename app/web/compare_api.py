@@ -3,11 +3,10 @@
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
-from app.indexing.requests import parse
 from app.problems import InvalidRequest, NoPicture
 from app.search.compare_documents import verdict_document
 from app.search.query import Term
-from app.search.requests import NamedImage, named_image
+from app.search.requests import term_named
 from app.web import schemas
 from app.web.forms import form_of, is_form
 from app.web.requests import Request, json_body, parts, respond, uploaded
@@ -39,12 +38,5 @@ async def _from_form(request: Request) -> list[Term]:
             elif value is None or not value.strip():
                 raise NoPicture(f"{name}: send a file, a URL or the id of an indexed image.")
             else:
-                terms.append(_named(name, value.strip()))
+                terms.append(term_named(name, value.strip()))
         return terms
-
-
-def _named(name: str, value: str) -> Term:
-    try:
-        return parse(NamedImage, named_image(value)).term
-    except InvalidRequest as problem:
-        raise InvalidRequest(f"{name}.{problem.detail}") from problem

@@ -6,12 +6,11 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from app.indexing.requests import parse
 from app.pictures.decoding import MEDIA_TYPES
 from app.problems import Problem
 from app.search.comparer import ComparedImage, Verdict
 from app.search.query import Term
-from app.search.requests import NamedImage, named_image
+from app.search.requests import term_named
 from app.search.shared_regions import Regions, frame, shared_regions
 from app.search.wording import facts_of, meaning_of
 from app.web.requests import Request, parts
@@ -45,7 +44,7 @@ async def compare_page(request: Request) -> Response:
     a, b = Term(), Term()
     try:
         if all(given.values()):
-            a, b = [await _term(request, value) for value in given.values()]
+            a, b = [await _term(request, *pair) for pair in given.items()]
             verdict = await parts(request).comparer.compare(a, b)
     except Problem as exc:
         problem = exc
@@ -59,12 +58,12 @@ async def compare_page(request: Request) -> Response:
     )
 
 
-async def _term(request: Request, value: str) -> Term:
+async def _term(request: Request, name: str, value: str) -> Term:
     """Return the image that a value names; an id is that of an upload if no image has it."""
-    named = parse(NamedImage, named_image(value))
-    if named.id is not None and await parts(request).catalog.find(named.id) is None:
-        return Term(upload=named.id)
-    return named.term
+    term = term_named(name, value)
+    if term.image is not None and await parts(request).catalog.find(term.image) is None:
+        return Term(upload=term.image)
+    return term
 
 
 def _laid(verdict: Verdict, a: Term, b: Term) -> dict[str, object]:

@@ -18,6 +18,7 @@ test: $(VENV)/.dev  ## run every test, including those in a browser
 	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each
+	@$(BIN)/python -m tests.pgbouncer_setup
 	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.dev  ## check formatting, lint, types and the direction of imports
@@ -63,7 +64,7 @@ train-text: $(VENV)/.training  ## train its text tower on DATA, and add it to OU
 eval-text: $(VENV)/.dev  ## measure search by text (FLAGS="--captions FILE --classes FOLDER")
 	$(BIN)/python -m training.measuring.text_search --photos $(DATA) $(FLAGS)
 
-eval: $(VENV)/.dev  ## measure how well the built-in encoder finds copies (FLAGS="--model DIR" for another)
+eval: $(VENV)/.eval  ## measure how well the built-in encoder finds copies (FLAGS="--model DIR" for another)
 	$(BIN)/python -m training.measuring.copies --photos $(DATA) $(FLAGS)
 
 # Needs `pip install uv`. The result names no package index.
@@ -97,6 +98,11 @@ $(VENV)/.demo: requirements-demo.txt $(VENV)/.server
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.demo
 	@echo "Installing what the tests need (once, a minute or so)"
 	@$(PIP) install --no-deps --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# PDQ is built from source, and only measured against.
+$(VENV)/.eval: $(VENV)/.dev
+	@$(PIP) install pdqhash==0.2.8 || echo "PDQ will be left out: pdqhash cannot be built here."
 	@touch $@
 
 # torch is for training only; the server never needs it.

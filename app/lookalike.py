@@ -6,13 +6,16 @@ The server and the commands both use them.
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from app.encoding.encoder import Encoder
 from app.indexing.fetcher import MOST_FETCHES, Fetcher
 from app.indexing.indexer import Indexer
+from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.media import Media
+from app.indexing.originals import Originals
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
@@ -21,8 +24,10 @@ from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
 from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
+from app.search.verifier import Verifier
 from app.settings import Settings
 from app.store.catalog import Catalog
+from app.store.claims import Claims
 from app.store.database import Database
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
@@ -42,6 +47,7 @@ class Lookalike:
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
+    keypoint_maker: KeypointMaker
     media: Media
     job_items: JobItems
     workers: Workers
@@ -104,6 +110,9 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     """Open the parts that need the index; the stack closes them."""
     database, encoder = index.database, index.encoder
     catalog, vectors = index.catalog, index.vectors
+    # Of their own: indexing keeps those that decode busy.
+    verifying = ThreadPoolExecutor(os.cpu_count() or 1, "verify")
+    stack.callback(verifying.shutdown)
     pool = DecodingPool(os.cpu_count() or 1, memory=Memory(settings.max_decoded_bytes))
     stack.callback(pool.close)
     decoder = Decoder(pool, max_pixels=settings.max_pixels, model_side=encoder.model.side)
@@ -111,6 +120,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     job_items, workers = JobItems(database), Workers(database)
     uploads = Uploads(database, decoder)
     media = Media(settings.media_url or str(settings.data_dir / "media"))
+    originals = Originals(media, Claims(database), max_bytes=settings.max_upload_bytes)
     indexer = Indexer(
         database=database,
         catalog=catalog,
@@ -119,11 +129,13 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
-        media=media,
+        originals=originals,
         max_bytes=settings.max_upload_bytes,
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
     stack.push_async_callback(captioner.close)
+    keypoint_maker = KeypointMaker(index.keypoints, work_done=lambda: encoder.images.items)
+    stack.callback(keypoint_maker.close)
     fingerprints = Fingerprints(database)
     resolver = Resolver(
         catalog=catalog,
@@ -141,6 +153,12 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         vectors=vectors,
         encoder=encoder,
         resolver=resolver,
+        verifier=Verifier(
+            index.keypoints,
+            verifying,
+            budget_ms=settings.verify_ms,
+            encoder=encoder.model.name,
+        ),
         timeout_s=settings.search_timeout_s,
     )
     return Lookalike(
@@ -149,6 +167,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         decoder=decoder,
         fetcher=fetcher,
         indexer=indexer,
+        keypoint_maker=keypoint_maker,
         media=media,
         job_items=job_items,
         workers=workers,
@@ -158,6 +177,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             workers=workers,
             indexer=indexer,
             captioner=captioner,
+            keypoint_maker=keypoint_maker,
             retry_s=settings.retry_s,
             worker_timeout_s=settings.worker_timeout_s,
             job_days=settings.job_days,
@@ -166,6 +186,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         comparer=Comparer(
             searcher=searcher,
             catalog=catalog,
+            keypoints=index.keypoints,
             vectors=vectors,
             encoder=encoder,
             decoder=decoder,

@@ -63,6 +63,12 @@ class Settings(BaseSettings):
         description="Lowest cosine similarity of a result when searching by one whole image "
         "(inclusive). A request may ask for another.",
     )
+    verify_ms: float = Field(
+        150,
+        ge=0,
+        description="Most milliseconds that a search spends on comparing its query image with the "
+        "nearest images in detail.",
+    )
     top_k: int = Field(100, ge=1, le=1000, description="Most results per search.")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),

@@ -13,6 +13,7 @@ from app.lookalike import open_lookalike
 from app.pictures.decoding import SUFFIXES
 from app.problems import InvalidRequest
 from app.search.documents import hit_document
+from app.search.explained import differences_of
 from app.search.hits import Hit
 from app.search.query import Term, read_terms
 from app.search.requests import FilterRequest, SearchRequest, query_of, with_crop
@@ -92,7 +93,9 @@ def _show(results: Results) -> None:
     for hit in results.hits:
         image, match = hit.image, hit.match or ""
         size = f"{image.width} x {image.height}"
-        click.echo(f"{_similarity(hit)}  {match:7}  {size:>13}  {image.url}")
+        differences = "; ".join(differences_of(hit))
+        about = f"  ({differences})" if differences else ""
+        click.echo(f"{_similarity(hit)}  {match:7}  {size:>13}  {image.url}{about}")
 
 
 def _similarity(hit: Hit) -> str:

@@ -13,14 +13,17 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.encoding.encoder import Vector
-from app.indexing.requests import MAX_INTEGER, MAX_TEXT, is_storable, parse
+from app.indexing.requests import MAX_TEXT, is_storable, parse
 from app.problems import InvalidRequest
 from app.search import cursors
-from app.search.hits import Reason
+from app.search.hits import Match, Reason
+from app.search.proofs import Proof
 from app.search.query import MOST_TERMS
 from app.search.requests import FilterRequest
+from app.search.sorting import MatchAtLeast, Sort
+from app.search.verification import Verified
 from app.store.filters import NO_FILTERS, Filters
-from app.store.fingerprints import BRIEF_BYTES, brief
+from app.store.fingerprints import BRIEF_BYTES, Fingerprint, brief
 from app.store.nearest import FILE_DIGITS, Beyond
 from app.store.vectors import ROUNDING
 
@@ -43,9 +46,14 @@ class Asked(BaseModel):
     """A query by `vector` (float16 bytes, as the store compares them), by `words`, or by both.
 
     By vector alone, the next page starts at the cosine distance `distance`, without the files
-    `shown`, the beginnings of whose SHA-256 earlier pages had at that distance. With words, it has
+    `shown`, the beginnings of whose SHA-256 earlier pages had at that distance or up to the
+    distance `reach`. With words, it has
     the first of the images that the first page left: `left`, the `brief` ids in the order of the
     merged ranking, and for each a letter of `found`.
+
+    Of a query by one whole image, of (width, height) `size`, `proofs` are what was proved of
+    results that earlier pages did not have, and `lifted` the beginnings of the SHA-256 of those
+    that are given before all others. With a `match`, there are no others.
     """
 
     # An unknown field is the position of a cursor that an older version made.
@@ -61,12 +69,16 @@ class Asked(BaseModel):
     min_similarity: Cosine | None = None
     diversity: float = Field(0.0, ge=0, le=1)
     sha256: str | None = Field(None, max_length=64)
-    dhash: int | None = Field(None, ge=-MAX_INTEGER - 1, le=MAX_INTEGER)
-    too_plain: bool = False
+    size: tuple[int, int] | None = None
+    match: MatchAtLeast | None = None
+    sort: Sort = "best"
+    proofs: Sequence[Proof] = ()
+    lifted: bytes = b""
     notes: Sequence[str] = ()
     unknown_words: Sequence[str] = ()
     distance: Annotated[float, Field(ge=-1, le=3)] | None = None
     shown: bytes = b""
+    reach: Annotated[float, Field(ge=-1, le=3)] | None = None
     left: bytes = b""
     found: str = ""
 
@@ -85,6 +97,28 @@ class Asked(BaseModel):
         return Beyond(self.distance, [file.hex() for file in cursors.pieces(self.shown, _FILE)])
 
     @property
+    def lifted_files(self) -> frozenset[str]:
+        """The first 16 hexadecimal digits of the SHA-256 of what is given before all others."""
+        return frozenset(file.hex() for file in cursors.pieces(self.lifted, _FILE))
+
+    @property
+    def verified(self) -> Mapping[UUID, Verified]:
+        """What was proved of images that earlier pages did not have, by id."""
+        return {
+            image_id: Verified(proof.match, proof.alignment)
+            for proof in self.proofs
+            if proof.alignment is not None and proof.match in ("copy", "scene")
+            for image_id in proof.ids
+        }
+
+    def matches(self, images: Sequence[Fingerprint]) -> Mapping[str, Match]:
+        """Return the matches of those of the images that were proved, by SHA-256."""
+        known: dict[UUID, Match] = {
+            image_id: proof.match for proof in self.proofs for image_id in proof.ids
+        }
+        return {image.sha256: known[image.id] for image in images if image.id in known}
+
+    @property
     def ranking(self) -> Mapping[bytes, Sequence[Reason]]:
         """The images that are left of a merged ranking, best first; empty for any other query."""
         briefs = cursors.pieces(self.left, BRIEF_BYTES)
@@ -93,12 +127,26 @@ class Asked(BaseModel):
     def behind(self, similarity: float, files: Sequence[str]) -> "Asked":
         """Return the query after a page that ended there, with files of these SHA-256 near it."""
         distance = 1 - similarity - ROUNDING
-        # Several pages in a row may lie at one distance.
-        is_near = self.distance is not None and distance <= self.distance + 3 * ROUNDING
-        new = b"".join(bytes.fromhex(file[:FILE_DIGITS]) for file in files)
-        return self.model_copy(
-            update={"distance": distance, "shown": (self.shown if is_near else b"") + new}
-        )
+        reach = self.distance if self.reach is None else self.reach
+        # Several pages in a row may lie at one distance, or before what the first one had.
+        if reach is None or distance > reach + 3 * ROUNDING:
+            return self._from(distance, _packed(files))
+        return self._from(distance, self.shown + _packed(files), reach=self.reach)
+
+    def without(self, similarity: float, files: Sequence[str]) -> "Asked":
+        """Return the query after a first page, of all these files, that ended there.
+
+        It may have missed images, as the HNSW index does: they are still to come.
+        """
+        return self._from(-1.0, _packed(files), reach=1 - similarity)
+
+    def _from(self, distance: float, shown: bytes, *, reach: float | None = None) -> "Asked":
+        return self.model_copy(update={"distance": distance, "shown": shown, "reach": reach})
+
+    def proving(self, proofs: Sequence[Proof], lifted: Sequence[str]) -> "Asked":
+        """Return the query with what was proved; `lifted` are SHA-256."""
+        files = b"".join(bytes.fromhex(file[:FILE_DIGITS]) for file in lifted)
+        return self.model_copy(update={"proofs": proofs, "lifted": files})
 
     def leaving(self, ranking: Sequence[tuple[UUID, Sequence[Reason]]]) -> "Asked":
         """Return the query when these images are left of a merged ranking."""
@@ -122,9 +170,11 @@ class Asked(BaseModel):
         try:
             packed = zlib.decompressobj().decompress(cursors.read(cursor), MAX_BYTES)
             asked = cls.model_validate_json(packed)
-            _ = asked.beyond, asked.ranking
+            _ = asked.beyond, asked.ranking, asked.lifted_files
         except (ValueError, KeyError, zlib.error, ValidationError) as exc:
             raise cursors.not_ours() from exc
+        if not all(proof.is_finite for proof in asked.proofs):
+            raise cursors.not_ours()
         if not is_storable(asked.words) or (asked.vector is None and not asked.words):
             raise cursors.not_ours()
         asked = asked.model_copy(update={"filters": _checked(asked.filters)})
@@ -134,6 +184,10 @@ class Asked(BaseModel):
         if vector is not None and not np.isfinite(vector).all():
             raise cursors.not_ours()
         return asked
+
+
+def _packed(files: Sequence[str]) -> bytes:
+    return b"".join(bytes.fromhex(file[:FILE_DIGITS]) for file in files)
 
 
 def _checked(filters: Filters) -> Filters:

@@ -1,22 +1,25 @@
 """Compares two images: how similar they are, what is proved, and how one lies on the other."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from uuid import UUID
 
 from app.encoding.encoder import Encoder, Vector
 from app.indexing.coalescer import gather
-from app.pictures.decoding import Decoder, Picture
+from app.indexing.keypoint_maker import keypoints_of
+from app.pictures.decoding import Decoder, Facts
 from app.pictures.registration import resized
 from app.pictures.views import View
 from app.problems import NotFound
 from app.search.hits import Match
 from app.search.query import Query, Term
 from app.search.searcher import Searcher
-from app.search.verification import Alignment, verify
+from app.search.verification import Alignment, Verified, verify
+from app.search.verifier import Subject, view_of
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
+from app.store.keypoints import KeypointTable
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
 
@@ -63,19 +66,30 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
+    """An image with its vector; `keypoints` are those that are stored, None without any."""
+
     image: ComparedImage
-    view: View
+    subject: Subject
     vector: Vector
+    keypoints: bytes | None = None
+
+    def view(self) -> View | None:
+        keypoints = self.keypoints or keypoints_of(self.image.thumbnail)
+        return view_of(self.subject, self.image.thumbnail, keypoints)
 
 
 class Comparer:
-    """Compares images, each comparison in the place of a search."""
+    """Compares images, each comparison in the place of a search.
+
+    It sees of them what a search sees, so that both answer the same.
+    """
 
     def __init__(
         self,
         *,
         searcher: Searcher,
         catalog: Catalog,
+        keypoints: KeypointTable,
         vectors: VectorTable,
         encoder: Encoder,
         decoder: Decoder,
@@ -83,6 +97,7 @@ class Comparer:
     ) -> None:
         self._searcher = searcher
         self._catalog = catalog
+        self._keypoints = keypoints
         self._vectors = vectors
         self._encoder = encoder
         self._decoder = decoder
@@ -101,60 +116,54 @@ class Comparer:
         given = partial(Verdict, a.image, b.image, similarity)
         if a.image.sha256 == b.image.sha256:
             return given("exact", _same(a.image, b.image))
-        work = partial(verify, a.view, b.view)
+        work = partial(_verified, a, b)
         proved = await asyncio.wrap_future(self._decoder.pool.submit(work, first=True))
         return given(proved.match, proved.alignment) if proved else given("similar", None)
 
     async def _look(self, term: Term) -> _Seen:
         if term.image is not None:
-            return await self._look_at_indexed(term)
+            return await self._indexed(term.image)
         if term.upload is not None:
             upload = await self._uploads.find(term.upload)
-            return await self._look_at(upload.data, sha256=upload.sha256)
-        return await self._look_at(term.data or b"")
+            return await self._sent(upload.data, sha256=upload.sha256)
+        return await self._sent(term.data or b"")
 
-    async def _look_at_indexed(self, term: Term) -> _Seen:
+    async def _indexed(self, image_id: UUID) -> _Seen:
         """Look at what the index has of an image."""
-        assert term.image is not None  # noqa: S101
-        image, found = (
-            await self._catalog.find(term.image),
-            await self._catalog.thumbnail(term.image),
-        )
-        if image is None or found is None:
-            raise NotFound(f"There is no image {term.image} in the index.")
-        vector = (await self._vectors.fetch([image.id])).get(image.id)
-        size = image.width, image.height
-        seen = await self._look_at(found[1], sha256=image.sha256, size=size, vector=vector)
-        view = replace(seen.view, too_plain=image.too_plain)
-        compared = replace(seen.image, too_plain=image.too_plain, row=image)
-        return replace(seen, image=compared, view=view)
-
-    async def _look_at(
-        self,
-        data: bytes,
-        *,
-        sha256: str | None = None,
-        size: tuple[int, int] | None = None,
-        vector: Vector | None = None,
-    ) -> _Seen:
-        """Decode an image, and embed it unless its vector is given.
-
-        `size` and `sha256` are those of the original, if that is not the data.
-        """
-
-        def seen(picture: Picture) -> tuple[View, Any]:
-            view = View.of(picture.image, size=size or (picture.width, picture.height))
-            return view, None if vector is not None else self._encoder.prepare(picture)
-
-        facts, (view, prepared) = await self._decoder.decode_and(data, seen, first=True)
+        row = await self._catalog.find(image_id)
+        stored = (await self._keypoints.find([image_id])).get(image_id)
+        if row is None or stored is None:
+            raise NotFound(f"There is no image {image_id} in the index.")
+        vector = (await self._vectors.fetch([image_id])).get(image_id)
         if vector is None:
-            vector = await self._encoder.embed_prepared(prepared)
-        # As the index would call it.
-        view = replace(view, too_plain=facts.too_plain)
+            _, vector = await self._embedded(stored.thumbnail)
         image = ComparedImage(
-            view.width, view.height, sha256 or facts.sha256, facts.thumbnail, facts.too_plain
+            row.width, row.height, row.sha256, stored.thumbnail, row.too_plain, row
         )
-        return _Seen(image, view, vector)
+        return _Seen(image, row, vector, stored.keypoints)
+
+    async def _sent(self, data: bytes, *, sha256: str | None = None) -> _Seen:
+        """Look at an image file; `sha256` is that of the original, if it is another file."""
+        facts, vector = await self._embedded(data)
+        image = ComparedImage(
+            facts.width,
+            facts.height,
+            sha256 or facts.sha256,
+            facts.thumbnail,
+            facts.too_plain,
+        )
+        return _Seen(image, facts, vector)
+
+    async def _embedded(self, data: bytes) -> tuple[Facts, Vector]:
+        facts, prepared = await self._decoder.decode_and(data, self._encoder.prepare, first=True)
+        return facts, await self._encoder.embed_prepared(prepared)
+
+
+def _verified(a: _Seen, b: _Seen) -> Verified | None:
+    if a.image.too_plain or b.image.too_plain:
+        return None
+    query, image = a.view(), b.view()
+    return verify(query, image) if query and image else None
 
 
 def _same(a: ComparedImage, b: ComparedImage) -> Alignment:

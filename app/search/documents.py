@@ -60,8 +60,13 @@ class HitDocument(ImageDocument):
         ["picture"], description="What found it: its pixels, the words about it, or both."
     )
     match: Match | None = Field(
-        description="`exact`: the same bytes; `copy`: the same image, altered; null for a text "
-        "query, and for the first image of a group."
+        description="`exact`: the same bytes; `copy`: the same image, altered, proved by its "
+        "geometry and its pixels; `scene`: the same place or thing in another image, proved by "
+        "geometry; `similar`: neither was proved. Null unless the query is one whole image, and "
+        "for the first image of a group."
+    )
+    alignment: AlignmentDocument | None = Field(
+        None, description="How the query lies on a `copy` or a `scene`."
     )
     places: list[PlaceDocument] = Field(description="Other images with the same bytes.")
 
@@ -72,6 +77,7 @@ def hit_document(hit: Hit, url: str) -> HitDocument:
         **image_fields(hit.image, url),
         similarity=None if hit.similarity is None else round(hit.similarity, 4),
         match=hit.match,
+        alignment=hit.alignment and alignment_document(hit.alignment),
         matched=list(hit.matched),
         places=[PlaceDocument(id=image.id, url=image.url) for image in hit.places],
     )

@@ -15,9 +15,10 @@ from uuid import UUID
 import numpy as np
 
 from app.encoding.encoder import Vector
+from app.pictures.decoding import hamming
 from app.search import cursors
 from app.search.components import IMAGES_AT_ONCE, Components, Relation
-from app.search.hits import Hit, match_of
+from app.search.hits import Hit, Match
 from app.store.catalog import Catalog
 from app.store.fingerprints import BRIEF_BYTES, Fingerprints, brief
 from app.store.images import ImageRow
@@ -30,6 +31,10 @@ MAX_NEIGHBOURS_ASKED = 600_000
 MAX_SHOWN = 1000
 # Images that a cursor remembers, the last ones shown: 7,500 characters, which fit in a URL.
 MAX_REMEMBERED = 800
+
+# bench/matches.py measures how well these two tell copies from other images.
+COPY_SIMILARITY = 0.90
+COPY_DHASH_BITS = 10
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HEAD = struct.Struct(">B16sq")
@@ -186,14 +191,18 @@ def _compared(first: ImageRow, other: ImageRow, vectors: dict[UUID, Vector]) -> 
     similarity = None
     if first.id in vectors and other.id in vectors:
         similarity = _cosine(vectors[first.id], vectors[other.id])
-    match = match_of(
-        other,
-        similarity or 0.0,
-        sha256=first.sha256,
-        dhash=first.dhash,
-        too_plain=first.too_plain,
-    )
-    return Hit(other, similarity, match)
+    return Hit(other, similarity, _match(first, other, similarity or 0.0))
+
+
+def _match(first: ImageRow, other: ImageRow, similarity: float) -> Match:
+    """Classify two images by their bytes, their similarity and their difference hashes."""
+    if first.sha256 == other.sha256:
+        return "exact"
+    # Of one that is too plain to be told from others, everything like it would be a copy.
+    if first.too_plain or other.too_plain:
+        return "similar"
+    is_near = hamming(first.dhash, other.dhash) <= COPY_DHASH_BITS
+    return "copy" if is_near and similarity >= COPY_SIMILARITY else "similar"
 
 
 def _cosine(one: Vector, other: Vector) -> float:

@@ -13,6 +13,7 @@ from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
 from app.search.cursors import MAX_CHARACTERS
 from app.search.query import MOST_TERMS, Query, Term, read_terms
+from app.search.sorting import MatchAtLeast, Sort
 from app.store.filters import Box, Filters
 
 Values = Annotated[list[Annotated[str, Field(min_length=1, max_length=300)]], Field(max_length=100)]
@@ -193,6 +194,17 @@ class SearchRequest(FilterRequest):
         description="The lowest cosine similarity of a result. By default, the server's "
         "MIN_SIMILARITY for a single whole image, and none for any other query.",
     )
+    match: MatchAtLeast | None = Field(
+        None,
+        description="Only results that are proved to be so much: `exact`; `copy`, exact ones "
+        "included; or `scene`, both included. For a search by one whole image.",
+    )
+    sort: Sort = Field(
+        "best",
+        description="`best`: best match first. `changed`: the copies that differ most first, for a "
+        "search by one whole image. `biggest`: by pixels. `newest`, `oldest`: by when they were "
+        "indexed. All but `best` sort the best 300 results.",
+    )
     limit: int | None = Field(
         None, ge=1, description="Most results; by default, the server's TOP_K."
     )
@@ -218,6 +230,8 @@ def query_of(wanted: SearchRequest, data: bytes | None, *, limit: int) -> Query:
         min_similarity=wanted.min_similarity,
         diversity=wanted.diversity,
         limit=limit,
+        match=wanted.match,
+        sort=wanted.sort,
     )
 
 

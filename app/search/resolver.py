@@ -15,6 +15,7 @@ from app.pictures.decoding import Decoder, Facts
 from app.problems import InvalidRequest, NoPicture, NotFound
 from app.search.asked import Asked
 from app.search.query import Marked, Query, Term, combine, rocchio
+from app.search.verifier import Subject
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
 from app.store.uploads import Uploads
@@ -57,15 +58,25 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    """A query as it can be answered: `asked`, the first `picture` decoded, and the whole image.
+
+    `subject` is None unless the query is a single whole image.
+    """
+
+    asked: Asked
+    picture: Facts | None = None
+    subject: Subject | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Part:
-    """An embedded term; for an image also its hashes, and the picture if it was decoded."""
+    """An embedded term; for an image also the SHA-256 of its file, and what it was made of."""
 
     vector: Vector
     weight: float
     sha256: str | None = None
-    dhash: int | None = None
-    picture: Facts | None = None
-    too_plain: bool = False
+    subject: Subject | None = None
 
 
 class Resolver:
@@ -105,8 +116,8 @@ class Resolver:
             return term
         return replace(term, url=None, data=await self._fetcher.fetch(term.url))
 
-    async def resolve(self, query: Query, clock: Clock) -> tuple[Asked, Facts | None]:
-        """Decode and embed a fetched query; also return the first picture decoded, if any.
+    async def resolve(self, query: Query, clock: Clock) -> Resolved:
+        """Decode and embed a fetched query.
 
         Raises `NoPicture` for an empty query, `InvalidRequest`, `QueryCancels`, `NotFound` for an
         image without a vector, and what decoding raises.
@@ -122,6 +133,8 @@ class Resolver:
         if query.like or query.unlike:
             vector = rocchio(vector, await self._marked(query))
         alone = parts[0] if query.is_whole_picture else None
+        _check(query, is_whole=alone is not None)
+        subject = alone.subject if alone else None
         lowest = query.min_similarity
         if lowest is None and alone is not None:
             lowest = self._min_similarity
@@ -133,12 +146,15 @@ class Resolver:
             min_similarity=lowest,
             diversity=query.diversity,
             sha256=alone.sha256 if alone else None,
-            dhash=alone.dhash if alone else None,
-            too_plain=alone.too_plain if alone else False,
+            size=(subject.width, subject.height) if subject else None,
+            match=query.match,
+            sort=query.sort,
             notes=notes,
             unknown_words=_unknown(readings.values()),
         )
-        return asked, next((part.picture for part in parts if part.picture), None)
+        pictures = (part.subject for part in parts)
+        picture = next((p for p in pictures if isinstance(p, Facts)), None)
+        return Resolved(asked, picture, subject)
 
     def _notes(self, query: Query, readings: Mapping[str, Reading]) -> list[str]:
         """Return a note on each text that is not fully used; raises `InvalidRequest` if none is."""
@@ -171,8 +187,7 @@ class Resolver:
         if term.image is not None:
             image, vector = await self._indexed(term.image)
             if term.crop is None:
-                known = (image.sha256, image.dhash)
-                return _Part(vector, term.weight, *known, too_plain=image.too_plain)
+                return _Part(vector, term.weight, image.sha256, image)
             _, data = await self._catalog.thumbnail(term.image) or ("", b"")
         elif term.upload is not None:
             upload = await self._uploads.find(term.upload)
@@ -186,14 +201,7 @@ class Resolver:
         clock.lap("decode")
         vector = await self._encoder.embed_prepared(prepared)
         clock.lap("embed")
-        return _Part(
-            vector,
-            term.weight,
-            sha256 or picture.sha256,
-            picture.dhash,
-            picture,
-            picture.too_plain,
-        )
+        return _Part(vector, term.weight, sha256 or picture.sha256, picture)
 
     async def _indexed(self, image_id: UUID) -> tuple[ImageRow, Vector]:
         image = await self._catalog.find(image_id)
@@ -214,6 +222,16 @@ class Resolver:
         if not marked.like and not query.terms:
             raise NotFound("None of the marked images is in the index any longer.")
         return marked
+
+
+def _check(query: Query, *, is_whole: bool) -> None:
+    """Raise `InvalidRequest` for what such a query does not have."""
+    if query.diversity and query.sort != "best":
+        raise InvalidRequest("sort: varied results have an order of their own.")
+    if query.match is not None and not is_whole:
+        raise InvalidRequest("match: only a search by one whole image has matches.")
+    if query.sort == "changed" and not is_whole:
+        raise InvalidRequest("sort: only the results of one whole image can be sorted by change.")
 
 
 def _unknown(readings: Iterable[Reading]) -> list[str]:

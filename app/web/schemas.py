@@ -108,6 +108,15 @@ class DuplicatesRequest(RequestModel):
     )
 
 
+class QueryRequest(RequestModel):
+    """The fields of a query beside its file."""
+
+    verified: bool = Field(
+        False,
+        description="Return the same files and verified copies only, whatever their similarity.",
+    )
+
+
 class CompareRequest(RequestModel):
     """Two images to compare; in a form, each is a file, a URL or an id."""
 

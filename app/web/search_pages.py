@@ -67,9 +67,13 @@ class Shown:
 
     @property
     def asked(self) -> list[tuple[str, str]]:
-        """The fields of the query; the threshold counts only for a query by one whole image."""
-        left_out = ("panel", "min_similarity") if self.is_ranked else ("panel",)
-        return [pair for pair in self.fields if pair[0] not in left_out]
+        """The fields of the query, without those that only a query by one whole image has."""
+        left_out = ("panel", "min_similarity", "match") if self.is_ranked else ("panel",)
+        pairs = [pair for pair in self.fields if pair[0] not in left_out]
+        is_sorted = not (
+            self.value("diversity") or (self.is_ranked and self.value("sort") == "changed")
+        )
+        return [pair for pair in pairs if is_sorted or pair[0] != "sort"]
 
     @property
     def narrowed(self) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ def test_two_files_are_compared_in_words(run: Run, tmp_path: Path) -> None:
     done = run("compare", written(tmp_path, "a.png", crop), written(tmp_path, "b.png", image))
     first, *facts = done.stdout.splitlines()
     assert done.returncode == 0
-    assert first.split()[1:] == "copy The same image, altered.".split()
+    assert first.split()[1:] == ["copy", "The", "same", "image,", "altered."]
     assert facts[:4] == [
         "overlap: all of the first, 42% of the second",
         "mirrored: left to right",

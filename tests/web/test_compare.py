@@ -169,7 +169,7 @@ def test_a_comparison_takes_the_place_of_a_search(server: Server, loop: Loop) ->
 
     async def fill() -> httpx.Response:
         nonlocal entered
-        with searcher._places.taken():  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        with searcher._places.taken():  # pyright: ignore[reportPrivateUsage]
             entered += 1
             return await fill() if entered < MOST_SEARCHES else await ask()
 

@@ -20,6 +20,7 @@ from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
+from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
 from app.search.parts import PartFinder
 from app.search.resolver import Resolver
@@ -53,6 +54,7 @@ class Lookalike:
     workers: Workers
     jobs: Jobs
     searcher: Searcher
+    comparer: Comparer
     uploads: Uploads
     duplicates: DuplicateFinder
 
@@ -149,6 +151,18 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     verifier = Verifier(
         index.keypoints, verifying, budget_ms=settings.verify_ms, encoder=encoder.model.name
     )
+    searcher = Searcher(
+        catalog=catalog,
+        fingerprints=fingerprints,
+        vectors=vectors,
+        encoder=encoder,
+        resolver=resolver,
+        verifier=verifier,
+        part_finder=PartFinder(
+            catalog=catalog, vectors=vectors, encoder=encoder, verifier=verifier
+        ),
+        timeout_s=settings.search_timeout_s,
+    )
     return Lookalike(
         settings=settings,
         index=index,
@@ -170,17 +184,15 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             worker_timeout_s=settings.worker_timeout_s,
             job_days=settings.job_days,
         ),
-        searcher=Searcher(
+        searcher=searcher,
+        comparer=Comparer(
+            searcher=searcher,
             catalog=catalog,
-            fingerprints=fingerprints,
+            keypoints=index.keypoints,
             vectors=vectors,
             encoder=encoder,
-            resolver=resolver,
-            verifier=verifier,
-            part_finder=PartFinder(
-                catalog=catalog, vectors=vectors, encoder=encoder, verifier=verifier
-            ),
-            timeout_s=settings.search_timeout_s,
+            decoder=decoder,
+            uploads=uploads,
         ),
         uploads=uploads,
         duplicates=DuplicateFinder(catalog=catalog, fingerprints=fingerprints, vectors=vectors),

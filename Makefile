@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index loadtest faults train train-semantic train-text eval eval-text clean
+.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index loadtest faults train train-semantic train-lite eval eval-text eval-similar clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -57,12 +57,15 @@ train-semantic: $(VENV)/.training  ## then train its semantic branch, and export
 	$(BIN)/python -m training.image.train_semantic --data $(DATA) --out $(OUT) $(FLAGS)
 	$(BIN)/python -m training.image.export $(OUT)/network.pt $(OUT)/model
 
-train-text: $(VENV)/.training  ## train its text tower on DATA, and add it to OUT/model
-	$(BIN)/python -m training.text.train --data $(DATA) --out $(OUT) --model $(OUT)/model $(FLAGS)
+train-lite: $(VENV)/.training  ## make the encoder lite from DATA: its projection and its text tower
+	$(BIN)/python -m training.text.train --data $(DATA) --out $(OUT) $(FLAGS)
 	$(BIN)/python -m training.text.export $(OUT) $(OUT)/model
 
 eval-text: $(VENV)/.dev  ## measure search by text (FLAGS="--captions FILE --classes FOLDER")
 	$(BIN)/python -m training.measuring.text_search --photos $(DATA) $(FLAGS)
+
+eval-similar: $(VENV)/.dev  ## measure how alike an image's nearest are (FLAGS="--labels FILE", or DATA of folders)
+	$(BIN)/python -m training.measuring.similar --photos $(DATA) $(FLAGS)
 
 eval: $(VENV)/.eval  ## measure how well the built-in encoder finds copies (FLAGS="--model DIR" for another)
 	$(BIN)/python -m training.measuring.copies --photos $(DATA) $(FLAGS)

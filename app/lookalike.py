@@ -22,6 +22,7 @@ from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
 from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
+from app.search.parts import PartFinder
 from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
 from app.search.verifier import Verifier
@@ -147,17 +148,18 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         uploads=uploads,
         min_similarity=settings.min_similarity,
     )
+    verifier = Verifier(
+        index.keypoints, verifying, budget_ms=settings.verify_ms, encoder=encoder.model.name
+    )
     searcher = Searcher(
         catalog=catalog,
         fingerprints=fingerprints,
         vectors=vectors,
         encoder=encoder,
         resolver=resolver,
-        verifier=Verifier(
-            index.keypoints,
-            verifying,
-            budget_ms=settings.verify_ms,
-            encoder=encoder.model.name,
+        verifier=verifier,
+        part_finder=PartFinder(
+            catalog=catalog, vectors=vectors, encoder=encoder, verifier=verifier
         ),
         timeout_s=settings.search_timeout_s,
     )

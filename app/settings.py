@@ -50,8 +50,9 @@ class Settings(BaseSettings):
     )
     encoder: str = Field(
         "auto",
-        description="auto, builtin, clip, a Hugging Face hub id, a folder, or llamaindex:NAME. "
-        "auto keeps the index's encoder; a new index gets clip if available, else builtin.",
+        description="auto, builtin, lite, clip, a Hugging Face hub id, a folder, or "
+        "llamaindex:NAME. auto keeps the index's encoder; a new index gets clip if available, else "
+        "builtin.",
     )
     precision: Literal["auto", "fp32", "int8"] = Field(
         "auto", description="fp32, int8, or auto: int8 if its vectors agree with those of fp32."

@@ -3,7 +3,7 @@
 
 const WAIT_WHILE_TYPING_MS = 300;
 // What changes the results at once.
-const SUBMITTING = ["diversity", "match", "sort"];
+const SUBMITTING = ["diversity", "match", "thorough", "sort"];
 let running = null;
 let typing = null;
 

@@ -3,12 +3,34 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from app.pictures.decoding import Facts
 from app.search.asked import Asked
 from app.search.hits import Hit, Reason
+from app.search.resolver import Timings
 from app.store.vectors import ROUNDING
 
 # The files of a first page of this many, which fit in a cursor, are named in it.
 MOST_NAMED = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A page of hits, best first, split into those at or above the threshold and those `below` it.
+
+    `cursor` is that of the next page, None on the last. `notes` are sentences on how the query was
+    read; `unknown_words` are the words of the query that the encoder does not know. `picture` is
+    the query image, if one was decoded, and `size` the (width, height) of a single whole one.
+    """
+
+    hits: list[Hit]
+    below: list[Hit]
+    took_ms: Timings
+    min_similarity: float | None
+    cursor: str | None = None
+    notes: Sequence[str] = ()
+    unknown_words: Sequence[str] = ()
+    picture: Facts | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

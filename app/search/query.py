@@ -67,7 +67,8 @@ class Query:
     query by one whole image, and no limit to any other. `diversity`, 0 to 1, trades similarity for
     varied results (see `marginal_relevance`). `verified` says whether the nearest images are
     compared in detail with a query by one whole image; `match` leaves out what is not so much, and
-    `sort` puts the others in an order; with none of that, no time is spent on it.
+    `sort` puts the others in an order. If it is `thorough`, parts of the query image are searched
+    for, too.
     """
 
     terms: Sequence[Term] = ()
@@ -78,6 +79,7 @@ class Query:
     diversity: float = 0.0
     limit: int = 100
     verified: bool = True
+    thorough: bool = False
     match: MatchAtLeast | None = None
     sort: Sort = "best"
 

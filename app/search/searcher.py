@@ -3,14 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar, get_args
 from uuid import UUID
 
 import numpy as np
 
 from app.encoding.encoder import Encoder, Vector
-from app.pictures.decoding import Facts
 from app.problems import FetchTimedOut
 from app.search.asked import Asked
 from app.search.hits import (
@@ -20,11 +19,12 @@ from app.search.hits import (
     one_per_file,
     reciprocal_rank_fusion,
 )
-from app.search.pages import Near, Page, after, reasons_of, split
+from app.search.pages import Near, Page, Results, after, reasons_of, split
+from app.search.parts import PartFinder, with_parts
 from app.search.places import Places, Turns, limited
 from app.search.proofs import Proof, proofs_of, with_matches
 from app.search.query import Kind, Query, check_sizes
-from app.search.resolver import Clock, Resolver, Timings
+from app.search.resolver import Clock, Resolved, Resolver
 from app.search.sorting import Ranking, divided, in_order, is_at_least
 from app.search.verifier import MOST_VERIFIED, Subject, Verifier
 from app.store.catalog import Catalog
@@ -52,26 +52,6 @@ NEXT_PAGE = "next page"
 TOO_LONG = "This query is too long for a next page."
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
-    """A page of hits, best first, split into those at or above the threshold and those `below` it.
-
-    `cursor` is that of the next page, None on the last. `notes` are sentences on how the query was
-    read; `unknown_words` are the words of the query that the encoder does not know. `picture` is
-    the query image, if one was decoded, and `size` the (width, height) of a single whole one.
-    """
-
-    hits: list[Hit]
-    below: list[Hit]
-    took_ms: Timings
-    min_similarity: float | None
-    cursor: str | None = None
-    notes: Sequence[str] = ()
-    unknown_words: Sequence[str] = ()
-    picture: Facts | None = None
-    size: tuple[int, int] | None = None
-
-
 class Searcher:
     """Answers up to 64 concurrent searches, of which 32 may fetch URLs.
 
@@ -89,6 +69,7 @@ class Searcher:
         encoder: Encoder,
         resolver: Resolver,
         verifier: Verifier,
+        part_finder: PartFinder,
         timeout_s: float,
     ) -> None:
         self._catalog = catalog
@@ -97,11 +78,16 @@ class Searcher:
         self._encoder = encoder
         self._resolver = resolver
         self._verifier = verifier
+        self._part_finder = part_finder
         self._paging = Turns(MOST_PAGES, at_once=PAGES_AT_ONCE)
         self.timeout_s = timeout_s
         self._places = Places(MOST_SEARCHES)
         self._fetching = Places(MOST_FETCHING)
         self.searches: Counter[str] = Counter(dict.fromkeys([*get_args(Kind), NEXT_PAGE], 0))
+
+    def warm_up(self) -> None:
+        """Do in the background what the first search would wait for."""
+        self._verifier.warm_up()
 
     async def search(self, query: Query) -> Results:
         """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
@@ -145,27 +131,35 @@ class Searcher:
         resolved = await self._resolver.resolve(query, clock)
         asked, near, notes = resolved.asked, None, list[str]()
         if resolved.subject is not None and query.verified:
-            asked, near, notes = await self._verified(asked, resolved.subject, query.limit)
+            asked, near, notes = await self._verified(resolved, resolved.subject, query.limit)
         results = await self._answer(asked, query.limit, clock, near)
         notes = [*results.notes, *notes]
         return replace(results, picture=resolved.picture, size=asked.size, notes=notes)
 
     async def _verified(
-        self, asked: Asked, subject: Subject, limit: int
+        self, resolved: Resolved, subject: Subject, limit: int
     ) -> tuple[Asked, Near, Sequence[str]]:
         """Compare the query image with the nearest images; return these, too, and notes.
 
         What is proved comes first.
         """
+        asked = resolved.asked
         vector = asked.query_vector
         assert vector is not None  # noqa: S101 - an image has one
         near = await self._near(asked, vector, max(limit, MOST_VERIFIED))
         verification = await self._verifier.verify(subject, near.hits)
-        hits = with_matches(near.hits, verification.found, sha256=asked.sha256)
+        found, notes = dict(verification.found), [*verification.notes]
+        others: list[Hit] = []
+        if resolved.parts:
+            known = [i for i, verified in found.items() if verified.match == "copy"]
+            parts = await self._part_finder.find(asked, resolved.parts, known)
+            others = with_parts(near.hits, parts, found)
+            notes += [note for note in parts.verification.notes if note not in notes]
+        hits = with_matches([*near.hits, *others], found, sha256=asked.sha256)
         proofs = proofs_of(hits, lowest=asked.min_similarity)
         files = {hit.image.id: hit.image.sha256 for hit in hits}
         lifted = [files[proof.ids[0]] for proof in proofs if proof.lifted]
-        return asked.proving(proofs, lifted), replace(near, hits=hits), verification.notes
+        return asked.proving(proofs, lifted), replace(near, hits=hits[: len(near.hits)]), notes
 
     async def _answer(
         self, asked: Asked, limit: int, clock: Clock, near: Near | None = None

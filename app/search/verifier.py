@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from functools import partial
 from time import perf_counter
 from typing import TypeAlias
 from uuid import UUID
@@ -14,6 +13,7 @@ from app.indexing.keypoint_maker import keypoints_of
 from app.logs import fields
 from app.pictures.decoding import Facts
 from app.pictures.keypoints import Keypoints
+from app.pictures.opencv import opencv
 from app.pictures.views import View
 from app.search.hits import Hit
 from app.search.verification import Verified, verify
@@ -43,46 +43,52 @@ class Verification:
     notes: Sequence[str] = ()
 
 
+Pair: TypeAlias = tuple[View | None, ImageRow]
+"""A view of a part of the query, or None for the whole, and an image to compare it with."""
+
+
 @dataclass(slots=True)
 class _Work:
     """The comparison of a query with images, in a thread, until `deadline` (of `perf_counter`)."""
 
-    query: Subject
-    images: Sequence[ImageRow]
+    pairs: Sequence[Pair]
     stored: Mapping[UUID, Stored]
     deadline: float
+    query: Subject | None = None
     found: dict[UUID, Verified] = field(default_factory=dict[UUID, Verified])
     made: dict[UUID, bytes] = field(default_factory=dict[UUID, bytes])
     left: int = 0
+    _views: dict[UUID, View | None] = field(default_factory=dict[UUID, View | None])
 
     def run(self) -> "_Work":
-        self.left = len(self.images)
-        if perf_counter() >= self.deadline:
-            return self
-        query = self._query()
-        # Without a query that can be compared, nothing is left to do.
-        for place, image in enumerate(self.images):
-            self.left = len(self.images) - place if query else 0
-            if query is None or perf_counter() >= self.deadline:
+        whole: View | None = None
+        for place, (part, image) in enumerate(self.pairs):
+            if perf_counter() >= self.deadline:
+                self.left = len({other.id for _, other in self.pairs[place:]})
                 return self
-            self._compare(query, image)
-        self.left = 0
+            whole = whole or (self._query() if part is None else None)
+            view = part or whole
+            if view is None:
+                return self
+            self._compare(view, image)
         return self
 
     def _query(self) -> View | None:
-        if isinstance(self.query, ImageRow):
-            return self._view(self.query)
+        if self.query is None or isinstance(self.query, ImageRow):
+            return self.query and self._view(self.query)
         return view_of(self.query, self.query.thumbnail, keypoints_of(self.query.thumbnail))
 
     def _compare(self, query: View, image: ImageRow) -> None:
         try:
-            view = self._view(image)
+            if image.id not in self._views:
+                self._views[image.id] = self._view(image)
+            view = self._views[image.id]
             found = verify(query, view) if view else None
         except Exception:
             # One image, or one pair of images, ends no search.
             logger.exception("an image could not be verified", extra=fields(image=image.id))
             return
-        if found is not None:
+        if found is not None and (image.id not in self.found or found.match == "copy"):
             self.found[image.id] = found
 
     def _view(self, image: ImageRow) -> View | None:
@@ -121,24 +127,45 @@ class Verifier:
         self._floor = FLOORS.get(encoder, -1.0)
         self.budget_ms = budget_ms
 
+    def warm_up(self) -> None:
+        """Import OpenCV in the background, so that the first search has all of its budget."""
+        self._threads.submit(opencv)
+
     async def verify(self, query: Subject, hits: Sequence[Hit]) -> Verification:
         """Compare a query with the images of hits, best first, at most 20 above the floor.
 
         Those that are too plain, and those with the query's bytes, need no comparison.
         """
-        deadline = perf_counter() + self.budget_ms / 1000
         if query.too_plain:
             return Verification(notes=[TOO_PLAIN])
         images = [hit.image for hit in hits if self._is_candidate(query, hit)][:MOST_VERIFIED]
-        if not images:
-            return Verification()
-        own = [query.id] if isinstance(query, ImageRow) else []
-        stored = await self._keypoints.find([*own, *(image.id for image in images)])
-        work = _Work(query, images, stored, deadline)
-        done = await asyncio.get_running_loop().run_in_executor(self._threads, partial(work.run))
+        done = await self._done([(None, image) for image in images], self.budget_ms, query)
+        return Verification(done.found, self._notes(done.left))
+
+    async def verify_parts(self, pairs: Sequence[tuple[View, ImageRow]]) -> Verification:
+        """Compare parts of a query with images; return the copies that they are.
+
+        It takes twice the budget at the most.
+        """
+        wanted = [(part, image) for part, image in pairs if not image.too_plain]
+        done = await self._done(wanted, 2 * self.budget_ms)
+        copies = {i: found for i, found in done.found.items() if found.match == "copy"}
+        return Verification(copies, self._notes(done.left))
+
+    async def _done(
+        self, pairs: Sequence[Pair], budget_ms: float, query: Subject | None = None
+    ) -> _Work:
+        deadline = perf_counter() + budget_ms / 1000
+        if not pairs:
+            return _Work(pairs, {}, deadline)
+        ids = {image.id for _, image in pairs}
+        own = {query.id} if isinstance(query, ImageRow) else set[UUID]()
+        stored = await self._keypoints.find(list(own | ids))
+        work = _Work(pairs, stored, deadline, query)
+        done = await asyncio.get_running_loop().run_in_executor(self._threads, work.run)
         thumbnails = {image_id: row.thumbnail for image_id, row in stored.items()}
         await self._keypoints.keep(thumbnails, done.made)
-        return Verification(done.found, self._notes(done.left))
+        return done
 
     def _notes(self, left: int) -> list[str]:
         if not left:
@@ -146,7 +173,7 @@ class Verifier:
         those = (
             f"{left} of the nearest images were" if left > 1 else "One of the nearest images was"
         )
-        budget = f"there are {self.budget_ms:g} ms for that (VERIFY_MS)"
+        budget = f"VERIFY_MS is {self.budget_ms:g}"
         return [f"{those} not compared in detail with the query image: {budget}."]
 
     def _is_candidate(self, query: Subject, hit: Hit) -> bool:

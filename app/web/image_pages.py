@@ -5,8 +5,8 @@ from starlette.responses import RedirectResponse, Response
 from app.indexing.requests import parse
 from app.pictures.exif import camera, location, taken_at
 from app.problems import InvalidRequest, Problem
+from app.search.pages import Results
 from app.search.query import Query, Term
-from app.search.searcher import Results
 from app.store.images import Entry
 from app.web import schemas
 from app.web.forms import form_of, text_fields

@@ -9,10 +9,10 @@ from app.indexing.requests import parse
 from app.problems import InvalidRequest
 from app.search.documents import hit_document
 from app.search.duplicates import Groups
+from app.search.pages import Results
 from app.search.query import Query, Term
 from app.search.requests import FilterRequest, SearchRequest, query_of
 from app.search.resolver import Timings
-from app.search.searcher import Results
 from app.store.facet_counts import FacetCounts
 from app.web import schemas
 from app.web.forms import (

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.encoding.onnx_model import OnnxModel
-from app.encoding.weights import BUILTIN_DIRECTORY
 from training.data.photos import is_trained_on, photo_files
 from training.data.tables import files_in_test_split, read_captions
 from training.measuring.embedding import embed_images
 from training.measuring.hard_negatives import hard_negatives
+from training.measuring.models import add_models, load_models
 from training.measuring.transformations import HARD, PLAIN, TRANSFORMATIONS
 from training.measuring.verified import (
     Costs,
@@ -180,9 +180,7 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=Path, nargs="+", required=True, help="folders or tar files"
     )
-    parser.add_argument(
-        "--model", type=Path, nargs="*", default=[BUILTIN_DIRECTORY], help="model directories"
-    )
+    add_models(parser, default=["builtin"])
     parser.add_argument("--gallery", type=int, default=500, help="how many photos it has")
     parser.add_argument(
         "--held-out", action="store_true", help="use only photos that training never sees"
@@ -208,14 +206,14 @@ def main() -> None:
     test = build_test(photos, args.gallery)
     hashes = _hashes()
     table = {name: measure(test, hash_similarities(make, test)) for name, make in hashes.items()}
-    models = [OnnxModel(folder, name=folder.name) for folder in args.model]
-    for model in models:
-        table[model.name] = measure(test, model_similarities(model, test))
-    costs = Costs()
-    _add_verified(table, test, models[-1], costs, thorough=args.thorough)
+    models = load_models(args.model)
+    for name, model in models.items():
+        table[name] = measure(test, model_similarities(model, test))
+    last, costs = list(models.values())[-1], Costs()
+    _add_verified(table, test, last, costs, thorough=args.thorough)
     _print(table)
     print("\n".join(["", *costs.lines()]))
-    _print_wrong(models[-1], args.alike)
+    _print_wrong(last, args.alike)
 
 
 def _hashes() -> dict[str, Any]:

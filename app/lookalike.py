@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from app.encoding.encoder import Encoder
 from app.indexing.fetcher import MOST_FETCHES, Fetcher
 from app.indexing.indexer import Indexer
+from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.media import Media
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
@@ -42,6 +43,7 @@ class Lookalike:
     fetcher: Fetcher
     indexer: Indexer
     media: Media
+    keypoint_maker: KeypointMaker
     job_items: JobItems
     workers: Workers
     jobs: Jobs
@@ -122,6 +124,8 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
     stack.push_async_callback(captioner.close)
+    keypoint_maker = KeypointMaker(index.keypoints, work_done=lambda: encoder.images.items)
+    stack.callback(keypoint_maker.close)
     fingerprints = Fingerprints(database)
     resolver = Resolver(
         catalog=catalog,
@@ -140,6 +144,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         fetcher=fetcher,
         indexer=indexer,
         media=media,
+        keypoint_maker=keypoint_maker,
         job_items=job_items,
         workers=workers,
         jobs=Jobs(
@@ -148,6 +153,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             workers=workers,
             indexer=indexer,
             captioner=captioner,
+            keypoint_maker=keypoint_maker,
             retry_s=settings.retry_s,
             worker_timeout_s=settings.worker_timeout_s,
             job_days=settings.job_days,

@@ -19,7 +19,8 @@ async def show_stats(*, as_json: bool) -> None:
     if as_json:
         show_json(facts)
         return
-    tables = facts.pop("tables")
+    tables, keypoints = facts.pop("tables"), facts.pop("keypoints")
+    facts["keypoints"] = f"{keypoints['made']} of {keypoints['of']} images"
     facts |= {f"encoder {key}": value for key, value in facts.pop("encoder").items()}
     show_facts(facts, as_json=False)
     for table in tables:

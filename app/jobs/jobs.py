@@ -13,6 +13,7 @@ from itertools import islice
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.indexing.indexer import Indexer
+from app.indexing.keypoint_maker import KeypointMaker
 from app.jobs.captions import Captioner
 from app.jobs.feed import JobFeed
 from app.jobs.queue import running_chunks
@@ -48,6 +49,7 @@ class Jobs:
         workers: Workers,
         indexer: Indexer,
         captioner: Captioner,
+        keypoint_maker: KeypointMaker,
         retry_s: float,
         worker_timeout_s: float,
         job_days: float,
@@ -63,6 +65,7 @@ class Jobs:
             workers=workers,
             indexer=indexer,
             captioner=captioner,
+            keypoint_maker=keypoint_maker,
             retry_s=retry_s,
             worker_timeout_s=worker_timeout_s,
             chunk_ended=self._chunk_ended,

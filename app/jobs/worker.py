@@ -1,4 +1,4 @@
-"""A worker: takes chunks off the queue and indexes their items.
+"""A worker: takes chunks off the queue and indexes their items; then it makes keypoints.
 
 The items of a chunk are indexed together, and each is ended by the transaction that stores its
 image. If a worker dies, another takes over its tasks and skips the items that have ended. Items
@@ -23,6 +23,7 @@ from psycopg_pool import PoolTimeout
 
 from app.indexing.coalescer import gather
 from app.indexing.indexer import Indexer
+from app.indexing.keypoint_maker import KeypointMaker
 from app.jobs.captions import Captioner
 from app.jobs.queue import CAPTION_QUEUE, QUEUE, QUEUES, ChunkQueue
 from app.logs import fields
@@ -52,6 +53,8 @@ POLL_S = 1.0
 GRACE_S = 5
 # How often old jobs are deleted.
 UPKEEP_S = 3600
+# After keypoints could not be made.
+PAUSE_S = 60
 # What interrupts a chunk, and is no fault of it.
 OUTAGES = (Unavailable, ConnectorException, PoolTimeout)
 
@@ -73,6 +76,7 @@ class Worker:
         workers: Workers,
         indexer: Indexer,
         captioner: Captioner,
+        keypoint_maker: KeypointMaker,
         retry_s: float,
         worker_timeout_s: float,
         chunk_ended: Callable[[int, int], Awaitable[None]],
@@ -84,6 +88,7 @@ class Worker:
         self._id = uuid4()
         self._indexer = indexer
         self._captioner = captioner
+        self._keypoint_maker = keypoint_maker
         self._retry_s = retry_s
         self._worker_timeout_s = worker_timeout_s
         self._chunk_ended = chunk_ended
@@ -133,6 +138,7 @@ class Worker:
                 self._requeue_lost_tasks(),
                 self._show_life(),
                 self._keep_up(),
+                self._make_keypoints(),
                 self._stop_in_time(worker),
             )
         finally:
@@ -168,6 +174,16 @@ class Worker:
             except Exception:
                 logger.exception("old jobs are not deleted this time")
             await asyncio.sleep(UPKEEP_S)
+
+    async def _make_keypoints(self) -> None:
+        while True:
+            try:
+                await self._keypoint_maker.run()
+            except Unavailable as exc:
+                logger.warning("no keypoints are made for a while", extra=fields(cause=exc))
+            except Exception:
+                logger.exception("no keypoints are made for a while")
+            await asyncio.sleep(PAUSE_S)
 
     async def _requeue_lost_tasks(self) -> None:
         """Return abandoned tasks to the queue, at regular intervals.

@@ -16,6 +16,7 @@ from app.settings import VERSION, Settings
 from app.store.catalog import OUTDATED, Catalog
 from app.store.database import Database, open_database
 from app.store.encoders import indexed_encoders, record_encoder
+from app.store.keypoints import KeypointTable
 from app.store.sizes import Sizes, TableSize
 from app.store.vectors import VectorTable
 
@@ -32,16 +33,23 @@ class EncoderStats(BaseModel):
 
 
 class TableStats(BaseModel):
-    """A table of the index: the images, or the vectors of one encoder."""
+    """A table of the index: the images, their keypoints, or the vectors of one encoder."""
 
     name: str
     rows: int = Field(description="Counted up to 10,000, estimated beyond.")
     bytes: int = Field(description="Its size on disk, with its indexes.")
     encoder: str | None = Field(
-        description="The encoder of its vectors; null for the images, "
+        description="The encoder of its vectors; null for the images and keypoints, "
         "and if its first `reindex` did not finish."
     )
     in_use: bool = Field(description="Whether this server reads it.")
+
+
+class KeypointStats(BaseModel):
+    """How far the keypoints are, which workers make in the background after indexing."""
+
+    made: int = Field(description="Images whose keypoints are made; searches make what they need.")
+    of: int
 
 
 class StatsResponse(BaseModel):
@@ -52,6 +60,7 @@ class StatsResponse(BaseModel):
     outdated: int = Field(
         description="Images that an older version read: a refresh or upload reads them better."
     )
+    keypoints: KeypointStats
     encoder: EncoderStats
     tables: list[TableStats] = Field(
         description="`lookalike model drop` drops the vectors of an encoder that is not in use."
@@ -69,6 +78,7 @@ class Index:
     catalog: Catalog
     vectors: VectorTable
     sizes: Sizes
+    keypoints: KeypointTable
 
     def use_encoder(self) -> None:
         """Record the encoder as the one in use, which ENCODER=auto then chooses."""
@@ -85,10 +95,12 @@ class Index:
     async def stats(self) -> StatsResponse:
         """Return how much is indexed, and with which encoder."""
         encoder = self.encoder
+        keypoints = await self.keypoints.made()
         return StatsResponse(
             images=await self.catalog.count(),
             vectors=await self.vectors.count(),
             outdated=await self.catalog.count(OUTDATED),
+            keypoints=KeypointStats(made=keypoints.made, of=keypoints.of),
             encoder=EncoderStats(
                 name=encoder.model.name,
                 precision=encoder.model.precision,
@@ -140,6 +152,7 @@ async def open_index(
             Catalog(database),
             open_vectors(database, encoder),
             Sizes(database),
+            KeypointTable(database),
         )
         if in_use:
             index.use_encoder()

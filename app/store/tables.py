@@ -9,6 +9,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     Uuid,
@@ -47,6 +48,14 @@ IMAGES = Table(
     Column("truncated", Boolean),
     Column("too_plain", Boolean),
     Column("decoder", Integer),
+)
+
+KEYPOINTS = Table(
+    "keypoints",
+    _metadata,
+    Column("image_id", Uuid(), primary_key=True),
+    Column("version", SmallInteger),
+    Column("bytes", LargeBinary),
 )
 
 QUERIES = Table(

@@ -87,7 +87,7 @@ class Index:
 
     def start(self, images: Sequence[Made]) -> list[Made]:
         """Empty the index, then add images; the same images get the same ids each time."""
-        tables = f"images, {self.lookalike.vectors.table.name}"
+        tables = f"images, keypoints, {self.lookalike.vectors.table.name}"
 
         async def run() -> None:
             async with self.lookalike.database.begin() as connection:

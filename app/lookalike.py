@@ -14,6 +14,7 @@ from app.indexing.fetcher import MOST_FETCHES, Fetcher
 from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.media import Media
+from app.indexing.originals import Originals
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
@@ -23,6 +24,7 @@ from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
 from app.settings import Settings
 from app.store.catalog import Catalog
+from app.store.claims import Claims
 from app.store.database import Database
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
@@ -111,6 +113,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     job_items, workers = JobItems(database), Workers(database)
     uploads = Uploads(database, decoder)
     media = Media(settings.media_url or str(settings.data_dir / "media"))
+    originals = Originals(media, Claims(database), max_bytes=settings.max_upload_bytes)
     indexer = Indexer(
         database=database,
         catalog=catalog,
@@ -119,7 +122,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
-        media=media,
+        originals=originals,
         max_bytes=settings.max_upload_bytes,
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)

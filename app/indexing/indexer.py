@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -11,9 +12,8 @@ from app.encoding.encoder import Encoder, Vector
 from app.indexing.coalescer import Coalescer, gather
 from app.indexing.fetcher import Fetcher
 from app.indexing.files import file_title, read_file
-from app.indexing.media import Media, delete_unused_uploads
+from app.indexing.originals import NAME_TOO_LONG, Originals
 from app.indexing.outcomes import Outcome, OutcomeStatus
-from app.indexing.requests import MAX_TITLE
 from app.indexing.writes import RowGone, Write, Writer
 from app.pictures.decoding import Decoder, Facts
 from app.problems import (
@@ -29,12 +29,9 @@ from app.problems import (
 from app.store.catalog import Catalog, Selection
 from app.store.database import Database
 from app.store.images import DROPPED, Entry, ImageRow, Validators
-from app.store.items import Item, ItemSource, NewItem
+from app.store.items import Item, ItemSource
 from app.store.job_items import JobItems
-from app.store.upload_use import UPLOAD_SCHEME
 from app.store.vectors import NewVector, VectorTable
-
-NAME_TOO_LONG = f"The file's name is longer than {MAX_TITLE:,} characters."
 
 # Images that are fetched but not yet stored, over all requests and jobs: one batch of the encoder
 # that runs, one that fills and one being written. With the fetches (fetcher.py), they bound the
@@ -74,7 +71,7 @@ class Indexer:
         encoder: Encoder,
         decoder: Decoder,
         fetcher: Fetcher,
-        media: Media,
+        originals: Originals,
         max_bytes: int,
     ) -> None:
         self._database = database
@@ -83,7 +80,7 @@ class Indexer:
         self._encoder = encoder
         self._decoder = decoder
         self._fetcher = fetcher
-        self._media = media
+        self.originals = originals
         self._max_bytes = max_bytes
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -100,23 +97,12 @@ class Indexer:
 
     async def upsert_upload(self, data: bytes, *, title: str) -> Outcome:
         """Store and index an uploaded file; the same bytes are always the same image."""
-        item = await self.keep_upload(data, title=title)
-        if item.reason is not None:
-            problem = InvalidRequest if item.reason == NAME_TOO_LONG else PictureTooLarge
-            return Outcome(item.entry.title or "", "failed", problem=problem(item.reason))
-        outcome = await self.upsert("upload", item.entry)
+        async with self.originals.keeping(data, title=title) as item:
+            if item.reason is not None:
+                problem = InvalidRequest if item.reason == NAME_TOO_LONG else PictureTooLarge
+                return Outcome(item.entry.title or "", "failed", problem=problem(item.reason))
+            outcome = await self.upsert("upload", item.entry)
         return replace(outcome, url=title or outcome.url) if outcome.problem else outcome
-
-    async def keep_upload(self, data: bytes, *, title: str) -> NewItem:
-        """Store an uploaded file; return it as an item, a failed one if it is too large."""
-        sha256 = hashlib.sha256(data).hexdigest()
-        entry = Entry(UPLOAD_SCHEME + sha256, title=title)
-        if len(data) > self._max_bytes:
-            return NewItem("upload", entry, PictureTooLarge.over(self._max_bytes).detail)
-        if len(title) > MAX_TITLE:
-            return NewItem("upload", replace(entry, title=title[:100]), NAME_TOO_LONG)
-        await self._media.save(sha256, data)
-        return NewItem("upload", entry)
 
     async def upsert(
         self, source: ItemSource, entry: Entry, *, item: Item | None = None
@@ -128,37 +114,21 @@ class Indexer:
         try:
             # A second client with the same URL waits here, and then finds it unchanged.
             async with self._lock(entry.url):
-                status, image_id = await self._upsert_kept(source, entry, item)
+                # A job may be deleted while its item is indexed; other uploads are claimed already.
+                is_open = source == "upload" and item is not None
+                async with self.originals.claimed(entry) if is_open else nullcontext():
+                    status, image_id = await self._upsert_kept(source, entry, item)
         except Unavailable:
             raise
         except Problem as problem:
             if isinstance(problem, FetchProblem) and problem.is_gone:
                 await self._catalog.mark_gone(entry)
-            if source == "upload" and item is None:
-                await self.delete_unused([entry.url])
             return Outcome(entry.url, "failed", problem=problem)
         return Outcome(entry.url, status, id=image_id)
 
     async def delete_unused(self, urls: Collection[str]) -> None:
-        """Delete uploads, given by URL, that neither an image nor an item of a job uses."""
-        await delete_unused_uploads(urls, database=self._database, media=self._media)
-
-    async def original(self, image: ImageRow) -> bytes | None:
-        """Return the bytes of an upload or a file; None for an image on the web.
-
-        Raises `NotFound` if the file was removed or changed since it was indexed.
-        """
-        if image.url.startswith(UPLOAD_SCHEME):
-            return await self._media.load(image.sha256)
-        if image.url.startswith(("http:", "https:")):
-            return None
-        try:
-            data, _ = await asyncio.to_thread(read_file, image.url, max_bytes=self._max_bytes)
-        except Problem as exc:
-            raise NotFound("The file no longer exists.") from exc
-        if data is None or hashlib.sha256(data).hexdigest() != image.sha256:
-            raise NotFound("The file has changed since it was indexed.")
-        return data
+        """Delete uploads, given by URL, that neither an image nor an item of a job needs."""
+        await self.originals.remove_unneeded(urls)
 
     async def describe(
         self, image: ImageRow, entry: Entry, *, fills: bool = False, item: Item | None = None
@@ -183,13 +153,11 @@ class Indexer:
         return deleted
 
     async def delete(self, images: Sequence[ImageRow]) -> None:
-        """Remove images from the index, and the files of uploads."""
+        """Remove images from the index, and the files of uploads that nothing else needs."""
         ids = sorted(image.id for image in images)
         async with self._database.begin() as connection:
             await self._catalog.delete(connection, ids)
-        for image in images:
-            if image.url.startswith(UPLOAD_SCHEME):
-                await self._media.delete(image.sha256)
+        await self.originals.remove_unneeded([image.url for image in images])
 
     async def reindex(self, *, batch: int = 64) -> AsyncGenerator[int]:
         """Embed, from their thumbnails, the images that this encoder has not embedded.
@@ -333,8 +301,7 @@ class Indexer:
         await self._in_flight.acquire()
         try:
             if source == "upload":
-                sha256 = entry.url.removeprefix(UPLOAD_SCHEME)
-                return await self._media.load(sha256), Validators()
+                return await self.originals.load(entry), Validators()
             data, etag = await asyncio.to_thread(
                 read_file, entry.url, max_bytes=self._max_bytes, unless_etag=seen.etag
             )

@@ -1,18 +1,19 @@
 """Storage of uploaded files: a folder, or any storage that fsspec supports."""
 
 import asyncio
+import contextlib
+import os
 import re
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from time import monotonic
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from app.problems import NotFound, StorageUnavailable, WrongSetting
-from app.store.database import Database
-from app.store.upload_use import UPLOAD_SCHEME, lock_upload, unused_uploads
 
 CHECKED_S = 10
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -34,7 +35,10 @@ class Media:
         self._checked_at = -float("inf")
 
     async def save(self, sha256: str, data: bytes) -> None:
-        """Store a file, replacing one with the same hash."""
+        """Store a file, unless it is there.
+
+        It appears whole: it is written beside its place and renamed.
+        """
         with storage_errors():
             await asyncio.to_thread(self._save, sha256, data)
 
@@ -64,8 +68,30 @@ class Media:
 
     def _save(self, sha256: str, data: bytes) -> None:
         path = self._path(sha256)
-        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self._files.pipe_file(path, data)
+        if self._is_whole(path, len(data)):
+            return
+        folder = path.rpartition("/")[0]
+        self._files.makedirs(folder, exist_ok=True)
+        # Object stores would do without, but not SFTP, SMB or HDFS.
+        scratch = f"{folder}/.{sha256}.{token_hex(8)}.part"
+        try:
+            with self._files.open(scratch, "wb") as file:
+                file.write(data)
+                if isinstance(self._files, LocalFileSystem):
+                    file.flush()
+                    os.fsync(file.fileno())
+            self._files.mv(scratch, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._files.rm_file(scratch)
+            raise
+
+    def _is_whole(self, path: str, size: int) -> bool:
+        """Return whether a file is there; one of another size was cut by an older version."""
+        try:
+            return self._files.size(path) == size
+        except FileNotFoundError:
+            return False
 
     def _probe(self) -> None:
         path = f"{self._root}/.probe-{token_hex(8)}"
@@ -77,18 +103,6 @@ class Media:
         if not HASH.fullmatch(sha256):
             raise NotFound("The uploaded file no longer exists.")
         return f"{self._root}/{sha256[:2]}/{sha256}"
-
-
-async def delete_unused_uploads(urls: Collection[str], *, database: Database, media: Media) -> None:
-    """Delete the files of uploads that neither an image nor an item of a job uses."""
-    async with database.begin() as connection:
-        unused = await unused_uploads(connection, urls)
-    for url in unused:
-        # Asked again under the lock: someone may have stored it again meanwhile.
-        async with database.begin() as connection:
-            await lock_upload(connection, url)
-            if await unused_uploads(connection, [url]):
-                await media.delete(url.removeprefix(UPLOAD_SCHEME))
 
 
 @contextmanager

@@ -16,16 +16,15 @@ from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
 from app.jobs.captions import Captioner
 from app.jobs.feed import JobFeed
-from app.jobs.queue import running_chunks
 from app.jobs.worker import Worker
 from app.logs import fields
 from app.problems import JobCancelled, NotFound, Unavailable
 from app.store.catalog import Selection
+from app.store.claims import uploads_of
 from app.store.database import Database
 from app.store.items import JobProgress, NewItem
 from app.store.job_changes import JobChanges
 from app.store.job_items import CHUNK, JobItems
-from app.store.upload_use import uploads_of
 from app.store.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -150,12 +149,8 @@ class Jobs:
             uploads = await uploads_of(connection, job_id)
             await self._job_items.forget(connection, job_id)
         logger.info("job deleted", extra=fields(job=job_id))
-        async with self._database.begin() as connection:
-            # Asked once no one else can take one up. Their workers delete what they leave.
-            running = await running_chunks(connection, job_id)
-        await self._indexer.delete_unused(
-            {url for url, position in uploads if position // CHUNK not in running}
-        )
+        # One that a worker is indexing is claimed; it deletes the file if it stores no image.
+        await self._indexer.delete_unused(uploads)
 
     async def delete_old(self) -> None:
         """Delete the jobs that ended JOB_DAYS ago or earlier."""

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
 from procrastinate.jobs import Job
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.database import CONNECT_TIMEOUT_S, driver_connection
@@ -59,15 +58,6 @@ class ChunkQueue:
                 schedule_at=at,
             )
             await task.defer_async(job_id=job_id, chunk=chunk)
-
-
-async def running_chunks(connection: AsyncConnection, job_id: int) -> set[int]:
-    """Return the numbers of a job's chunks that a worker has taken."""
-    query = text(
-        "SELECT (args->>'chunk')::bigint FROM procrastinate_jobs"
-        " WHERE status = 'doing' AND args->>'job_id' = :job_id"
-    )
-    return set(await connection.scalars(query, {"job_id": str(job_id)}))
 
 
 class _RetryInterrupted(BaseRetryStrategy):

@@ -271,7 +271,6 @@ class Worker:
                 return
             work = gather(map(self._index, items)) if together else self._index_one_by_one(items)
             finished = await self._finished(job_id, work)
-            await self._delete_orphans(job_id, items)
             if not finished:
                 return
             next_due = await self._job_items.next_due(job_id, chunk)
@@ -284,12 +283,6 @@ class Worker:
                     await self.queue.defer(connection, job_id, [chunk], at=next_due)
                 return
             await asyncio.sleep(max(0, wait_s))
-
-    async def _delete_orphans(self, job_id: int, items: Sequence[Item]) -> None:
-        """Delete the unused uploads among the items, if their job was deleted while they ran."""
-        uploads = {item.entry.url for item in items if item.source == "upload"}
-        if uploads and not await self._job_items.exists(job_id):
-            await self._indexer.delete_unused(uploads)
 
     async def _finished(self, job_id: int, work: Coroutine[Any, Any, Any]) -> bool:
         """Index items; return False, with the rest left undone, if the job is cancelled."""

@@ -43,7 +43,8 @@ class Asked(BaseModel):
     """A query by `vector` (float16 bytes, as the store compares them), by `words`, or by both.
 
     By vector alone, the next page starts at the cosine distance `distance`, without the files
-    `shown`, the beginnings of whose SHA-256 earlier pages had at that distance. With words, it has
+    `shown`, the beginnings of whose SHA-256 earlier pages had at that distance or up to the
+    distance `reach`. With words, it has
     the first of the images that the first page left: `left`, the `brief` ids in the order of the
     merged ranking, and for each a letter of `found`.
     """
@@ -67,6 +68,7 @@ class Asked(BaseModel):
     unknown_words: Sequence[str] = ()
     distance: Annotated[float, Field(ge=-1, le=3)] | None = None
     shown: bytes = b""
+    reach: Annotated[float, Field(ge=-1, le=3)] | None = None
     left: bytes = b""
     found: str = ""
 
@@ -93,12 +95,21 @@ class Asked(BaseModel):
     def behind(self, similarity: float, files: Sequence[str]) -> "Asked":
         """Return the query after a page that ended there, with files of these SHA-256 near it."""
         distance = 1 - similarity - ROUNDING
-        # Several pages in a row may lie at one distance.
-        is_near = self.distance is not None and distance <= self.distance + 3 * ROUNDING
-        new = b"".join(bytes.fromhex(file[:FILE_DIGITS]) for file in files)
-        return self.model_copy(
-            update={"distance": distance, "shown": (self.shown if is_near else b"") + new}
-        )
+        reach = self.distance if self.reach is None else self.reach
+        # Several pages in a row may lie at one distance, or before what the first one had.
+        if reach is None or distance > reach + 3 * ROUNDING:
+            return self._from(distance, _packed(files))
+        return self._from(distance, self.shown + _packed(files), reach=self.reach)
+
+    def without(self, similarity: float, files: Sequence[str]) -> "Asked":
+        """Return the query after a first page, of all these files, that ended there.
+
+        It may have missed images, as the HNSW index does: they are still to come.
+        """
+        return self._from(-1.0, _packed(files), reach=1 - similarity)
+
+    def _from(self, distance: float, shown: bytes, *, reach: float | None = None) -> "Asked":
+        return self.model_copy(update={"distance": distance, "shown": shown, "reach": reach})
 
     def leaving(self, ranking: Sequence[tuple[UUID, Sequence[Reason]]]) -> "Asked":
         """Return the query when these images are left of a merged ranking."""
@@ -134,6 +145,10 @@ class Asked(BaseModel):
         if vector is not None and not np.isfinite(vector).all():
             raise cursors.not_ours()
         return asked
+
+
+def _packed(files: Sequence[str]) -> bytes:
+    return b"".join(bytes.fromhex(file[:FILE_DIGITS]) for file in files)
 
 
 def _checked(filters: Filters) -> Filters:

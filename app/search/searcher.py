@@ -38,6 +38,10 @@ FETCHING_SHARE = 0.8
 MOST_NEAREST = 1000
 # For a query with words, this many of the nearest and of the best text matches are merged.
 MOST_FUSED = 300
+# Concurrent searches for a next page, which compare all rows, and how many of them run at once.
+MOST_PAGES, PAGES_AT_ONCE = 16, 4
+# The files of a first page of this many, which fit in a cursor, are named in it.
+MOST_NAMED = 250
 # Varied results are chosen from this many candidates per result.
 DIVERSITY_CANDIDATES = 4
 NEXT_PAGE = "next page"
@@ -99,6 +103,8 @@ class Searcher:
         self._vectors = vectors
         self._encoder = encoder
         self._resolver = resolver
+        self._paging = _Places(MOST_PAGES)
+        self._turns = asyncio.Semaphore(PAGES_AT_ONCE)
         self.timeout_s = timeout_s
         self._places = _Places(MOST_SEARCHES)
         self._fetching = _Places(MOST_FETCHING)
@@ -122,7 +128,7 @@ class Searcher:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
         self.searches[NEXT_PAGE] += 1
         with self._places.taken():
-            async with self._until(self._deadline()):
+            async with self._until(self._deadline()), self._page_place():
                 clock = Clock()
                 asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
                 return await self._answer(asked, limit, clock)
@@ -307,6 +313,13 @@ class Searcher:
         except TimeoutError as exc:
             raise TooBusy(f"The search took longer than {self.timeout_s:g} s.") from exc
 
+    @asynccontextmanager
+    async def _page_place(self) -> AsyncGenerator[None]:
+        """Take a place for a next page, and wait for its turn."""
+        with self._paging.taken():
+            async with self._turns:
+                yield
+
 
 class _Places:
     """A number of places; who finds all of them taken gets `TooBusy` at once."""
@@ -341,5 +354,7 @@ def _split(asked: Asked, hits: Sequence[Hit], following: Asked | None) -> _Page:
 def _after(asked: Asked, page: Sequence[Hit]) -> Asked:
     """Return the query positioned after a page of hits."""
     lowest = page[-1].similarity or 0.0
+    if asked.beyond is None and len(page) <= MOST_NAMED:
+        return asked.without(lowest, [hit.image.sha256 for hit in page])
     near = [hit for hit in page if (hit.similarity or 0.0) <= lowest + 2 * ROUNDING]
     return asked.behind(lowest, [hit.image.sha256 for hit in near])

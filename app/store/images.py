@@ -10,6 +10,8 @@ from app.pictures.decoding import DECODER, Facts
 from app.store.filters import MetadataValue
 from app.store.urls import split_credentials, with_credentials
 
+# The beginning of the URL of an uploaded image; the SHA-256 of its bytes follows.
+UPLOAD_SCHEME = "upload:"
 # Stands for a user and password that are needed, but not stored.
 DROPPED = ""
 

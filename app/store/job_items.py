@@ -285,11 +285,6 @@ class JobItems:
         async with self._database.begin() as connection:
             return (await connection.scalars(query)).all()
 
-    async def exists(self, job_id: int) -> bool:
-        """Return whether there is such a job."""
-        async with self._database.begin() as connection:
-            return await connection.scalar(select(JOBS.c.id).where(JOBS.c.id == job_id)) is not None
-
     async def find(self, job_id: int) -> JobProgress:
         """Return a job's progress; raises `NotFound`."""
         progress = await self.progress(job_id)

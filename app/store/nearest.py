@@ -1,7 +1,8 @@
 """The SQL of searches: the nearest vectors that pass filters, and the images that have words.
 
 If few rows pass, the search is exact: an index finds them, and their distances are sorted. If many
-pass, the HNSW index is scanned until enough of its candidates do (pgvector's iterative scan).
+pass, the HNSW index is scanned until enough of its candidates do (pgvector's iterative scan). Pages
+behind the first are exact, too: what one of them missed, no later one would show.
 Postgres' planner knows too little about the HNSW index to choose well, so the choice is made here
 (`python -m bench.filter`).
 """
@@ -150,6 +151,8 @@ async def nearest(
     wanted = conditions(table, filters)
     query = select(table.c.node_id, distance).where(*wanted, *_after(table, distance, beyond))
     candidates: float = limit
+    if beyond is not None:
+        return await _exact(connection, query, limit)
     if wanted:
         rows, passing = await _estimate(connection, table, wanted)
         if passing**2 <= ROWS_PER_CANDIDATE * limit * rows:
@@ -157,7 +160,7 @@ async def nearest(
         candidates = limit * rows / passing
     elif await is_small(connection, table, limit):
         return await _exact(connection, query, limit)
-    await connection.execute(*_scan_settings(limit, candidates, narrowed=bool(wanted or beyond)))
+    await connection.execute(*_scan_settings(limit, candidates, narrowed=bool(wanted)))
     found = (await connection.execute(query.order_by(distance).limit(limit))).all()
     if len(found) < limit:
         return await _exact(connection, query, limit)

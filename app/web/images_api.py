@@ -111,7 +111,7 @@ async def thumbnail(request: Request) -> Response:
 async def original(request: Request) -> Response:
     """Return the original of an uploaded image, or redirect to the URL of any other."""
     image = await find_image(request)
-    data = await parts(request).indexer.original(image)
+    data = await parts(request).indexer.originals.read(image)
     if data is None:
         return RedirectResponse(image.url)
     return Response(

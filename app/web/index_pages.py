@@ -22,7 +22,7 @@ from app.web import schemas
 from app.web.event_streams import EventStream
 from app.web.forms import chosen_files, form_of, lines_of, text_fields
 from app.web.images_api import page_of_images
-from app.web.indexing_api import SITEMAPS_WITHIN_S, keep_uploads, urls_title
+from app.web.indexing_api import SITEMAPS_WITHIN_S, keeping_uploads, urls_title
 from app.web.jobs_api import find_job
 from app.web.requests import Request, parts, selection_of
 from app.web.templating import accept, page, templates
@@ -135,8 +135,6 @@ async def _job_of(request: Request, form: FormData) -> int:
     images = [file for file in files if list_kind(file.filename or "") is None]
     if not items and not files:
         raise NoPicture("Enter image URLs, one per line, or choose files to upload.")
-    if images:
-        items += await keep_uploads(request, images)
     names = [file.filename or "" for file in files]
     title = title or (names[0] if len(names) == 1 else f"{len(names)} files")
     fetch = list_fetcher(parts(request).fetcher, within_s=SITEMAPS_WITHIN_S)
@@ -147,4 +145,5 @@ async def _job_of(request: Request, form: FormData) -> int:
             file.file, kind, fetch=fetch, charset=charset_of(f"{file.content_type}")
         )
     )
-    return await parts(request).jobs.create(title, chain(items, listed))
+    async with keeping_uploads(request, images) as uploads:
+        return await parts(request).jobs.create(title, chain(items, uploads, listed))

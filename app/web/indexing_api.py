@@ -1,7 +1,8 @@
 """The JSON endpoints that index images, immediately or as jobs."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
@@ -16,7 +17,7 @@ from app.indexing.outcomes import Outcome
 from app.indexing.requests import parse
 from app.indexing.sources import ListKind, list_kind_of, posted_items, web_item
 from app.indexing.streams import charset_of
-from app.problems import InvalidRequest, JobCancelled, NoPicture, NotFound
+from app.problems import InvalidRequest, JobCancelled, NoPicture
 from app.store.catalog import Selection
 from app.store.images import Entry
 from app.store.items import NewItem
@@ -94,12 +95,19 @@ def image_files(form: FormData) -> list[UploadFile]:
     return files
 
 
-async def keep_uploads(request: Request, files: Sequence[UploadFile]) -> list[NewItem]:
-    """Store uploaded files until a job has indexed them."""
-    indexer = parts(request).indexer
-    return [
-        await indexer.keep_upload(await file.read(), title=file.filename or "") for file in files
-    ]
+@asynccontextmanager
+async def keeping_uploads(
+    request: Request, files: Sequence[UploadFile]
+) -> AsyncGenerator[list[NewItem]]:
+    """Store uploaded files; on leaving, those go that no job has taken."""
+    originals = parts(request).indexer.originals
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(
+                originals.keeping(await file.read(), title=file.filename or "")
+            )
+            for file in files
+        ]
 
 
 def urls_title(items: Sequence[NewItem]) -> str:
@@ -126,17 +134,14 @@ async def _upload_to_job(request: Request, files: Sequence[UploadFile]) -> Respo
     """Store uploaded images and index them in a job, new or named by `job`."""
     wanted = parse(schemas.UploadRequest, dict(query_fields(request)))
     if wanted.job is None:
-        items = await keep_uploads(request, files)
-        return await accepted(request, await parts(request).jobs.create("Uploads", items))
+        async with keeping_uploads(request, files) as items:
+            job_id = await parts(request).jobs.create("Uploads", items)
+        return await accepted(request, job_id)
     job = await parts(request).job_items.find(wanted.job)
     if job.cancelled_at is not None:
         raise JobCancelled
-    items = await keep_uploads(request, files)
-    try:
+    async with keeping_uploads(request, files) as items:
         await parts(request).jobs.add(job.id, items)
-    except (JobCancelled, NotFound):
-        await parts(request).indexer.delete_unused([item.entry.url for item in items])
-        raise
     return await accepted(request, job.id)
 
 

@@ -77,13 +77,13 @@ def test_files_are_indexed_in_place(lookalike: Lookalike, loop: Loop, tmp_path: 
     image = loop.run(lookalike.catalog.find(outcome.id))
     assert image is not None
     assert image.title == "Ferien am Meer #1"
-    assert loop.run(lookalike.indexer.original(image)) == png(1)
+    assert loop.run(lookalike.indexer.originals.read(image)) == png(1)
     path.write_bytes(png(2))
     with pytest.raises(NotFound, match="changed"):
-        loop.run(lookalike.indexer.original(image))
+        loop.run(lookalike.indexer.originals.read(image))
     path.unlink()
     with pytest.raises(NotFound, match="no longer exists"):
-        loop.run(lookalike.indexer.original(image))
+        loop.run(lookalike.indexer.originals.read(image))
     assert loop.run(lookalike.indexer.upsert("file", Entry(path.as_uri()))).status == "failed"
 
 
@@ -112,7 +112,7 @@ def test_uploading_again_restores_a_lost_file(
         assert outcome.id is not None
         image = loop.run(lookalike.catalog.find(outcome.id))
         assert image is not None
-        assert loop.run(lookalike.indexer.original(image)) == png(1)
+        assert loop.run(lookalike.indexer.originals.read(image)) == png(1)
         shutil.rmtree(settings.data_dir / "media")
 
 
@@ -172,7 +172,7 @@ def test_a_restart_loses_nothing(settings: Settings, loop: Loop, host: ImageHost
         assert upload.id is not None
         image = loop.run(second.catalog.find(upload.id))
         assert image is not None
-        assert loop.run(second.indexer.original(image)) == png(9)
+        assert loop.run(second.indexer.originals.read(image)) == png(9)
 
 
 def test_reindex_adds_facets_to_images_of_an_older_version(

@@ -75,7 +75,7 @@ def test_uploads_can_become_a_job_or_join_one(server: Server) -> None:
 
 
 def test_too_large_an_upload_fails_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.lookalike.indexer, "_max_bytes", len(png(1)) - 1)
+    monkeypatch.setattr(server.lookalike.indexer.originals, "_max_bytes", len(png(1)) - 1)
     small = b"\x89PNG"
     files = [("file", ("large.png", png(1))), ("file", ("small.png", small))]
     answer = server.client.post("/api/images", files=files, headers={"prefer": "respond-async"})

@@ -25,7 +25,9 @@ from app.search import components, cursors
 from app.search.asked import Asked
 from app.search.duplicates import MAX_REMEMBERED, Position
 from app.settings import read_settings
+from app.store import nearest
 from app.store.catalog import Entry, NewImage
+from app.store.filters import Filters
 from app.store.vectors import NewVector
 from tests.conftest import named
 from tests.live import Loop
@@ -371,6 +373,46 @@ def test_pages_of_the_nearest_are_a_partition(
     assert len(shown) == len(set(shown))
     assert len(files) == len(set(files))
     assert {image.file for image in kept} <= set(files)
+
+
+class Scattered(Made):
+    """An image whose vector is in no order, so that an HNSW index misses some."""
+
+    @property
+    def vector(self) -> NewVector:
+        random = np.random.default_rng(self.file).normal(size=512).astype(np.float32)
+        return NewVector(self.entry, self.facts, self.facts.sha256, random / np.linalg.norm(random))
+
+
+@settings(max_examples=6, deadline=None, derandomize=True, database=None)
+@given(st.integers(0, 2**31), st.integers(3, 40), st.booleans())
+def test_pages_show_what_an_exact_scan_shows(
+    index: Index, seed: int, limit: int, is_filtered: bool
+) -> None:
+    """With candidates as few as results, the first page misses images, and the others none."""
+    made = index.start([Scattered(0, 0, seed + place) for place in range(300)])
+    asked = asked_for(0)
+    if is_filtered:
+        asked = asked.model_copy(update={"filters": Filters(formats=["JPEG"])})
+    query = asked.query_vector
+    assert query is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest, "is_small", is_never_small)
+        patch.setattr(nearest, "ROWS_PER_CANDIDATE", 0)
+        for name in ("EF_SEARCH", "MIN_EF_FILTERED", "MAX_EF_FILTERED"):
+            patch.setattr(nearest, name, 1)
+        pages = [[ids[0] for ids in page] for page in index.results(asked, limit)]
+    shown = [image_id for page in pages for image_id in page]
+    assert len(shown) == len(set(shown))
+    assert set(shown) == {image.id for image in made}
+    similarities = index.loop.run(index.lookalike.vectors.similarities(query, shown))
+    for ids in (pages[0], [image_id for page in pages[1:] for image_id in page]):
+        order = [similarities[image_id] for image_id in ids]
+        assert order == sorted(order, reverse=True)
+
+
+async def is_never_small(*_: Any) -> bool:
+    return False
 
 
 def test_a_file_is_on_one_page_whatever_its_vectors(index: Index) -> None:

@@ -15,6 +15,7 @@ from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.media import Media
 from app.indexing.originals import Originals
+from app.indexing.trash import Trash
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
@@ -46,6 +47,7 @@ class Lookalike:
     indexer: Indexer
     media: Media
     keypoint_maker: KeypointMaker
+    trash: Trash
     job_items: JobItems
     workers: Workers
     jobs: Jobs
@@ -118,12 +120,20 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         database=database,
         catalog=catalog,
         vectors=vectors,
+        trash=index.trash,
         job_items=job_items,
         encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
         originals=originals,
         max_bytes=settings.max_upload_bytes,
+    )
+    trash = Trash(
+        database=database,
+        catalog=catalog,
+        table=index.trash,
+        originals=originals,
+        days=settings.trash_days,
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
     stack.push_async_callback(captioner.close)
@@ -148,6 +158,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         indexer=indexer,
         media=media,
         keypoint_maker=keypoint_maker,
+        trash=trash,
         job_items=job_items,
         workers=workers,
         jobs=Jobs(
@@ -155,6 +166,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             job_items=job_items,
             workers=workers,
             indexer=indexer,
+            trash=trash,
             captioner=captioner,
             keypoint_maker=keypoint_maker,
             retry_s=settings.retry_s,

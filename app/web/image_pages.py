@@ -46,7 +46,11 @@ async def edit_image(request: Request) -> Response:
     indexer = parts(request).indexer
     async with form_of(request) as form:
         fields = text_fields(form)
-    if fields.pop("delete", None):
+    how = fields.pop("delete", None)
+    if how == "trash":
+        await parts(request).trash.put([image.id])
+        return RedirectResponse("/trash", 303)
+    if how:
         await indexer.delete([image])
         return RedirectResponse("/index", 303)
     tags = [tag.strip() for tag in fields.pop("tags", "").split(",")]

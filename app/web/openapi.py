@@ -1,8 +1,6 @@
 """The OpenAPI document, made from a list of operations and the schemas."""
 
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -15,8 +13,10 @@ from app.settings import VERSION
 from app.store.index import StatsResponse
 from app.web import schemas
 from app.web.access import HEALTH
+from app.web.operations import Operation
 from app.web.parameters import REFERENCES, form_fields, nested_schemas, query_parameters
 from app.web.schemas import FacetsResponse, SearchResponse
+from app.web.trash_api import TRASH_OPERATIONS
 
 FILE = {"type": "string", "format": "binary"}
 ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
@@ -41,26 +41,6 @@ EVENT = {
     },
 }
 QUERY_SCHEMA = {"type": "array", "items": {"type": "string", "format": "uri"}}
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one path: its input, its output and the statuses with which it may fail."""
-
-    method: str
-    path: str
-    summary: str
-    answer: type[BaseModel] | dict[str, Any] | None = None
-    answer_type: str = "application/json"
-    body: type[BaseModel] | None = None
-    form: dict[str, Any] | None = None
-    query: type[BaseModel] | None = None
-    lists: Sequence[str] = ()
-    prefer: bool = False
-    status: int = 200
-    others: Mapping[int, str] = field(default_factory=dict[int, str])
-    failures: Sequence[int] = ()
-    writes: bool = False
 
 
 OPERATIONS = [
@@ -127,7 +107,7 @@ OPERATIONS = [
     Operation(
         "delete",
         "/api/images",
-        "Delete a selection of images from the index.",
+        "Delete a selection of images from the index, for good unless `trash` is true.",
         answer=schemas.DeleteResponse,
         query=schemas.DeleteRequest,
         failures=(422, 503),
@@ -152,11 +132,13 @@ OPERATIONS = [
     Operation(
         "delete",
         "/api/images/{id}",
-        "Delete an image from the index.",
+        "Delete an image from the index, for good unless `trash` is true.",
+        query=schemas.DeleteOneRequest,
         status=204,
-        failures=(404, 503),
+        failures=(404, 422, 503),
         writes=True,
     ),
+    *TRASH_OPERATIONS,
     Operation(
         "get",
         "/images/{id}/thumbnail",

@@ -66,7 +66,13 @@ class ListRequest(SelectionRequest):
     cursor: str | None = Field(None, max_length=200, description="`next` of the previous page.")
 
 
-class DeleteRequest(SelectionRequest):
+class DeleteOneRequest(RequestModel):
+    """How to delete an image."""
+
+    trash: bool = Field(False, description="Move to the trash, to be restored within TRASH_DAYS.")
+
+
+class DeleteRequest(SelectionRequest, DeleteOneRequest):
     """A selection of images to delete; at least one condition is required."""
 
     ids: list[UUID] = Field([], max_length=1000, description="Image ids, separated by commas.")
@@ -78,7 +84,7 @@ class DeleteRequest(SelectionRequest):
 
 
 class DeleteResponse(BaseModel):
-    """How many images were deleted."""
+    """How many images were deleted, or moved to the trash."""
 
     deleted: int
 

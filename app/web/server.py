@@ -39,6 +39,8 @@ from app.web import (
     operations_api,
     search_api,
     search_pages,
+    trash_api,
+    trash_pages,
 )
 from app.web.access import Identification, ReadAccess, WriteAccess
 from app.web.cors import Cors
@@ -184,6 +186,8 @@ def _routes(settings: Settings) -> list[BaseRoute]:
             middleware=words,
         ),
         Route("/duplicates", image_pages.duplicates_page),
+        Route("/trash", trash_pages.show_trash),
+        Route("/trash", trash_pages.change_trash, methods=["POST"], middleware=words),
         Route("/docs", docs_pages.docs_page),
         Route("/images/{id:uuid}", image_pages.image_page),
         Route("/images/{id:uuid}", image_pages.edit_image, methods=["POST"], middleware=words),
@@ -203,6 +207,10 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route(
             "/api/images/{id:uuid}", images_api.delete_image, methods=["DELETE"], middleware=writes
         ),
+        Route("/api/trash", trash_api.list_trash),
+        Route("/api/trash", trash_api.empty_trash, methods=["DELETE"], middleware=writes),
+        Route("/api/trash/restore", trash_api.restore, methods=["POST"], middleware=writes),
+        Route("/api/trash/{id:uuid}/thumbnail", trash_api.thumbnail),
         Route("/api/refresh", indexing_api.refresh, methods=["POST"], middleware=writes),
         Route("/api/captions", indexing_api.caption, methods=["POST"], middleware=writes),
         Route("/api/jobs", jobs_api.list_jobs),

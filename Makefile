@@ -18,6 +18,7 @@ test: $(VENV)/.dev  ## run every test, including those in a browser
 	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each
+	@$(BIN)/python -m tests.pgbouncer_setup
 	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.dev  ## check formatting, lint, types and the direction of imports

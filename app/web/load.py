@@ -18,7 +18,7 @@ _STREAM = "/events"
 
 
 class OpenRequests:
-    """Raises `TooManyOpen` or `TooBusy` while too many requests are open, of one client or in all.
+    """Refuses requests while too many are open, of one client or in all.
 
     Event streams have limits of their own (stream_counter.py), as they are open for as long as
     their jobs take; health checks have none, and must answer when nothing else does.
@@ -45,7 +45,6 @@ class OpenRequests:
             await self.app(scope, receive, send)
         finally:
             self._open[client] -= 1
-            # Or every client that ever came would stay.
             if not self._open[client]:
                 del self._open[client]
 

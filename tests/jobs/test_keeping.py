@@ -167,7 +167,7 @@ def test_jobs_that_ended_long_ago_are_deleted_by_a_worker(
                     )
 
         async def gone() -> None:
-            while await lookalike.job_items.exists(ids["old"]):  # noqa: ASYNC110
+            while await lookalike.job_items.progress(ids["old"]) is not None:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
         with loop.entered(lookalike.jobs.working()):

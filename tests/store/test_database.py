@@ -197,8 +197,8 @@ def test_rows_of_before_decoders_were_counted_are_kept(new_database: Callable[..
             '{}', '')
         """,
         "INSERT INTO encoders VALUES ('a', 'a', 'a', 1, 'data_a'), ('b', 'b', 'b', 1, 'data_gone')",
-        "CREATE TABLE data_a (labels text[])",
-        "INSERT INTO data_a VALUES ('{format:mpo,tag:a}'), (NULL), ('{format:png}')",
+        "CREATE TABLE data_a (node_id varchar, metadata_ json, labels text[])",
+        "INSERT INTO data_a (labels) VALUES ('{format:mpo,tag:a}'), (NULL), ('{format:png}')",
     )
     asyncio.run(opened(url).close())
     with psycopg.connect(url) as connection:

@@ -21,6 +21,7 @@ from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
 from app.search.duplicates import DuplicateFinder
+from app.search.pair_proofs import PairProofs
 from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
 from app.settings import Settings
@@ -30,6 +31,7 @@ from app.store.database import Database
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
 from app.store.job_items import JobItems
+from app.store.pairs import PairTable
 from app.store.sizes import Sizes
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
@@ -54,6 +56,7 @@ class Lookalike:
     searcher: Searcher
     uploads: Uploads
     duplicates: DuplicateFinder
+    pairs: PairTable
 
     @property
     def database(self) -> Database:
@@ -139,7 +142,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     stack.push_async_callback(captioner.close)
     keypoint_maker = KeypointMaker(index.keypoints, work_done=lambda: encoder.images.items)
     stack.callback(keypoint_maker.close)
-    fingerprints = Fingerprints(database)
+    fingerprints, pairs = Fingerprints(database), PairTable(database)
     resolver = Resolver(
         catalog=catalog,
         vectors=vectors,
@@ -182,7 +185,13 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             timeout_s=settings.search_timeout_s,
         ),
         uploads=uploads,
-        duplicates=DuplicateFinder(catalog=catalog, fingerprints=fingerprints, vectors=vectors),
+        duplicates=DuplicateFinder(
+            catalog=catalog,
+            fingerprints=fingerprints,
+            vectors=vectors,
+            proofs=PairProofs(catalog=catalog, keypoints=index.keypoints, pairs=pairs),
+        ),
+        pairs=pairs,
     )
 
 

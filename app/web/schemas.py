@@ -99,13 +99,17 @@ class DescribeRequest(RequestModel):
 
 
 class DuplicatesRequest(RequestModel):
-    """Which images count as duplicates of each other."""
+    """Which images are compared with each other; duplicates are those that are proved copies."""
 
     min_similarity: float = Field(
-        0.95, ge=0, le=1, description="Minimum cosine similarity of altered copies."
+        0.85, ge=0, le=1, description="Minimum cosine similarity of images that are compared."
     )
     max_bits: int = Field(
-        10, ge=0, le=64, description="Maximum distance between difference hashes, in bits."
+        64,
+        ge=0,
+        le=64,
+        description="Maximum distance between their difference hashes, in bits; crops, mirrored "
+        "and turned copies may have any.",
     )
     limit: int = Field(20, ge=1, le=100)
     cursor: str | None = Field(

@@ -1,4 +1,4 @@
-"""The trash, into which images are moved until they are restored or deleted."""
+"""The trash, into which images are moved until they are restored or deleted; pairs of images."""
 
 from alembic import op
 
@@ -36,4 +36,41 @@ def upgrade() -> None:
     op.execute("""
         CREATE TRIGGER images_not_in_trash AFTER INSERT ON images REFERENCING NEW TABLE AS added
         FOR EACH STATEMENT EXECUTE FUNCTION leave_trash()
+    """)
+    _create_pairs()
+
+
+def _create_pairs() -> None:
+    """Create what is known of pairs of images, of which the lesser comes first."""
+    # By their files, so that it outlives the images.
+    op.execute("""
+        CREATE TABLE not_duplicates (
+            one text NOT NULL,
+            other text NOT NULL,
+            denied_at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (one, other),
+            CHECK (one <= other)
+        )
+    """)
+    op.execute("""
+        CREATE TABLE compared_pairs (
+            one uuid NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+            other uuid NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+            version integer NOT NULL,
+            is_copy boolean NOT NULL,
+            PRIMARY KEY (one, other),
+            CHECK (one < other)
+        )
+    """)
+    op.execute("CREATE INDEX compared_pairs_other ON compared_pairs (other)")
+    op.execute("""
+        CREATE FUNCTION forget_pairs() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            DELETE FROM compared_pairs WHERE one = NEW.id OR other = NEW.id;
+            RETURN NULL;
+        END $$
+    """)
+    op.execute("""
+        CREATE TRIGGER image_pairs_changed AFTER UPDATE OF thumbnail ON images FOR EACH ROW
+        WHEN (OLD.thumbnail IS DISTINCT FROM NEW.thumbnail) EXECUTE FUNCTION forget_pairs()
     """)

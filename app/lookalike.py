@@ -22,6 +22,7 @@ from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
 from app.search.duplicates import DuplicateFinder
 from app.search.pair_proofs import PairProofs
+from app.search.resolution import Resolution
 from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
 from app.settings import Settings
@@ -57,6 +58,7 @@ class Lookalike:
     uploads: Uploads
     duplicates: DuplicateFinder
     pairs: PairTable
+    resolution: Resolution
 
     @property
     def database(self) -> Database:
@@ -192,6 +194,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             proofs=PairProofs(catalog=catalog, keypoints=index.keypoints, pairs=pairs),
         ),
         pairs=pairs,
+        resolution=Resolution(catalog=catalog, indexer=indexer, trash=trash, pairs=pairs),
     )
 
 

@@ -13,6 +13,7 @@ from app.settings import VERSION
 from app.store.index import StatsResponse
 from app.web import schemas
 from app.web.access import HEALTH
+from app.web.duplicates_api import DUPLICATE_OPERATIONS
 from app.web.operations import Operation
 from app.web.parameters import REFERENCES, form_fields, nested_schemas, query_parameters
 from app.web.schemas import FacetsResponse, SearchResponse
@@ -187,6 +188,7 @@ OPERATIONS = [
         query=schemas.DuplicatesRequest,
         failures=(422, 503),
     ),
+    *DUPLICATE_OPERATIONS,
     Operation(
         "get",
         "/api/jobs",

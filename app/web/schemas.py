@@ -199,6 +199,9 @@ class DuplicatesResponse(BaseModel):
     """
 
     groups: list[list[HitDocument]]
+    best: list[UUID] = Field(
+        description="Of each group, the image to keep: the largest, oldest and best described."
+    )
     next: str | None = Field(description="The cursor of the next page; null on the last.")
 
 

@@ -11,6 +11,7 @@ from app.search.documents import hit_document
 from app.search.duplicates import Groups
 from app.search.query import Query, Term
 from app.search.requests import FilterRequest, SearchRequest, query_of
+from app.search.resolution import best_of
 from app.search.resolver import Timings
 from app.search.searcher import Results
 from app.store.facet_counts import FacetCounts
@@ -86,6 +87,7 @@ async def duplicates(request: Request) -> Response:
                 [hit_document(hit, original_url(request, hit.image)) for hit in group]
                 for group in found.groups
             ],
+            best=[best_of([hit.image for hit in group]).id for group in found.groups],
             next=found.next,
         )
     )

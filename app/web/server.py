@@ -31,6 +31,7 @@ from app.settings import Settings
 from app.store.keys import ApiKeys
 from app.web import (
     docs_pages,
+    duplicates_api,
     image_pages,
     images_api,
     index_pages,
@@ -186,6 +187,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
             middleware=words,
         ),
         Route("/duplicates", image_pages.duplicates_page),
+        Route("/duplicates", image_pages.resolve_duplicates, methods=["POST"], middleware=words),
         Route("/trash", trash_pages.show_trash),
         Route("/trash", trash_pages.change_trash, methods=["POST"], middleware=words),
         Route("/docs", docs_pages.docs_page),
@@ -223,6 +225,8 @@ def _routes(settings: Settings) -> list[BaseRoute]:
             "/api/jobs/{id:job}/cancel", jobs_api.cancel_job, methods=["POST"], middleware=writes
         ),
         Route("/api/duplicates", search_api.duplicates),
+        Route("/api/duplicates/keep", duplicates_api.keep, methods=["POST"], middleware=writes),
+        Route("/api/duplicates/deny", duplicates_api.deny, methods=["POST"], middleware=writes),
         Route("/api/stats", operations_api.stats),
         Route("/healthz", operations_api.healthz),
         Route("/readyz", operations_api.readyz),

@@ -12,14 +12,17 @@ COPY templates templates
 COPY static static
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 # The weights and their int8 form become part of the image, so a container starts without a download.
+# What is made here rather than downloaded (ENCODER=lite) goes to DATA_DIR: a new volume begins with it,
+# and a container with another makes it again in seconds.
 ARG ENCODER=clip
 ENV HF_HOME=/opt/models
-RUN mkdir -p /opt/models && /opt/venv/bin/lookalike model fetch "$ENCODER"
+RUN mkdir -p /opt/models /data && DATA_DIR=/data /opt/venv/bin/lookalike model fetch "$ENCODER"
 
 FROM python:3.13-slim
-RUN useradd --create-home --uid 1000 lookalike && install -d -o lookalike /data
+RUN useradd --create-home --uid 1000 lookalike
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build --chown=lookalike /opt/models /opt/models
+COPY --from=build --chown=lookalike /data /data
 ARG ENCODER=clip
 ENV PATH=/opt/venv/bin:$PATH \
     HF_HOME=/opt/models \

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index loadtest faults train train-semantic train-text eval eval-text clean
+.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index loadtest faults train train-semantic train-lite eval eval-text eval-similar clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -57,14 +57,17 @@ train-semantic: $(VENV)/.training  ## then train its semantic branch, and export
 	$(BIN)/python -m training.image.train_semantic --data $(DATA) --out $(OUT) $(FLAGS)
 	$(BIN)/python -m training.image.export $(OUT)/network.pt $(OUT)/model
 
-train-text: $(VENV)/.training  ## train its text tower on DATA, and add it to OUT/model
-	$(BIN)/python -m training.text.train --data $(DATA) --out $(OUT) --model $(OUT)/model $(FLAGS)
+train-lite: $(VENV)/.training  ## make the encoder lite from DATA: its projection and its text tower
+	$(BIN)/python -m training.text.train --data $(DATA) --out $(OUT) $(FLAGS)
 	$(BIN)/python -m training.text.export $(OUT) $(OUT)/model
 
 eval-text: $(VENV)/.dev  ## measure search by text (FLAGS="--captions FILE --classes FOLDER")
 	$(BIN)/python -m training.measuring.text_search --photos $(DATA) $(FLAGS)
 
-eval: $(VENV)/.dev  ## measure how well the built-in encoder finds copies (FLAGS="--model DIR" for another)
+eval-similar: $(VENV)/.dev  ## measure how alike an image's nearest are (FLAGS="--labels FILE", or DATA of folders)
+	$(BIN)/python -m training.measuring.similar --photos $(DATA) $(FLAGS)
+
+eval: $(VENV)/.eval  ## measure how well the built-in encoder finds copies (FLAGS="--model DIR" for another)
 	$(BIN)/python -m training.measuring.copies --photos $(DATA) $(FLAGS)
 
 # Needs `pip install uv`. The result names no package index.
@@ -98,6 +101,11 @@ $(VENV)/.demo: requirements-demo.txt $(VENV)/.server
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.demo
 	@echo "Installing what the tests need (once, a minute or so)"
 	@$(PIP) install --no-deps --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# PDQ is built from source, and only measured against.
+$(VENV)/.eval: $(VENV)/.dev
+	@$(PIP) install pdqhash==0.2.8 || echo "PDQ will be left out: pdqhash cannot be built here."
 	@touch $@
 
 # torch is for training only; the server never needs it.

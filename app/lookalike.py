@@ -6,6 +6,7 @@ The server and the commands both use them.
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -22,9 +23,11 @@ from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
 from app.search.duplicates import DuplicateFinder
 from app.search.pair_proofs import PairProofs
+from app.search.parts import PartFinder
 from app.search.resolution import Resolution
 from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
+from app.search.verifier import Verifier
 from app.settings import Settings
 from app.store.catalog import Catalog
 from app.store.claims import Claims
@@ -48,8 +51,8 @@ class Lookalike:
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
-    media: Media
     keypoint_maker: KeypointMaker
+    media: Media
     trash: Trash
     job_items: JobItems
     workers: Workers
@@ -113,6 +116,9 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     """Open the parts that need the index; the stack closes them."""
     database, encoder = index.database, index.encoder
     catalog, vectors = index.catalog, index.vectors
+    # Of their own: indexing keeps those that decode busy.
+    verifying = ThreadPoolExecutor(os.cpu_count() or 1, "verify")
+    stack.callback(verifying.shutdown)
     pool = DecodingPool(os.cpu_count() or 1, memory=Memory(settings.max_decoded_bytes))
     stack.callback(pool.close)
     decoder = Decoder(pool, max_pixels=settings.max_pixels, model_side=encoder.model.side)
@@ -155,14 +161,17 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         uploads=uploads,
         min_similarity=settings.min_similarity,
     )
+    verifier = Verifier(
+        index.keypoints, verifying, budget_ms=settings.verify_ms, encoder=encoder.model.name
+    )
     return Lookalike(
         settings=settings,
         index=index,
         decoder=decoder,
         fetcher=fetcher,
         indexer=indexer,
-        media=media,
         keypoint_maker=keypoint_maker,
+        media=media,
         trash=trash,
         job_items=job_items,
         workers=workers,
@@ -184,6 +193,10 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             vectors=vectors,
             encoder=encoder,
             resolver=resolver,
+            verifier=verifier,
+            part_finder=PartFinder(
+                catalog=catalog, vectors=vectors, encoder=encoder, verifier=verifier
+            ),
             timeout_s=settings.search_timeout_s,
         ),
         uploads=uploads,

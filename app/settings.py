@@ -50,8 +50,9 @@ class Settings(BaseSettings):
     )
     encoder: str = Field(
         "auto",
-        description="auto, builtin, clip, a Hugging Face hub id, a folder, or llamaindex:NAME. "
-        "auto keeps the index's encoder; a new index gets clip if available, else builtin.",
+        description="auto, builtin, lite, clip, a Hugging Face hub id, a folder, or "
+        "llamaindex:NAME. auto keeps the index's encoder; a new index gets clip if available, else "
+        "builtin.",
     )
     precision: Literal["auto", "fp32", "int8"] = Field(
         "auto", description="fp32, int8, or auto: int8 if its vectors agree with those of fp32."
@@ -62,6 +63,12 @@ class Settings(BaseSettings):
         le=1,
         description="Lowest cosine similarity of a result when searching by one whole image "
         "(inclusive). A request may ask for another.",
+    )
+    verify_ms: float = Field(
+        150,
+        ge=0,
+        description="Most milliseconds that a search spends on comparing its query image with the "
+        "nearest images in detail.",
     )
     top_k: int = Field(100, ge=1, le=1000, description="Most results per search.")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(

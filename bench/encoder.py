@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from app.encoding.lite import lite_directory
 from app.encoding.onnx_model import OnnxModel
 from app.encoding.quantization import load, probe
 from app.encoding.weights import BUILTIN_DIRECTORY
@@ -29,10 +30,13 @@ def rate(model: OnnxModel, batch: int, prepared: list[Any]) -> float:
 def main() -> None:
     images = [probe(seed) for seed in range(IMAGES)]
     with tempfile.TemporaryDirectory() as scratch:
+        lite = lite_directory(Path(scratch), print)
         vit = write_vit_b32(Path(scratch) / "vit-b-32")
         options = {"data_dir": Path(scratch), "announce": lambda _: None}
         models = {
             "builtin": OnnxModel(BUILTIN_DIRECTORY, name="builtin"),
+            "lite fp32": load(lite, name="lite", precision="fp32", **options),
+            "lite int8": load(lite, name="lite", precision="int8", **options),
             "ViT-B/32 fp32": load(vit, name="vit", precision="fp32", **options),
             "ViT-B/32 int8": load(vit, name="vit", precision="int8", **options),
         }

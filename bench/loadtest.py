@@ -7,6 +7,7 @@ answered, if /healthz is not, or if the server does not recover.
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -218,6 +219,8 @@ def main() -> None:
     arguments = parser.parse_args()
     photos = make_photos(200)
     with tempfile.TemporaryDirectory(prefix="lookalike-load-") as folder, serving(photos) as urls:
+        # So that everything is stopped on the way out; the server of photos is a fork of this.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         process, url = serve(Path(folder))
         try:
             load = Load(photos, urls)

@@ -17,7 +17,7 @@ from app.encoding.onnx_model import OnnxModel
 from app.encoding.weights import BUILTIN_DIRECTORY
 from app.pictures.decoding import SUFFIXES, Picture, decode, hamming
 from app.problems import Problem
-from app.search.hits import COPY_DHASH_BITS, COPY_SIMILARITY
+from app.search.duplicates import COPY_DHASH_BITS, COPY_SIMILARITY
 from demo.__main__ import sample_photos
 from training.measuring.embedding import embed_images
 

@@ -2,6 +2,8 @@
 // and replaces what is shown.
 
 const WAIT_WHILE_TYPING_MS = 300;
+// What changes the results at once.
+const SUBMITTING = ["diversity", "match", "thorough", "sort"];
 let running = null;
 let typing = null;
 
@@ -86,8 +88,9 @@ function apply() {
   const [hits, below] = ["#hits", "#below"].map((id) => document.querySelector(id));
   if (!hits || !document.querySelector("#count")) return;
   const results = [...hits.children, ...below.children];
-  hits.replaceChildren(...results.filter((li) => Number(li.dataset.similarity) >= lowest));
-  below.replaceChildren(...results.filter((li) => Number(li.dataset.similarity) < lowest));
+  const passes = (li) => "proved" in li.dataset || Number(li.dataset.similarity) >= lowest;
+  hits.replaceChildren(...results.filter((li) => passes(li)));
+  below.replaceChildren(...results.filter((li) => !passes(li)));
   const more = document.querySelector("#more");
   document.querySelector("#count").textContent = `${hits.children.length}${more ? "+" : ""}`;
   document.querySelector("#noun").textContent = hits.children.length === 1 ? "image" : "images";
@@ -170,7 +173,7 @@ document.addEventListener("input", (event) => {
 
 document.addEventListener("change", (event) => {
   if (event.target.id === "file") submitFile();
-  else if (event.target.closest("#filters") || event.target.name === "diversity") {
+  else if (event.target.closest("#filters") || SUBMITTING.includes(event.target.name)) {
     form().requestSubmit();
   } else if (event.target.id === "min_similarity") {
     const url = new URL(location);

@@ -141,6 +141,8 @@ def settings_of(database_url: str, folder: Path) -> Settings:
         fetch_allow=["127.0.0.1"],
         fetch_timeout_s=10,
         retry_s=0.01,
+        # On a busy machine, the default is soon over.
+        verify_ms=30_000,
     )
 
 

@@ -12,7 +12,8 @@ from tests.samples import png
 
 # Each takes a good part of a command's time.
 LLAMAINDEX = {"llama_index", "openai", "nltk"}
-RARE = {*LLAMAINDEX, "alembic", "pyarrow", "huggingface_hub", "onnx", "torch", "limits", "redis"}
+RARE = {*LLAMAINDEX, "alembic", "cv2", "pyarrow", "huggingface_hub", "onnx", "torch"}
+RARE |= {"limits", "redis"}
 # httpx imports Rich, for a command line of its own, where both are installed.
 RICH = {"rich"}
 WEB = {"starlette", "uvicorn", "jinja2"}
@@ -53,6 +54,7 @@ def imported(code: str, **environment: str) -> set[str]:
         ("import app.store.index", {*RARE, *RICH, *WEB, *NETWORK}),
         ("import app.lookalike", {*RARE, *WEB}),
         ("import app.web.server", RARE),
+        ("import app.search.verification, app.pictures.tiles", RARE),
     ],
 )
 def test_an_import_brings_nothing_that_is_not_needed(code: str, unwanted: set[str]) -> None:

@@ -188,6 +188,9 @@ class _SearchCommand(click.Command):
 @click.option("--like", multiple=True, metavar="ID", help="More like this result.")
 @click.option("--unlike", multiple=True, metavar="ID", help="Less like this result.")
 @click.option("--diversity", type=float, help="0 to 1: how varied the results are.")
+@click.option("--match", help="Only exact, copy (exact ones included) or scene (both included).")
+@click.option("--thorough", is_flag=True, default=None, help="Look for parts of the image, too.")
+@click.option("--sort", help="best, changed, biggest, newest or oldest, instead of best.")
 @json_option
 def search(query: str, limit: int, as_json: bool, **options: Any) -> None:
     """Search by a file, a URL, the id of an indexed image, a text, or a sum of these.

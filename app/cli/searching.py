@@ -13,11 +13,14 @@ from app.lookalike import open_lookalike
 from app.pictures.decoding import SUFFIXES
 from app.problems import InvalidRequest
 from app.search.documents import hit_document
+from app.search.explained import differences_of
 from app.search.hits import Hit
+from app.search.pages import Results
 from app.search.query import Term, read_terms
 from app.search.requests import FilterRequest, SearchRequest, query_of, with_crop
-from app.search.searcher import Results
 from app.settings import read_settings
+
+VERIFY_MS = 3000
 
 
 def filter_options() -> list[click.Parameter]:
@@ -46,7 +49,12 @@ async def search(expression: str, options: Mapping[str, Any], *, limit: int, as_
     except InvalidRequest as problem:
         raise click.UsageError(problem.detail) from problem
     terms = with_crop([_with_file(term) for term in read_terms(expression)], crop)
-    async with open_lookalike(read_settings(), announce=say) as lookalike:
+    settings = read_settings()
+    if settings.verify_ms:
+        # No one else waits, and the keypoints of a new index may have to be made first.
+        longest = max(settings.verify_ms, VERIFY_MS)
+        settings = settings.model_copy(update={"verify_ms": longest})
+    async with open_lookalike(settings, announce=say) as lookalike:
         query = query_of(wanted, None, limit=limit)
         results = await lookalike.searcher.search(replace(query, terms=terms))
     if as_json:
@@ -92,7 +100,10 @@ def _show(results: Results) -> None:
     for hit in results.hits:
         image, match = hit.image, hit.match or ""
         size = f"{image.width} x {image.height}"
-        click.echo(f"{_similarity(hit)}  {match:7}  {size:>13}  {image.url}")
+        differences = "; ".join(differences_of(hit))
+        about = f"({differences})  " if differences else ""
+        # The URL stays last: scripts cut it off there.
+        click.echo(f"{_similarity(hit)}  {match:7}  {size:>13}  {about}{image.url}")
 
 
 def _similarity(hit: Hit) -> str:

@@ -25,6 +25,7 @@ from app.encoding.preprocessing import read_preprocessing
 from app.problems import UnusableEncoder
 
 VISION = Path("onnx/vision_model.onnx")
+INT8 = Path("onnx/vision_model_int8.onnx")
 TEXT = Path("onnx/text_model.onnx")
 TOKENIZER = Path("tokenizer.json")
 TOKENIZER_CONFIG = Path("tokenizer_config.json")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.encoding.encoder import Vectors
-from app.encoding.onnx_model import VISION, OnnxModel, fingerprint
+from app.encoding.onnx_model import INT8, VISION, OnnxModel, fingerprint
 
 MIN_AGREEMENT = 0.99
 PROBES = 16
@@ -45,15 +45,16 @@ def load(
     """Load a model directory with the given precision; raises `UnusableEncoder`.
 
     `auto` uses int8 if its mean cosine with fp32 is at least 0.99. The int8 form is made and
-    measured once, then read from disk.
+    measured once, then read from disk. A directory that has an int8 form keeps it.
     """
     if precision == "fp32":
         return OnnxModel(directory, name=name)
     folder = _writable_folder(directory, name, data_dir)
-    vision, record = folder / "vision_model_int8.onnx", folder / "vision_model_int8.json"
-    if not (vision.exists() and record.exists()):
+    vision, record = folder / INT8.name, folder / INT8.with_suffix(".json").name
+    if not vision.exists():
         announce(f"Quantizing {name} to int8 (once)")
         _quantize(directory / VISION, vision)
+    if not record.exists():
         agreement = _measure(directory, vision, name)
         record.write_text(json.dumps(asdict(agreement), indent=2) + "\n", "utf-8")
         announce(f"int8 agrees with fp32: mean cosine {agreement.mean_cosine:.4f}")

@@ -1,9 +1,10 @@
-"""Finds the model directory: built in, a folder, cached, or downloaded from the hub."""
+"""Finds the model directory: built in, made here, a folder, cached, or downloaded from the hub."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.encoding.lite import LITE, lite_directory
 from app.problems import UnusableEncoder
 
 CLIP = "Xenova/clip-vit-base-patch32"
@@ -21,17 +22,20 @@ class Weights:
 
 
 def find_weights(
-    choice: str, *, indexed: Sequence[str], announce: Callable[[str], None]
+    choice: str, *, indexed: Sequence[str], data_dir: Path, announce: Callable[[str], None]
 ) -> Weights:
-    """Return the model directory that a value of `ENCODER` selects, downloaded if need be.
+    """Return the model directory that a value of `ENCODER` selects, downloaded or made if need be.
 
     `indexed` holds the sources of the encoders with an index, the last used first, which `auto`
-    keeps using. Decisions that could surprise are announced. Raises `UnusableEncoder`.
+    keeps using; a directory is made under `data_dir`. Decisions that could surprise are announced.
+    Raises `UnusableEncoder`.
     """
     if choice == "auto":
-        return _auto(indexed, announce)
+        return _auto(indexed, data_dir, announce)
     if choice == BUILTIN:
         return Weights(BUILTIN, BUILTIN_DIRECTORY, BUILTIN)
+    if choice == LITE:
+        return Weights(LITE, lite_directory(data_dir, announce), LITE)
     if choice == "clip":
         return _from_hub(CLIP, announce)
     folder = Path(choice).expanduser()
@@ -40,15 +44,15 @@ def find_weights(
     if choice.count("/") == 1 and not choice.startswith(("/", ".", "~")):
         return _from_hub(choice, announce)
     raise UnusableEncoder(
-        f"ENCODER={choice} is neither auto, builtin, clip, a hub id (owner/name), llamaindex:NAME "
-        "nor a folder that exists."
+        f"ENCODER={choice} is neither auto, builtin, lite, clip, a hub id (owner/name), "
+        "llamaindex:NAME nor a folder that exists."
     )
 
 
-def _auto(indexed: Sequence[str], announce: Callable[[str], None]) -> Weights:
+def _auto(indexed: Sequence[str], data_dir: Path, announce: Callable[[str], None]) -> Weights:
     if indexed:
         announce(f"Using the encoder of the existing index: {indexed[0]}")
-        return find_weights(indexed[0], indexed=(), announce=announce)
+        return find_weights(indexed[0], indexed=(), data_dir=data_dir, announce=announce)
     # Imported here, as below: the hub's client takes as long as the rest of a small command.
     from app.encoding import hub
 

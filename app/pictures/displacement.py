@@ -45,7 +45,7 @@ def affine_motion(flow: Floats, laid: Overlay) -> Matrix:
     """Return the affine map, 2 x 3, that explains most of the displacements."""
     x, y, moved, weights = _sampled(flow, laid)
     terms = np.stack([x, y, np.ones(len(x))], axis=1)
-    return _robust(terms, terms[:, :2] + moved, weights).T
+    return _robust(terms, moved, weights).T + np.eye(2, 3)
 
 
 def smooth_motion(flow: Floats, laid: Overlay) -> Floats:
@@ -82,13 +82,19 @@ def _sampled(flow: Floats, laid: Overlay) -> tuple[Any, Any, Any, Any]:
     return x, y, flow[y, x], (np.hypot(down, across) + np.float32(0.5))[y, x]
 
 
-def _robust(terms: Any, target: Any, weights: Any) -> Any:
-    """Return the factors, (terms, 2), of a least-squares fit that heeds outliers little."""
-    factors = _fitted(terms, target, weights)
-    for _ in range(3):
-        rest: Any = terms @ factors - target
-        # Cauchy's weights: what lies a pixel off counts half.
-        factors = _fitted(terms, target, weights / (1 + (rest**2).sum(axis=1)))
+def _robust(terms: Any, moved: Any, weights: Any) -> Any:
+    """Return the factors, (terms, 2), of a least-squares fit that heeds outliers little.
+
+    It begins at rest, since the images already lie nearly right: what is far from that, such as
+    where something covers one of them, must not pull first.
+    """
+    rest = moved
+    factors: Any = None
+    for tolerance in (3.0, 2.0, 1.0, 1.0, 1.0):
+        # Cauchy's weights: what lies `tolerance` off counts half.
+        weight: Any = weights / (1 + (rest**2).sum(axis=1) / tolerance**2)
+        factors = _fitted(terms, moved, weight)
+        rest = moved - terms @ factors
     return factors
 
 

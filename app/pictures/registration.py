@@ -18,6 +18,7 @@ CANVAS_SIDE = 192
 LEAST_CANVAS_SIDE = 64
 # Both are blurred by this, in pixels of the canvas: noise, compression and resampling differ.
 BLUR = 1.2
+MARGIN = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +109,17 @@ def _inside(pixels: Pixels, matrix: Matrix, size: tuple[int, int]) -> NDArray[np
     corners = apply(matrix, _corners((width, height)))
     mask = np.zeros(size[::-1], np.uint8)
     cv2.fillConvexPoly(mask, np.round(corners * 16 - 8).astype(np.int32), 1, shift=4)
-    return mask.astype(bool)
+    # Beside the edge, the blur mixes what lies on both of its sides.
+    margin = np.ones((2 * MARGIN + 1,) * 2, np.uint8)
+    return cv2.erode(mask, margin, borderType=cv2.BORDER_REPLICATE).astype(bool)
+
+
+def block_means(values: Floats, side: int) -> Floats:
+    """Return the means of (h, w) values in square blocks; what is left at the edges is dropped."""
+    cv2 = opencv()
+    rows, columns = (max(1, length // side) for length in values.shape)
+    cut = values[: rows * side, : columns * side]
+    return cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA).reshape(rows, columns)
 
 
 def compose(second: Matrix, first: Matrix) -> Matrix:

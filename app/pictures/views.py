@@ -1,6 +1,6 @@
 """What verification sees of an image: its keypoints and its pixels at thumbnail size."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 
 import numpy as np
@@ -30,6 +30,7 @@ class View:
     shown: Pixels | bytes
     dhash: int
     too_plain: bool = False
+    _hashes: list[int] = field(default_factory=list[int], repr=False)
 
     @classmethod
     def of(cls, image: Image.Image, *, size: tuple[int, int] | None = None) -> "View":
@@ -56,6 +57,16 @@ class View:
                 return np.asarray(thumbnail.convert("RGB"))
         return self.shown
 
+    def hashes(self) -> list[int]:
+        """Return the difference hashes of the image in eight orientations, made at first use.
+
+        They are those of the image turned anticlockwise by 0, 90, 180 and 270 degrees, and of its
+        mirror image turned likewise.
+        """
+        if not self._hashes:
+            self._hashes.extend(_dihedral_hashes(self.pixels()))
+        return self._hashes
+
 
 def pixels_of(image: Image.Image, side: int) -> Pixels:
     """Return an RGB image's pixels, (h, w, 3), reduced to this short side if it is longer."""
@@ -71,12 +82,7 @@ def reduced(image: Image.Image, side: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.HAMMING, reducing_gap=3)
 
 
-def dihedral_hashes(pixels: Pixels) -> list[int]:
-    """Return the difference hashes of an image in eight orientations.
-
-    They are those of the image turned anticlockwise by 0, 90, 180 and 270 degrees, and of its
-    mirror image turned likewise.
-    """
+def _dihedral_hashes(pixels: Pixels) -> list[int]:
     small = Image.fromarray(pixels).resize((_HASHED, _HASHED), Image.Resampling.BOX, reducing_gap=2)
     square = np.asarray(small)
     return [

@@ -16,6 +16,7 @@ from app.pictures.keypoints import Floats, Pixels
 from app.pictures.registration import (
     Matrix,
     Overlay,
+    block_means,
     compose,
     greyed,
     inverse,
@@ -31,65 +32,117 @@ BLOCK = 12
 PLAIN = 3.0
 # Blocks agree from this correlation on.
 AGREES = 0.6
+# On a ground of one colour, from this one on: words in the same place correlate somewhat.
+SURELY_AGREES = 0.8
+LEAST_WITHIN = 6
+# What has moved correlates better by this where it has moved to.
+LEAST_GAIN = 0.1
+GROUND_LEVELS = 4
 # A block counts if this share of it lies in both images.
-LEAST_SHARED = 0.9
+LEAST_SHARED = 0.75
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """The shared part in blocks, (rows, columns).
+
+    `correlations` are those of the grey values, NaN where a block is plain in both images or not
+    shared; `structured` says where it is plain in neither.
+    """
+
+    correlations: Floats
+    structured: NDArray[np.bool_]
+
+    @property
+    def agreeing(self) -> int:
+        """The number of blocks that agree."""
+        return int((self.correlations >= AGREES).sum())
+
+    @property
+    def compared(self) -> int:
+        """The number of blocks that are shared, and not plain in both."""
+        return int(np.isfinite(self.correlations).sum())
+
+    @property
+    def share(self) -> float:
+        """The share of the compared blocks that agree."""
+        return self.agreeing / max(1, self.compared)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Agreement:
     """How well two images agree under `matrix`, from the query's pixels to the image's.
 
-    The shared part, the `polygon` (in the query's pixels), is cut into blocks, (rows, columns).
-    `correlations` are those of their grey values, NaN where a block is plain in both images or not
-    shared; `structured` says where it is plain in neither; `shifts` how far it lies from where a
-    smooth motion puts it, in pixels of the canvas. `plain` is the number of the blocks that are
-    plain in both. `canvas` maps the query's pixels to the canvas'.
+    The shared part is the `polygon` (in the query's pixels). `shifts` say for each of its `blocks`
+    how far it lies from where a smooth motion puts it, in pixels of the canvas, to which `canvas`
+    maps the query's pixels. `moved` is the share of the blocks that show the same a little way off,
+    but not where they are. `ground` is the share of the pixels that have the commonest grey value,
+    more or less, in the image where it is smaller.
     """
 
     matrix: Matrix
     polygon: Floats
-    correlations: Floats
-    structured: NDArray[np.bool_]
+    blocks: Blocks
     shifts: Floats
-    plain: int
+    moved: float
+    ground: float
     canvas: Matrix
 
     @property
     def compared(self) -> int:
         """The number of blocks compared."""
-        return int(np.isfinite(self.correlations).sum())
+        return self.blocks.compared
 
     @property
     def share(self) -> float:
         """The share of the compared blocks that agree."""
-        return float((self.correlations >= AGREES).sum() / max(1, self.compared))
+        return self.blocks.share
 
     @property
-    def shift(self) -> float:
-        """The median shift of the blocks that agree, in pixels of the canvas."""
-        shifts = self.shifts[self.correlations >= AGREES]
-        return float(np.median(shifts)) if len(shifts) else np.inf
+    def replaced(self) -> float:
+        """The share of the compared blocks that show something in both images, but not the same."""
+        differ = self.blocks.structured & (self.blocks.correlations < SURELY_AGREES)
+        return float(differ.sum() / max(1, self.compared))
+
+    def shift(self, percentile: float) -> float:
+        """Return a percentile of the shifts of the blocks that agree, in pixels of the canvas.
+
+        Blocks beside others that do not agree are left out, if enough are left.
+        """
+        agree = self.blocks.correlations >= AGREES
+        within = agree & ~_spread(self.blocks.correlations < AGREES)
+        shifts = self.shifts[within if within.sum() >= LEAST_WITHIN else agree]
+        return float(np.percentile(shifts, percentile)) if len(shifts) else np.inf
 
 
 def agreement(query: Pixels, image: Pixels, matrix: Matrix, *, rounds: int = 1) -> Agreement | None:
     """Correct the map by the pixels, then compare them; None if it leaves nothing to compare."""
     query, image = greyed(query), greyed(image)
+    laid, polygon = _laid(query, image, matrix)
     for _ in range(rounds):
-        laid, _ = _laid(query, image, matrix)
         if laid is None:
             return None
         motion = affine_motion(displacements(laid.query, laid.image), laid)
         # From the query to the canvas, along it by the motion, and on to the image.
-        matrix = compose(compose(compose(matrix, inverse(laid.canvas)), motion), laid.canvas)
-    laid, polygon = _laid(query, image, matrix)
+        better = compose(compose(compose(matrix, inverse(laid.canvas)), motion), laid.canvas)
+        again, shape = _laid(query, image, better)
+        # Where much is covered, the motion can be a wrong guess.
+        if again is None or _compared(again).share < _compared(laid).share:
+            break
+        matrix, laid, polygon = better, again, shape
     if laid is None:
         return None
     flow = displacements(laid.query, laid.image)
     motion = smooth_motion(flow, laid)
-    shifts = np.median(_blocks(np.linalg.norm(flow - motion, axis=2)), axis=(2, 3))
-    moved = replace(laid, image=moved_back(laid.image, motion))
-    correlations, structured, plain = _compared(moved)
-    return Agreement(matrix, polygon, correlations, structured, shifts, plain, laid.canvas)
+    choices = [
+        (_compared(replace(laid, image=moved)), _shifts(flow - rest))
+        for moved, rest in ((moved_back(laid.image, motion), motion), (laid.image, 0))
+    ]
+    blocks, shifts = max(choices, key=lambda choice: choice[0].share)
+    there = _compared(replace(laid, image=moved_back(laid.image, flow)))
+    moved = _moved(blocks.correlations, there.correlations)
+    ground = min(_ground(pixels[laid.shared]) for pixels in (laid.query, laid.image))
+    return Agreement(matrix, polygon, blocks, shifts, moved, ground, laid.canvas)
 
 
 def _laid(query: Pixels, image: Pixels, matrix: Matrix) -> tuple[Overlay | None, Floats]:
@@ -97,26 +150,50 @@ def _laid(query: Pixels, image: Pixels, matrix: Matrix) -> tuple[Overlay | None,
     if len(polygon) < 3 or np.ptp(polygon, axis=0).min() < LEAST_SIDE:
         return None, polygon
     laid = overlay(query, image, matrix, polygon)
-    query, image = equally_sharp(laid.query, laid.image)
+    # What is not shared must not look like a difference: there, both show the image.
+    query = np.where(laid.shared, laid.query, laid.image)
+    query, image = equally_sharp(query, laid.image)
     return replace(laid, query=query, image=image), polygon
 
 
-def _blocks(values: Floats) -> Floats:
-    """Return (rows, columns, side, side) blocks; what is left at the edges is dropped."""
-    rows, columns = (max(1, length // BLOCK) for length in values.shape[:2])
-    side = min(BLOCK, *values.shape[:2])
-    cut = values[: rows * side, : columns * side]
-    return cut.reshape(rows, side, columns, side).swapaxes(1, 2)
+def _ground(greys: Pixels) -> float:
+    """Return the share of the pixels that are within a few levels of the commonest grey value."""
+    counts = np.bincount(greys, minlength=256)
+    near = np.convolve(counts, np.ones(2 * GROUND_LEVELS + 1), "same")
+    return float(near.max() / max(1, counts.sum()))
 
 
-def _compared(laid: Overlay) -> tuple[Floats, NDArray[np.bool_], int]:
-    """Return the blocks' correlations, which are structured in both, and how many in neither."""
-    a, b = (_blocks(pixels.astype(np.float32)) for pixels in (laid.query, laid.image))
-    shared = _blocks(laid.shared.astype(np.float32)).mean(axis=(2, 3)) > LEAST_SHARED
-    a, b = (part - part.mean(axis=(2, 3), keepdims=True) for part in (a, b))
-    spread_a, spread_b = (np.sqrt((part**2).mean(axis=(2, 3))) for part in (a, b))
-    told = shared & (np.maximum(spread_a, spread_b) >= PLAIN)
-    correlation = (a * b).mean(axis=(2, 3)) / np.maximum(spread_a * spread_b, 0.25)
-    structured = shared & (np.minimum(spread_a, spread_b) >= PLAIN)
-    plain = int((shared & ~told).sum())
-    return np.where(told, correlation, np.nan).astype(np.float32), structured, plain
+def _shifts(flow: Floats) -> Floats:
+    return block_means(np.linalg.norm(flow, axis=2), BLOCK)
+
+
+def _moved(here: Floats, there: Floats) -> float:
+    moved = (there >= SURELY_AGREES) & (here < there - LEAST_GAIN)
+    return float(moved.sum() / max(1, np.isfinite(here).sum()))
+
+
+def _spread(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the blocks that are in `where`, or beside one that is."""
+    wide = np.pad(where, 1)
+    rows, columns = where.shape
+    shifted = [wide[i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
+    return np.logical_or.reduce(shifted)
+
+
+def _compared(laid: Overlay) -> Blocks:
+    """Return the blocks' correlations."""
+    query, image = laid.query.astype(np.float32), laid.image.astype(np.float32)
+    mean, image_mean = block_means(query, BLOCK), block_means(image, BLOCK)
+    spread = _spreads(query, mean)
+    image_spread = _spreads(image, image_mean)
+    covariance = block_means(query * image, BLOCK) - mean * image_mean
+    shared = block_means(laid.shared.astype(np.float32), BLOCK) > LEAST_SHARED
+    told = shared & (np.maximum(spread, image_spread) >= PLAIN)
+    correlation = np.where(told, covariance / np.maximum(spread * image_spread, 0.25), np.nan)
+    structured = shared & (np.minimum(spread, image_spread) >= PLAIN)
+    return Blocks(correlation.astype(np.float32), structured)
+
+
+def _spreads(values: Floats, mean: Floats) -> Floats:
+    """Return the standard deviation in each block."""
+    return np.sqrt(np.maximum(block_means(values**2, BLOCK) - mean**2, 0))

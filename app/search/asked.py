@@ -13,14 +13,17 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.encoding.encoder import Vector
-from app.indexing.requests import MAX_INTEGER, MAX_TEXT, is_storable, parse
+from app.indexing.requests import MAX_TEXT, is_storable, parse
 from app.problems import InvalidRequest
 from app.search import cursors
-from app.search.hits import Reason
+from app.search.hits import Match, Reason
+from app.search.proofs import Proof
 from app.search.query import MOST_TERMS
 from app.search.requests import FilterRequest
+from app.search.sorting import MatchAtLeast, Sort
+from app.search.verification import Verified
 from app.store.filters import NO_FILTERS, Filters
-from app.store.fingerprints import BRIEF_BYTES, brief
+from app.store.fingerprints import BRIEF_BYTES, Fingerprint, brief
 from app.store.nearest import FILE_DIGITS, Beyond
 from app.store.vectors import ROUNDING
 
@@ -47,6 +50,10 @@ class Asked(BaseModel):
     distance `reach`. With words, it has
     the first of the images that the first page left: `left`, the `brief` ids in the order of the
     merged ranking, and for each a letter of `found`.
+
+    Of a query by one whole image, of (width, height) `size`, `proofs` are what was proved of
+    results that earlier pages did not have, and `lifted` the beginnings of the SHA-256 of those
+    that are given before all others. With a `match`, there are no others.
     """
 
     # An unknown field is the position of a cursor that an older version made.
@@ -62,8 +69,11 @@ class Asked(BaseModel):
     min_similarity: Cosine | None = None
     diversity: float = Field(0.0, ge=0, le=1)
     sha256: str | None = Field(None, max_length=64)
-    dhash: int | None = Field(None, ge=-MAX_INTEGER - 1, le=MAX_INTEGER)
-    too_plain: bool = False
+    size: tuple[int, int] | None = None
+    match: MatchAtLeast | None = None
+    sort: Sort = "best"
+    proofs: Sequence[Proof] = ()
+    lifted: bytes = b""
     notes: Sequence[str] = ()
     unknown_words: Sequence[str] = ()
     distance: Annotated[float, Field(ge=-1, le=3)] | None = None
@@ -85,6 +95,28 @@ class Asked(BaseModel):
         if self.distance is None:
             return None
         return Beyond(self.distance, [file.hex() for file in cursors.pieces(self.shown, _FILE)])
+
+    @property
+    def lifted_files(self) -> frozenset[str]:
+        """The first 16 hexadecimal digits of the SHA-256 of what is given before all others."""
+        return frozenset(file.hex() for file in cursors.pieces(self.lifted, _FILE))
+
+    @property
+    def verified(self) -> Mapping[UUID, Verified]:
+        """What was proved of images that earlier pages did not have, by id."""
+        return {
+            image_id: Verified(proof.match, proof.alignment)
+            for proof in self.proofs
+            if proof.alignment is not None and proof.match in ("copy", "scene")
+            for image_id in proof.ids
+        }
+
+    def matches(self, images: Sequence[Fingerprint]) -> Mapping[str, Match]:
+        """Return the matches of those of the images that were proved, by SHA-256."""
+        known: dict[UUID, Match] = {
+            image_id: proof.match for proof in self.proofs for image_id in proof.ids
+        }
+        return {image.sha256: known[image.id] for image in images if image.id in known}
 
     @property
     def ranking(self) -> Mapping[bytes, Sequence[Reason]]:
@@ -111,6 +143,11 @@ class Asked(BaseModel):
     def _from(self, distance: float, shown: bytes, *, reach: float | None = None) -> "Asked":
         return self.model_copy(update={"distance": distance, "shown": shown, "reach": reach})
 
+    def proving(self, proofs: Sequence[Proof], lifted: Sequence[str]) -> "Asked":
+        """Return the query with what was proved; `lifted` are SHA-256."""
+        files = b"".join(bytes.fromhex(file[:FILE_DIGITS]) for file in lifted)
+        return self.model_copy(update={"proofs": proofs, "lifted": files})
+
     def leaving(self, ranking: Sequence[tuple[UUID, Sequence[Reason]]]) -> "Asked":
         """Return the query when these images are left of a merged ranking."""
         return self.model_copy(
@@ -133,9 +170,11 @@ class Asked(BaseModel):
         try:
             packed = zlib.decompressobj().decompress(cursors.read(cursor), MAX_BYTES)
             asked = cls.model_validate_json(packed)
-            _ = asked.beyond, asked.ranking
+            _ = asked.beyond, asked.ranking, asked.lifted_files
         except (ValueError, KeyError, zlib.error, ValidationError) as exc:
             raise cursors.not_ours() from exc
+        if not all(proof.is_finite for proof in asked.proofs):
+            raise cursors.not_ours()
         if not is_storable(asked.words) or (asked.vector is None and not asked.words):
             raise cursors.not_ours()
         asked = asked.model_copy(update={"filters": _checked(asked.filters)})

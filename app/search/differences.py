@@ -16,7 +16,7 @@ def differences(found: Agreement, size: tuple[int, int]) -> tuple[Crop, ...]:
 
     They are the boxes around connected blocks that disagree.
     """
-    differing = found.correlations < AGREES
+    differing = found.blocks.correlations < AGREES
     regions = [cells for cells in _connected(differing) if len(cells) >= LEAST_BLOCKS]
     regions.sort(key=len, reverse=True)
     return tuple(_box(found, cells, size) for cells in regions)

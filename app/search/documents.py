@@ -1,12 +1,24 @@
 """Hits as JSON, for the API and the command line."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from app.indexing.documents import ImageDocument, image_fields
-from app.search.hits import Hit
+from app.search.hits import Hit, Match
+from app.search.verification import Alignment
+
+Row: TypeAlias = tuple[float, float, float]
+
+
+class RegionDocument(BaseModel):
+    """A region of an image, in fractions of its width and height."""
+
+    x: float
+    y: float
+    width: float
+    height: float
 
 
 class PlaceDocument(BaseModel):
@@ -14,6 +26,27 @@ class PlaceDocument(BaseModel):
 
     id: UUID
     url: str = Field(description="The URL under which it is indexed.")
+
+
+class AlignmentDocument(BaseModel):
+    """How the query image lies on a result, both upright and at full size."""
+
+    query_overlap: float = Field(description="The share of the query that the image shows, 0 to 1.")
+    image_overlap: float = Field(description="The share of the image that the query shows, 0 to 1.")
+    matrix: tuple[Row, Row] = Field(
+        description="((a, b, c), (d, e, f)): the query's pixel x, y is the image's pixel "
+        "a x + b y + c, d x + e y + f."
+    )
+    inliers: int = Field(description="The distinct places that prove it.")
+    mirrored: bool = Field(description="Whether the query has to be mirrored, left to right.")
+    rotation: float = Field(
+        description="The degrees, clockwise, -180 to 180, by which the query then has to be turned."
+    )
+    scale: float = Field(description="How many times it then has to be enlarged.")
+    edited: bool = Field(description="Whether parts of it have other pixels: a caption, an inset.")
+    differences: list[RegionDocument] = Field(
+        description="These parts, as regions of the query in fractions of its width and height."
+    )
 
 
 class HitDocument(ImageDocument):
@@ -26,9 +59,14 @@ class HitDocument(ImageDocument):
     matched: list[Literal["picture", "text"]] = Field(
         ["picture"], description="What found it: its pixels, the words about it, or both."
     )
-    match: Literal["exact", "copy", "similar"] | None = Field(
-        description="`exact`: the same bytes; `copy`: the same image, altered; null for a text "
-        "query, and for the first image of a group."
+    match: Match | None = Field(
+        description="`exact`: the same bytes; `copy`: the same image, altered, proved by its "
+        "geometry and its pixels; `scene`: the same place or thing in another image, proved by "
+        "geometry; `similar`: neither was proved. Null unless the query is one whole image, and "
+        "for the first image of a group."
+    )
+    alignment: AlignmentDocument | None = Field(
+        None, description="How the query lies on a `copy` or a `scene`."
     )
     places: list[PlaceDocument] = Field(description="Other images with the same bytes.")
 
@@ -39,6 +77,33 @@ def hit_document(hit: Hit, url: str) -> HitDocument:
         **image_fields(hit.image, url),
         similarity=None if hit.similarity is None else round(hit.similarity, 4),
         match=hit.match,
+        alignment=hit.alignment and _alignment_document(hit.alignment),
         matched=list(hit.matched),
         places=[PlaceDocument(id=image.id, url=image.url) for image in hit.places],
+    )
+
+
+def _alignment_document(alignment: Alignment) -> AlignmentDocument:
+    (a, b, c), (d, e, f) = alignment.matrix
+    return AlignmentDocument(
+        query_overlap=round(alignment.query_overlap, 4),
+        image_overlap=round(alignment.image_overlap, 4),
+        matrix=(
+            (round(a, 6), round(b, 6), round(c, 2)),
+            (round(d, 6), round(e, 6), round(f, 2)),
+        ),
+        inliers=alignment.inliers,
+        mirrored=alignment.mirrored,
+        rotation=round(alignment.rotation, 2),
+        scale=round(alignment.scale, 4),
+        edited=alignment.edited,
+        differences=[
+            RegionDocument(
+                x=round(region.x, 4),
+                y=round(region.y, 4),
+                width=round(region.width, 4),
+                height=round(region.height, 4),
+            )
+            for region in alignment.differences
+        ],
     )

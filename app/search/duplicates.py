@@ -17,7 +17,7 @@ import numpy as np
 from app.encoding.encoder import Vector
 from app.search import cursors
 from app.search.components import IMAGES_AT_ONCE, Components, Relation
-from app.search.hits import Hit
+from app.search.hits import Hit, Match
 from app.search.pair_proofs import Proofs
 from app.store.catalog import Catalog
 from app.store.fingerprints import BRIEF_BYTES, Fingerprints, brief
@@ -33,6 +33,7 @@ MAX_COMPARED = 1000
 MAX_SHOWN = 1000
 # Images that a cursor remembers, the last ones shown: 7,500 characters, which fit in a URL.
 MAX_REMEMBERED = 800
+
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HEAD = struct.Struct(">B16sq")
@@ -204,7 +205,7 @@ def _compared(first: ImageRow, other: ImageRow, vectors: dict[UUID, Vector]) -> 
     if first.id in vectors and other.id in vectors:
         similarity = _cosine(vectors[first.id], vectors[other.id])
     # Whatever is in a group is proved.
-    match = "exact" if other.sha256 == first.sha256 else "copy"
+    match: Match = "exact" if other.sha256 == first.sha256 else "copy"
     return Hit(other, similarity, match)
 
 

@@ -28,6 +28,8 @@ ANGLE_TOLERANCE = 0.6
 MOST_PROPOSALS = 150
 REFINED = 6
 LEAST_PAIRS = 4
+# A map with so many places needs no comparison with others.
+SURE_PLACES = 20
 # Images are enlarged and reduced, and rarely stretched by more than this.
 LARGEST_STRETCH = 1.6
 SCALES = (0.08, 12.0)
@@ -55,7 +57,9 @@ def fitted(pairs: Pairs) -> Fit | None:
     votes = agree.sum(axis=1)
     best: Fit | None = None
     for proposal in np.argsort(-votes, kind="stable")[:REFINED]:
-        if votes[proposal] < LEAST_PAIRS or (best and best.places >= votes[proposal]):
+        if votes[proposal] < LEAST_PAIRS:
+            break
+        if best is not None and best.places >= min(int(votes[proposal]), SURE_PLACES):
             break
         fit = _refined(points, agree[proposal])
         if fit is not None and (best is None or fit.places > best.places):

@@ -1,22 +1,18 @@
 """Hits: the images that a query found, classified, grouped by file and ranked."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import UUID
 
 import numpy as np
 
 from app.encoding.encoder import Vector, Vectors
-from app.pictures.decoding import hamming
+from app.search.verification import Alignment, Verified
 from app.store.images import ImageRow
 
-Match = Literal["exact", "copy", "similar"]
+Match = Literal["exact", "copy", "scene", "similar"]
 Reason = Literal["picture", "text"]
-
-# bench/matches.py measures how well these two tell copies from other images.
-COPY_SIMILARITY = 0.90
-COPY_DHASH_BITS = 10
 
 # Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank
 # learning methods" (SIGIR 2009), section 2.
@@ -27,10 +23,11 @@ RRF_K = 60
 class Hit:
     """An image with its cosine similarity to the query, -1 to 1, or None for a query by words only.
 
-    `match` is `exact` for the same bytes, `copy` for the same image, altered, and `similar`
-    otherwise; it is None unless the query is a single image. `matched` says what found the image:
-    its vector (`picture`), the words about it (`text`), or both. `places` are other images with the
-    same bytes.
+    `match` is `exact` for the same bytes, `copy` for the same image, altered, `scene` for the same
+    place or thing in another image, and `similar` otherwise; it is None unless the query is a
+    single image. `alignment` says how the query lies on a copy or scene. `matched` says what found
+    the image: its vector (`picture`), the words about it (`text`), or both. `places` are other
+    images with the same bytes.
     """
 
     image: ImageRow
@@ -38,10 +35,28 @@ class Hit:
     match: Match | None
     matched: Sequence[Reason] = ("picture",)
     places: list[ImageRow] = field(default_factory=list[ImageRow])
+    alignment: Alignment | None = None
 
     def passes(self, lowest: float | None) -> bool:
-        """Return whether the similarity is at least `lowest`; without a similarity, it passes."""
-        return lowest is None or self.similarity is None or self.similarity >= lowest
+        """Return whether the similarity is at least `lowest`; without one, it passes.
+
+        So does what is proved to be the query image.
+        """
+        is_near = lowest is None or self.similarity is None or self.similarity >= lowest
+        return is_near or is_proved(self.match)
+
+    def matching(self, verified: Verified | None, *, sha256: str | None) -> "Hit":
+        """Return the hit with its match to a query image, which has this SHA-256.
+
+        Without one, it has no match.
+        """
+        if sha256 is None:
+            return self
+        if self.image.sha256 == sha256:
+            return replace(self, match="exact")
+        if verified is None:
+            return replace(self, match="similar")
+        return replace(self, match=verified.match, alignment=verified.alignment)
 
     @property
     def ids(self) -> list[UUID]:
@@ -49,27 +64,9 @@ class Hit:
         return [self.image.id, *(place.id for place in self.places)]
 
 
-def match_of(
-    image: ImageRow,
-    similarity: float,
-    *,
-    sha256: str | None,
-    dhash: int | None,
-    too_plain: bool = False,
-) -> Match | None:
-    """Classify an image by the hashes of the query image; None if there is no query image.
-
-    A query image that is `too_plain` has no copies.
-    """
-    if sha256 is None or dhash is None:
-        return None
-    if image.sha256 == sha256:
-        return "exact"
-    # Of one that is too plain to be told from others, everything like it would be a copy.
-    if image.too_plain or too_plain:
-        return "similar"
-    copy = similarity >= COPY_SIMILARITY and hamming(image.dhash, dhash) <= COPY_DHASH_BITS
-    return "copy" if copy else "similar"
+def is_proved(match: Match | None) -> bool:
+    """Return whether a match is the query image itself, whatever the similarity."""
+    return match in ("exact", "copy")
 
 
 def one_per_file(hits: Iterable[Hit]) -> list[Hit]:

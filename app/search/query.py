@@ -12,6 +12,7 @@ from app.encoding.encoder import Vector, unit
 from app.indexing.requests import MAX_TEXT
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest, QueryCancels
+from app.search.sorting import MatchAtLeast, Sort
 from app.store.filters import NO_FILTERS, Filters
 
 # Manning, Raghavan and Schütze, "Introduction to Information Retrieval" (2008), section 9.1.1:
@@ -64,7 +65,10 @@ class Query:
 
     `min_similarity` is the lowest cosine of a result. If it is None, MIN_SIMILARITY applies to a
     query by one whole image, and no limit to any other. `diversity`, 0 to 1, trades similarity for
-    varied results (see `marginal_relevance`).
+    varied results (see `marginal_relevance`). `verified` says whether the nearest images are
+    compared in detail with a query by one whole image; `match` leaves out what is not so much, and
+    `sort` puts the others in an order. If it is `thorough`, parts of the query image are searched
+    for, too.
     """
 
     terms: Sequence[Term] = ()
@@ -74,6 +78,10 @@ class Query:
     min_similarity: float | None = None
     diversity: float = 0.0
     limit: int = 100
+    verified: bool = True
+    thorough: bool = False
+    match: MatchAtLeast | None = None
+    sort: Sort = "best"
 
     @property
     def images(self) -> set[UUID]:

@@ -13,6 +13,7 @@ from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
 from app.search.cursors import MAX_CHARACTERS
 from app.search.query import MOST_TERMS, Query, Term, read_terms
+from app.search.sorting import MatchAtLeast, Sort
 from app.store.filters import Box, Filters
 
 Values = Annotated[list[Annotated[str, Field(min_length=1, max_length=300)]], Field(max_length=100)]
@@ -155,6 +156,22 @@ class SearchRequest(FilterRequest):
         description="The lowest cosine similarity of a result. By default, the server's "
         "MIN_SIMILARITY for a single whole image, and none for any other query.",
     )
+    match: MatchAtLeast | None = Field(
+        None,
+        description="Only results that are proved to be so much: `exact`; `copy`, exact ones "
+        "included; or `scene`, both included. For a search by one whole image.",
+    )
+    thorough: bool = Field(
+        False,
+        description="Look for copies of parts of the query image, too: pictures in a screenshot, a "
+        "collage or a page. For a search by one whole image; it takes some 400 ms more.",
+    )
+    sort: Sort = Field(
+        "best",
+        description="`best`: best match first. `changed`: the copies that differ most first, for a "
+        "search by one whole image. `biggest`: by pixels. `newest`, `oldest`: by when they were "
+        "indexed. All but `best` sort the best 300 results.",
+    )
     limit: int | None = Field(
         None, ge=1, description="Most results; by default, the server's TOP_K."
     )
@@ -180,6 +197,9 @@ def query_of(wanted: SearchRequest, data: bytes | None, *, limit: int) -> Query:
         min_similarity=wanted.min_similarity,
         diversity=wanted.diversity,
         limit=limit,
+        match=wanted.match,
+        thorough=wanted.thorough,
+        sort=wanted.sort,
     )
 
 

@@ -1,8 +1,9 @@
 """Resolves a query: fetches, decodes and embeds what it names."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -11,10 +12,13 @@ from typing_extensions import TypedDict
 from app.encoding.encoder import Encoder, Reading, Vector
 from app.indexing.coalescer import gather
 from app.indexing.fetcher import Fetcher
-from app.pictures.decoding import Decoder, Facts
+from app.pictures.decoding import Decoder, Facts, Picture
+from app.pictures.tiles import SHORT_SIDE
 from app.problems import InvalidRequest, NoPicture, NotFound
 from app.search.asked import Asked
+from app.search.parts import Part, cut
 from app.search.query import Marked, Query, Term, combine, rocchio
+from app.search.verifier import Subject
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
 from app.store.uploads import Uploads
@@ -57,15 +61,27 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    """A query as it can be answered: `asked`, the first `picture` decoded, and the whole image.
+
+    `subject` is None unless the query is a single whole image; `parts` are those of a thorough one.
+    """
+
+    asked: Asked
+    picture: Facts | None = None
+    subject: Subject | None = None
+    parts: Sequence[Part] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Part:
-    """An embedded term; for an image also its hashes, and the picture if it was decoded."""
+    """An embedded term; for an image also the SHA-256 of its file, and what it was made of."""
 
     vector: Vector
     weight: float
     sha256: str | None = None
-    dhash: int | None = None
-    picture: Facts | None = None
-    too_plain: bool = False
+    subject: Subject | None = None
+    parts: Sequence[Part] = ()
 
 
 class Resolver:
@@ -105,8 +121,8 @@ class Resolver:
             return term
         return replace(term, url=None, data=await self._fetcher.fetch(term.url))
 
-    async def resolve(self, query: Query, clock: Clock) -> tuple[Asked, Facts | None]:
-        """Decode and embed a fetched query; also return the first picture decoded, if any.
+    async def resolve(self, query: Query, clock: Clock) -> Resolved:
+        """Decode and embed a fetched query.
 
         Raises `NoPicture` for an empty query, `InvalidRequest`, `QueryCancels`, `NotFound` for an
         image without a vector, and what decoding raises.
@@ -117,11 +133,15 @@ class Resolver:
         readings = await self._encoder.read(texts) if texts else {}
         unread = {text for text, reading in readings.items() if reading.is_empty}
         notes = self._notes(query, readings)
-        parts = [await self._embed(term, clock) for term in query.terms if term.text not in unread]
+        thorough = query.thorough and query.is_whole_picture
+        read = [term for term in query.terms if term.text not in unread]
+        parts = [await self._embed(term, clock, thorough=thorough) for term in read]
         vector = combine([p.vector for p in parts], [p.weight for p in parts]) if parts else None
         if query.like or query.unlike:
             vector = rocchio(vector, await self._marked(query))
         alone = parts[0] if query.is_whole_picture else None
+        _check(query, is_whole=alone is not None)
+        subject = alone.subject if alone else None
         lowest = query.min_similarity
         if lowest is None and alone is not None:
             lowest = self._min_similarity
@@ -133,12 +153,15 @@ class Resolver:
             min_similarity=lowest,
             diversity=query.diversity,
             sha256=alone.sha256 if alone else None,
-            dhash=alone.dhash if alone else None,
-            too_plain=alone.too_plain if alone else False,
+            size=(subject.width, subject.height) if subject else None,
+            match=query.match,
+            sort=query.sort,
             notes=notes,
             unknown_words=_unknown(readings.values()),
         )
-        return asked, next((part.picture for part in parts if part.picture), None)
+        pictures = (part.subject for part in parts)
+        picture = next((p for p in pictures if isinstance(p, Facts)), None)
+        return Resolved(asked, picture, subject, alone.parts if alone else ())
 
     def _notes(self, query: Query, readings: Mapping[str, Reading]) -> list[str]:
         """Return a note on each text that is not fully used; raises `InvalidRequest` if none is."""
@@ -162,7 +185,7 @@ class Resolver:
         effect = SEARCHED_WORDS if wanted else "no text was subtracted"
         return [*notes, f"{encoder} {reason}: {effect}."]
 
-    async def _embed(self, term: Term, clock: Clock) -> _Part:
+    async def _embed(self, term: Term, clock: Clock, *, thorough: bool) -> _Part:
         if term.text is not None:
             vector = await self._encoder.embed_text(term.text)
             clock.lap("embed")
@@ -171,29 +194,38 @@ class Resolver:
         if term.image is not None:
             image, vector = await self._indexed(term.image)
             if term.crop is None:
-                known = (image.sha256, image.dhash)
-                return _Part(vector, term.weight, *known, too_plain=image.too_plain)
+                parts = await self._parts(image) if thorough else []
+                clock.lap("decode")
+                return _Part(vector, term.weight, image.sha256, image, parts)
             _, data = await self._catalog.thumbnail(term.image) or ("", b"")
         elif term.upload is not None:
             upload = await self._uploads.find(term.upload)
             data, sha256 = upload.data, upload.sha256
-        picture, prepared = await self._decoder.decode_and(
+
+        def prepare(picture: Picture) -> tuple[Any, list[Part]]:
+            parts = cut(picture, self._encoder) if thorough else []
+            return self._encoder.prepare(picture), parts
+
+        picture, (prepared, parts) = await self._decoder.decode_and(
             data,
-            self._encoder.prepare,
+            prepare,
             crop=term.crop,
+            short_side=SHORT_SIDE if thorough else 0,
             first=True,
         )
         clock.lap("decode")
         vector = await self._encoder.embed_prepared(prepared)
         clock.lap("embed")
-        return _Part(
-            vector,
-            term.weight,
-            sha256 or picture.sha256,
-            picture.dhash,
-            picture,
-            picture.too_plain,
+        return _Part(vector, term.weight, sha256 or picture.sha256, picture, parts)
+
+    async def _parts(self, image: ImageRow) -> list[Part]:
+        """Return the parts of an indexed image, by its thumbnail."""
+        _, data = await self._catalog.thumbnail(image.id) or ("", b"")
+        size = (image.width, image.height)
+        _, parts = await self._decoder.decode_and(
+            data, lambda picture: cut(picture, self._encoder, size=size), first=True
         )
+        return parts
 
     async def _indexed(self, image_id: UUID) -> tuple[ImageRow, Vector]:
         image = await self._catalog.find(image_id)
@@ -214,6 +246,18 @@ class Resolver:
         if not marked.like and not query.terms:
             raise NotFound("None of the marked images is in the index any longer.")
         return marked
+
+
+def _check(query: Query, *, is_whole: bool) -> None:
+    """Raise `InvalidRequest` for what such a query does not have."""
+    if query.diversity and query.sort != "best":
+        raise InvalidRequest("sort: varied results have an order of their own.")
+    if query.thorough and not is_whole:
+        raise InvalidRequest("thorough: only one whole image is searched for by its parts.")
+    if query.match is not None and not is_whole:
+        raise InvalidRequest("match: only a search by one whole image has matches.")
+    if query.sort == "changed" and not is_whole:
+        raise InvalidRequest("sort: only the results of one whole image can be sorted by change.")
 
 
 def _unknown(readings: Iterable[Reading]) -> list[str]:

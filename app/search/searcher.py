@@ -2,31 +2,36 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import get_args
 from uuid import UUID
 
 import numpy as np
 
 from app.encoding.encoder import Encoder, Vector
-from app.pictures.decoding import Facts
 from app.problems import FetchTimedOut, TooBusy
 from app.search.asked import Asked
 from app.search.hits import (
     Hit,
     Reason,
     marginal_relevance,
-    match_of,
     one_per_file,
     reciprocal_rank_fusion,
 )
+from app.search.pages import Near, Page, Results, after, reasons_of, split
+from app.search.parts import PartFinder, with_parts
+from app.search.places import Places, Turns
+from app.search.proofs import Proof, proofs_of, with_matches
 from app.search.query import Kind, Query, check_sizes
-from app.search.resolver import Clock, Resolver, Timings
+from app.search.resolver import Clock, Resolved, Resolver
+from app.search.sorting import Ranking, divided, in_order, is_at_least
+from app.search.verifier import MOST_VERIFIED, Subject, Verifier
 from app.store.catalog import Catalog
 from app.store.fingerprints import Fingerprint, Fingerprints
-from app.store.vectors import ROUNDING, VectorTable
+from app.store.nearest import FILE_DIGITS
+from app.store.vectors import VectorTable
 
 # Concurrent searches; further ones are refused.
 MOST_SEARCHES = 64
@@ -40,44 +45,10 @@ MOST_NEAREST = 1000
 MOST_FUSED = 300
 # Concurrent searches for a next page, which compare all rows, and how many of them run at once.
 MOST_PAGES, PAGES_AT_ONCE = 16, 4
-# The files of a first page of this many, which fit in a cursor, are named in it.
-MOST_NAMED = 250
 # Varied results are chosen from this many candidates per result.
 DIVERSITY_CANDIDATES = 4
 NEXT_PAGE = "next page"
 TOO_LONG = "This query is too long for a next page."
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """A page of hits, best first, split into those at or above the threshold and those `below` it.
-
-    `cursor` is that of the next page, None on the last. `notes` are sentences on how the query was
-    read; `unknown_words` are the words of the query that the encoder does not know. `picture` is
-    the query image, if one was decoded.
-    """
-
-    hits: list[Hit]
-    below: list[Hit]
-    took_ms: Timings
-    min_similarity: float | None
-    cursor: str | None = None
-    notes: Sequence[str] = ()
-    unknown_words: Sequence[str] = ()
-    picture: Facts | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """The hits of a page, those below the threshold apart, and the query of the next page."""
-
-    hits: list[Hit]
-    below: list[Hit] = field(default_factory=list[Hit])
-    following: Asked | None = None
-
-
-_Ranking = Sequence[tuple[Fingerprint, Sequence[Reason]]]
-"""Images with what found them, best first."""
 
 
 class Searcher:
@@ -96,6 +67,8 @@ class Searcher:
         vectors: VectorTable,
         encoder: Encoder,
         resolver: Resolver,
+        verifier: Verifier,
+        part_finder: PartFinder,
         timeout_s: float,
     ) -> None:
         self._catalog = catalog
@@ -103,12 +76,17 @@ class Searcher:
         self._vectors = vectors
         self._encoder = encoder
         self._resolver = resolver
-        self._paging = _Places(MOST_PAGES)
-        self._turns = asyncio.Semaphore(PAGES_AT_ONCE)
+        self._verifier = verifier
+        self._part_finder = part_finder
+        self._paging = Turns(MOST_PAGES, at_once=PAGES_AT_ONCE)
         self.timeout_s = timeout_s
-        self._places = _Places(MOST_SEARCHES)
-        self._fetching = _Places(MOST_FETCHING)
+        self._places = Places(MOST_SEARCHES)
+        self._fetching = Places(MOST_FETCHING)
         self.searches: Counter[str] = Counter(dict.fromkeys([*get_args(Kind), NEXT_PAGE], 0))
+
+    def warm_up(self) -> None:
+        """Do in the background what the first search would wait for."""
+        self._verifier.warm_up()
 
     async def search(self, query: Query) -> Results:
         """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
@@ -120,15 +98,13 @@ class Searcher:
             if query.urls:
                 query = await self._fetch(query)
             async with self._until(deadline):
-                clock = Clock()
-                asked, picture = await self._resolver.resolve(query, clock)
-                return replace(await self._answer(asked, query.limit, clock), picture=picture)
+                return await self._first_page(query)
 
     async def next_page(self, cursor: str, *, limit: int) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
         self.searches[NEXT_PAGE] += 1
         with self._places.taken():
-            async with self._until(self._deadline()), self._page_place():
+            async with self._until(self._deadline()), self._paging.taken():
                 clock = Clock()
                 asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
                 return await self._answer(asked, limit, clock)
@@ -142,8 +118,46 @@ class Searcher:
         except TimeoutError as exc:
             raise FetchTimedOut(f"The URLs took longer than {limit_s:g} s together.") from exc
 
-    async def _answer(self, asked: Asked, limit: int, clock: Clock) -> Results:
-        page = await self._page(asked, limit)
+    async def _first_page(self, query: Query) -> Results:
+        clock = Clock()
+        resolved = await self._resolver.resolve(query, clock)
+        asked, near, notes = resolved.asked, None, list[str]()
+        if resolved.subject is not None and query.verified:
+            asked, near, notes = await self._verified(resolved, resolved.subject, query.limit)
+        results = await self._answer(asked, query.limit, clock, near)
+        notes = [*results.notes, *notes]
+        return replace(results, picture=resolved.picture, size=asked.size, notes=notes)
+
+    async def _verified(
+        self, resolved: Resolved, subject: Subject, limit: int
+    ) -> tuple[Asked, Near, Sequence[str]]:
+        """Compare the query image with the nearest images; return these, too, and notes.
+
+        What is proved comes first.
+        """
+        asked = resolved.asked
+        vector = asked.query_vector
+        assert vector is not None  # noqa: S101 - an image has one
+        near = await self._near(asked, vector, max(limit, MOST_VERIFIED))
+        verification = await self._verifier.verify(subject, near.hits)
+        found, notes = dict(verification.found), [*verification.notes]
+        others: list[Hit] = []
+        if resolved.parts:
+            known = [i for i, verified in found.items() if verified.match == "copy"]
+            parts = await self._part_finder.find(asked, resolved.parts, known)
+            others = with_parts(near.hits, parts, found)
+            notes += [note for note in parts.verification.notes if note not in notes]
+        hits = with_matches([*near.hits, *others], found, sha256=asked.sha256)
+        proofs = proofs_of(hits, lowest=asked.min_similarity)
+        files = {hit.image.id: hit.image.sha256 for hit in hits}
+        lifted = [files[proof.ids[0]] for proof in proofs if proof.lifted]
+        return asked.proving(proofs, lifted), replace(near, hits=hits[: len(near.hits)]), notes
+
+    async def _answer(
+        self, asked: Asked, limit: int, clock: Clock, near: Near | None = None
+    ) -> Results:
+        """Answer a query; `near` are its nearest images, if they are known."""
+        page = await self._page(asked, limit, near)
         clock.lap("search")
         cursor = page.following.cursor() if page.following else None
         notes = asked.notes
@@ -157,9 +171,10 @@ class Searcher:
             cursor,
             notes,
             asked.unknown_words,
+            size=asked.size,
         )
 
-    async def _page(self, asked: Asked, limit: int) -> _Page:
+    async def _page(self, asked: Asked, limit: int, near: Near | None = None) -> Page:
         vector = asked.query_vector
         # A next page is of the same kind as the first, whatever has been added since.
         if asked.left:
@@ -172,25 +187,69 @@ class Searcher:
         if vector is None or worded:
             return await self._fused(asked, vector, worded, limit)
         if asked.diversity:
-            return _split(asked, await self._diverse(asked, vector, limit), None)
-        return await self._nearest(asked, vector, limit)
+            return split(asked, await self._diverse(asked, vector, limit), None)
+        if asked.sort != "best":
+            return await self._sorted(asked, vector, limit)
+        return await self._after_proofs(asked, vector, limit, near)
 
-    async def _nearest(self, asked: Asked, vector: Vector, limit: int) -> _Page:
-        """Return a page of the nearest images."""
+    async def _after_proofs(
+        self, asked: Asked, vector: Vector, limit: int, near: Near | None
+    ) -> Page:
+        """Return a page of what is proved, as long as there is any, and then of the nearest."""
+        lifted = [proof for proof in asked.proofs if proof.is_at_least(asked.match)]
+        first, left = lifted[:limit], lifted[limit:]
+        hits = await self._proved(vector, first) if first else []
+        others = [proof for proof in asked.proofs if not proof.lifted]
+        following = asked.model_copy(update={"proofs": [*left, *others]})
+        if left or asked.match:
+            return Page(hits, following=following if left else None)
+        room = limit - len(first)
+        if room:
+            page = await self._nearest(following, vector, room, near)
+        else:
+            page = Page([], following=following)
+        return replace(page, hits=[*hits, *page.hits])
+
+    async def _proved(self, vector: Vector, proofs: Sequence[Proof]) -> list[Hit]:
+        """Return hits of what was proved, without images deleted since."""
+        ids = [image_id for proof in proofs for image_id in proof.ids]
+        images = await self._catalog.find_all(ids)
+        similarities = await self._vectors.similarities(vector, ids)
+        hits: list[Hit] = []
+        for proof in proofs:
+            rows = [images[i] for i in proof.ids if i in images]
+            if rows:
+                similarity = similarities.get(rows[0].id)
+                hit = Hit(rows[0], similarity, proof.match, places=rows[1:])
+                hits.append(replace(hit, alignment=proof.alignment))
+        return hits
+
+    async def _nearest(
+        self, asked: Asked, vector: Vector, limit: int, near: Near | None = None
+    ) -> Page:
+        """Return a page of the nearest images, without those lifted."""
+        near = near or await self._near(asked, vector, limit)
+        lifted = asked.lifted_files
+        hits = [hit for hit in near.hits if hit.image.sha256[:FILE_DIGITS] not in lifted]
+        page = hits[:limit]
+        at_the_end = len(hits) <= limit and near.all
+        return split(asked, page, None if at_the_end or not page else after(asked, page))
+
+    async def _near(self, asked: Asked, vector: Vector, limit: int) -> Near:
+        """Return the nearest hits, more than `limit` of them not lifted if there are so many."""
         # Enough to make up for excluded images; and four times as many again, up to a limit, if too
         # few remain because files with the same bytes make one hit.
-        wanted = limit + len(asked.left_out) + 1
+        lifted = asked.lifted_files
+        wanted = limit + len(asked.left_out) + len(lifted) + 1
         while True:
             found = await self._vectors.nearest(
                 vector, limit=wanted, filters=asked.filters, beyond=asked.beyond
             )
             hits = await self._new(asked, vector, one_per_file(await self._hits(asked, found)))
-            if len(hits) > limit or len(found) < wanted or wanted >= MOST_NEAREST:
-                break
+            enough = sum(hit.image.sha256[:FILE_DIGITS] not in lifted for hit in hits) > limit
+            if enough or len(found) < wanted or wanted >= MOST_NEAREST:
+                return Near(hits, len(found) < wanted)
             wanted = min(4 * wanted, MOST_NEAREST)
-        page = hits[:limit]
-        at_the_end = len(hits) <= limit and len(found) < wanted
-        return _split(asked, page, None if at_the_end or not page else _after(asked, page))
 
     async def _new(self, asked: Asked, vector: Vector, hits: list[Hit]) -> list[Hit]:
         """Return hits without those whose file an earlier page had.
@@ -208,9 +267,18 @@ class Searcher:
         )
         return [hit for hit in hits if hit.image.sha256 not in shown]
 
+    async def _sorted(self, asked: Asked, vector: Vector, limit: int) -> Page:
+        """Return the first page of the nearest images in another order than the best first."""
+        near = await self._vectors.nearest(vector, limit=MOST_FUSED, filters=asked.filters)
+        images = await self._fingerprints.find([image_id for image_id, _ in near])
+        ranking: list[tuple[Fingerprint, Sequence[Reason]]] = [
+            (images[i], ("picture",)) for i, _ in near if i in images and i not in asked.left_out
+        ]
+        return await self._passing(asked, vector, ranking, dict(near), limit)
+
     async def _fused(
         self, asked: Asked, vector: Vector | None, worded: list[UUID], limit: int
-    ) -> _Page:
+    ) -> Page:
         """Return the first page of images that are near or have the words."""
         near: list[tuple[UUID, float]] = []
         if vector is not None:
@@ -219,34 +287,46 @@ class Searcher:
         images = await self._fingerprints.find(order)
         near_ids, worded_ids = {i for i, _ in near}, set(worded)
         ranking = [
-            (images[i], _reasons(near=i in near_ids, worded=i in worded_ids))
+            (images[i], reasons_of(near=i in near_ids, worded=i in worded_ids))
             for i in order
             if i in images and i not in asked.left_out
         ]
-        lowest = asked.min_similarity
-        if vector is None or lowest is None:
-            return await self._merged(asked, vector, ranking, limit)
-        similarities = dict(near) | await self._vectors.similarities(
-            vector, [i for i in worded if i not in near_ids]
+        similarities = dict(near)
+        if vector is not None and asked.min_similarity is not None:
+            similarities |= await self._vectors.similarities(
+                vector, [i for i in worded if i not in near_ids]
+            )
+        return await self._passing(asked, vector, ranking, similarities, limit)
+
+    async def _passing(
+        self,
+        asked: Asked,
+        vector: Vector | None,
+        ranking: Ranking,
+        similarities: Mapping[UUID, float],
+        limit: int,
+    ) -> Page:
+        """Return the first page of those that pass in a ranking, and what is below, if all fit."""
+        matches = asked.matches([image for image, _ in ranking])
+        passing, others = divided(
+            ranking, matches, similarities, lowest=asked.min_similarity, wanted=asked.match
         )
-        files = {image.sha256 for image, _ in ranking if similarities.get(image.id, 1.0) >= lowest}
-        passing = [pair for pair in ranking if pair[0].sha256 in files]
-        page = await self._merged(asked, vector, passing, limit)
-        if page.following:
+        ranked = in_order(passing, matches, similarities, asked.sort)
+        page = await self._merged(asked, vector, ranked, limit)
+        if page.following or asked.match:
             return page
-        others = [pair for pair in ranking if pair[0].sha256 not in files]
         rest = await self._merged(asked, vector, others, limit - len(page.hits))
         return replace(page, below=rest.hits)
 
-    async def _left(self, asked: Asked) -> _Ranking:
+    async def _left(self, asked: Asked) -> Ranking:
         """Return what is left of the first page's ranking, without images deleted since."""
         ranking = asked.ranking
         images = await self._fingerprints.find_brief(list(ranking))
         return [(images[i], reasons) for i, reasons in ranking.items() if i in images]
 
     async def _merged(
-        self, asked: Asked, vector: Vector | None, ranking: _Ranking, limit: int
-    ) -> _Page:
+        self, asked: Asked, vector: Vector | None, ranking: Ranking, limit: int
+    ) -> Page:
         """Return the first of ranked images, one hit per file; the next page has the others."""
         files: dict[str, list[tuple[UUID, Sequence[Reason]]]] = {}
         for image, reasons in ranking:
@@ -260,18 +340,22 @@ class Searcher:
         if vector is not None:
             similarities = await self._vectors.similarities(vector, ids)
         hits = [
-            Hit(images[i], similarities.get(i), None, reasons)
+            _matched(asked, Hit(images[i], similarities.get(i), None, reasons))
             for i, reasons in shown
             if i in images
         ]
-        return _Page(one_per_file(hits), following=asked.leaving(left) if left else None)
+        return Page(one_per_file(hits), following=asked.leaving(left) if left else None)
 
     async def _diverse(self, asked: Asked, vector: Vector, limit: int) -> list[Hit]:
         """Return near images that differ from each other, best first."""
         candidates = min(DIVERSITY_CANDIDATES * limit + len(asked.left_out), MOST_NEAREST)
         found = await self._vectors.nearest(vector, limit=candidates, filters=asked.filters)
         hits = one_per_file(await self._hits(asked, found))
-        near = {hit.image.id: hit for hit in hits if hit.passes(asked.min_similarity)}
+        near = {
+            hit.image.id: hit
+            for hit in hits
+            if hit.passes(asked.min_similarity) and is_at_least(hit.match, asked.match)
+        }
         vectors = await self._vectors.fetch(list(near))
         chosen = marginal_relevance(
             vector,
@@ -286,17 +370,7 @@ class Searcher:
         kept = [pair for pair in found if pair[0] not in asked.left_out]
         images = await self._catalog.find_all([image_id for image_id, _ in kept])
         return [
-            Hit(
-                images[i],
-                similarity,
-                match_of(
-                    images[i],
-                    similarity,
-                    sha256=asked.sha256,
-                    dhash=asked.dhash,
-                    too_plain=asked.too_plain,
-                ),
-            )
+            _matched(asked, Hit(images[i], similarity, None))
             for i, similarity in kept
             if i in images
         ]
@@ -313,48 +387,6 @@ class Searcher:
         except TimeoutError as exc:
             raise TooBusy(f"The search took longer than {self.timeout_s:g} s.") from exc
 
-    @asynccontextmanager
-    async def _page_place(self) -> AsyncGenerator[None]:
-        """Take a place for a next page, and wait for its turn."""
-        with self._paging.taken():
-            async with self._turns:
-                yield
 
-
-class _Places:
-    """A number of places; who finds all of them taken gets `TooBusy` at once."""
-
-    def __init__(self, number: int) -> None:
-        self._free = number
-
-    @contextmanager
-    def taken(self) -> Generator[None]:
-        if not self._free:
-            raise TooBusy
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
-
-
-def _reasons(*, near: bool, worded: bool) -> Sequence[Reason]:
-    pairs: list[tuple[bool, Reason]] = [(near, "picture"), (worded, "text")]
-    return [reason for found, reason in pairs if found]
-
-
-def _split(asked: Asked, hits: Sequence[Hit], following: Asked | None) -> _Page:
-    """Return a page of the nearest images; there is no next one after those below the threshold."""
-    lowest = asked.min_similarity
-    passing = [hit for hit in hits if hit.passes(lowest)]
-    below = [hit for hit in hits if not hit.passes(lowest)]
-    return _Page(passing, below, None if below else following)
-
-
-def _after(asked: Asked, page: Sequence[Hit]) -> Asked:
-    """Return the query positioned after a page of hits."""
-    lowest = page[-1].similarity or 0.0
-    if asked.beyond is None and len(page) <= MOST_NAMED:
-        return asked.without(lowest, [hit.image.sha256 for hit in page])
-    near = [hit for hit in page if (hit.similarity or 0.0) <= lowest + 2 * ROUNDING]
-    return asked.behind(lowest, [hit.image.sha256 for hit in near])
+def _matched(asked: Asked, hit: Hit) -> Hit:
+    return hit.matching(asked.verified.get(hit.image.id), sha256=asked.sha256)

@@ -10,9 +10,18 @@ from typing import Literal
 import numpy as np
 
 from app.pictures.decoding import Crop, hamming
-from app.pictures.keypoints import Pixels
-from app.pictures.registration import Matrix, apply, area, compose, hull_area, resized, turned
-from app.pictures.views import View, dihedral_hashes
+from app.pictures.keypoints import Keypoints, Pixels
+from app.pictures.registration import (
+    Matrix,
+    apply,
+    area,
+    compose,
+    hull_area,
+    inverse,
+    resized,
+    turned,
+)
+from app.pictures.views import View
 from app.search.agreement import Agreement, agreement
 from app.search.differences import differences
 from app.search.geometry import fitted
@@ -27,16 +36,22 @@ CERTAIN_PLACES = 12
 # The inliers' hull must cover this share of the query or of the image.
 LEAST_HULL = 0.03
 # Of at least so many blocks, this share must agree in a copy.
-LEAST_BLOCKS, LEAST_SHARE = 8, 0.55
-# Blocks that agree lie no further apart than this, in pixels of the canvas; in the frames of a
-# burst, what is nearer has moved further.
-LARGEST_SHIFT = 0.6
-# On paper and white grounds, where this share of the blocks is plain, what is left is compared
-# strictly: the words of another form may be few.
-PLAIN_GROUND, LEAST_SHARE_ON_GROUND = 0.25, 0.95
+LEAST_BLOCKS, LEAST_SHARE = 8, 0.5
+# Of the blocks, no more than this share shows the same a little way off: what is nearer, in the
+# frames of a burst, has moved further.
+MOST_MOVED = 0.1
+# Half of the blocks that agree, and four fifths of them, lie no further apart than this, in pixels
+# of the canvas.
+LARGEST_SHIFT, LARGEST_SHIFT_OF_MOST = 0.8, 2.0
+# Where few places agree, they must be more than this share of those that could: a wall of bricks
+# lies on any other, but its stones are others.
+LEAST_FOUND = 0.05
+# If this share of both is of one colour (paper, a white ground, a window), it is the rest that
+# counts: no more than this share of it may show something else, such as other words on a form.
+GROUND, MOST_REPLACED = 0.45, 0.02
 # Whole images with difference hashes this near are compared even without keypoints in common.
 DHASH_BITS = 10
-LEAST_SHARE_BY_HASH = 0.8
+LEAST_SHARE_BY_HASH = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,7 @@ class Comparison:
     mirrored: bool
     places: int
     hull: float
+    candidates: int
     pixels: Agreement
 
     @property
@@ -94,15 +110,19 @@ class Comparison:
     @property
     def _is_copy(self) -> bool:
         pixels = self.pixels
-        if pixels.compared < LEAST_BLOCKS or pixels.shift > LARGEST_SHIFT:
+        if pixels.compared < LEAST_BLOCKS:
             return False
-        by_hash = self.places == 0
-        if not by_hash and self.hull < LEAST_HULL:
+        if pixels.shift(50) > LARGEST_SHIFT or pixels.shift(80) > LARGEST_SHIFT_OF_MOST:
             return False
-        least = LEAST_SHARE_BY_HASH if by_hash else LEAST_SHARE
-        if pixels.plain > PLAIN_GROUND * (pixels.plain + pixels.compared):
-            least = LEAST_SHARE_ON_GROUND
-        return pixels.share >= least
+        if pixels.moved > MOST_MOVED:
+            return False
+        if pixels.ground >= GROUND and pixels.replaced > MOST_REPLACED:
+            return False
+        if not self.places:
+            return pixels.share >= LEAST_SHARE_BY_HASH
+        if self.places < CERTAIN_PLACES and self.places < LEAST_FOUND * self.candidates:
+            return False
+        return self.hull >= LEAST_HULL and pixels.share >= LEAST_SHARE
 
 
 def verify(query: View, image: View) -> Verified | None:
@@ -147,7 +167,8 @@ def compared(query: View, image: View, *, mirrored: bool) -> Comparison | None:
         hull_area(side.places[chosen[fit.inliers]]) / (side.width * side.height)
         for side, chosen in ((pairs.query, pairs.of_query), (pairs.image, pairs.of_image))
     ]
-    return Comparison(mirrored, fit.places, max(hulls), found)
+    candidates = _candidates(keypoints, image.keypoints, _size(own), _size(pixels), found.matrix)
+    return Comparison(mirrored, fit.places, max(hulls), candidates, found)
 
 
 def compared_whole(query: View, image: View) -> Comparison | None:
@@ -155,9 +176,7 @@ def compared_whole(query: View, image: View) -> Comparison | None:
 
     Blurred and plain images have few keypoints, or others than their copies.
     """
-    own = query.pixels()
-    hashes = dihedral_hashes(own)
-    distances = [hamming(each, image.dhash) for each in hashes]
+    distances = [hamming(each, image.dhash) for each in query.hashes()]
     orientation = int(np.argmin(distances))
     if distances[orientation] > DHASH_BITS:
         return None
@@ -166,7 +185,28 @@ def compared_whole(query: View, image: View) -> Comparison | None:
     size = _size(np.rot90(own, turns))
     matrix = compose(resized(size, _size(pixels)), turned(_size(own), turns))
     found = agreement(own, pixels, matrix, rounds=2)
-    return found and Comparison(bool(mirrored), 0, 1.0, found)
+    candidates = min(len(query.keypoints), len(image.keypoints))
+    return found and Comparison(bool(mirrored), 0, 1.0, candidates, found)
+
+
+def _candidates(
+    query: Keypoints,
+    image: Keypoints,
+    query_size: tuple[int, int],
+    image_size: tuple[int, int],
+    matrix: Matrix,
+) -> int:
+    """Return how many keypoints are in the shared part, of the image that has fewer there."""
+    there = compose(matrix, resized((query.width, query.height), query_size))
+    back = compose(inverse(matrix), resized((image.width, image.height), image_size))
+    inside = [
+        int(((places >= 0) & (places <= size)).all(axis=1).sum())
+        for places, size in (
+            (apply(there, query.places), image_size),
+            (apply(back, image.places), query_size),
+        )
+    ]
+    return min(inside)
 
 
 def _alignment(query: View, image: View, best: Comparison) -> Alignment:

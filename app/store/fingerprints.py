@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Row, Uuid, cast, func, literal, select
+from sqlalchemy import ARRAY, BigInteger, Row, Uuid, cast, func, literal, select
 
 from app.store.database import Database
 from app.store.tables import IMAGES
@@ -20,12 +20,13 @@ _COLUMNS = (
     IMAGES.c.dhash,
     IMAGES.c.too_plain,
     IMAGES.c.indexed_at,
+    (cast(IMAGES.c.width, BigInteger) * IMAGES.c.height).label("pixels"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """An image's id, the SHA-256 of its file, its difference hash, and when it was added.
+    """An image's id, the SHA-256 of its file, its hash, when it was added, and how large it is.
 
     An image that is `too_plain` has a difference hash that many others have.
     """
@@ -35,6 +36,7 @@ class Fingerprint:
     dhash: int
     too_plain: bool
     indexed_at: datetime
+    pixels: int
 
 
 def brief(image_id: UUID) -> bytes:
@@ -106,4 +108,4 @@ class Fingerprints:
 
 
 def _fingerprint(row: Row[Any]) -> Fingerprint:
-    return Fingerprint(row.id, row.sha256, row.dhash, row.too_plain, row.indexed_at)
+    return Fingerprint(row.id, row.sha256, row.dhash, row.too_plain, row.indexed_at, row.pixels)

@@ -5,9 +5,9 @@ from starlette.responses import RedirectResponse, Response
 from app.indexing.requests import parse
 from app.pictures.exif import camera, location, taken_at
 from app.problems import InvalidRequest, Problem
+from app.search.pages import Results
 from app.search.query import Query, Term
 from app.search.resolution import best_of
-from app.search.searcher import Results
 from app.store.images import Entry
 from app.web import schemas
 from app.web.duplicates_api import KeepRequest, NotDuplicatesRequest

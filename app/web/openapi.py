@@ -61,9 +61,10 @@ OPERATIONS = [
         "post",
         "/api/query",
         "Return the URLs of the images whose similarity to `file` is above 0.90 (strictly), best "
-        "match first, 100 at most.",
+        "match first, 100 at most. With `verified`, those of the same files and of verified "
+        "copies, whatever their similarity.",
         answer=QUERY_SCHEMA,
-        form={"file": FILE},
+        form={"file": FILE, **form_fields(schemas.QueryRequest)},
         failures=(413, 415, 422, 503),
     ),
     Operation(
@@ -356,7 +357,7 @@ def _body(operation: Operation) -> dict[str, Any]:
         fields = form_fields(body) if body else {}
         schema: dict[str, Any] = {"type": "object", "properties": {**operation.form, **fields}}
         if operation.body is None:
-            schema["required"] = list(operation.form)
+            schema["required"] = [n for n, f in operation.form.items() if "default" not in f]
         content["multipart/form-data"] = {"schema": schema}
     return content
 

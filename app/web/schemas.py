@@ -117,6 +117,15 @@ class DuplicatesRequest(RequestModel):
     )
 
 
+class QueryRequest(RequestModel):
+    """The fields of a query beside its file."""
+
+    verified: bool = Field(
+        False,
+        description="Return the same files and verified copies only, whatever their similarity.",
+    )
+
+
 class UpsertResponse(BaseModel):
     """One outcome per image, in the order of the request."""
 

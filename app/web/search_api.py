@@ -9,11 +9,11 @@ from app.indexing.requests import parse
 from app.problems import InvalidRequest
 from app.search.documents import hit_document
 from app.search.duplicates import Groups
+from app.search.pages import Results
 from app.search.query import Query, Term
 from app.search.requests import FilterRequest, SearchRequest, query_of
 from app.search.resolution import best_of
 from app.search.resolver import Timings
-from app.search.searcher import Results
 from app.store.facet_counts import FacetCounts
 from app.web import schemas
 from app.web.forms import (
@@ -34,13 +34,24 @@ QUERY_LIMIT = 100
 
 
 async def query(request: Request) -> Response:
-    """Return the URLs of the images whose similarity to `file` is above 0.90, best match first."""
+    """Return the URLs of the images whose similarity to `file` is above 0.90, best match first.
+
+    With `verified`, those of the images that are proved to be copies, whatever their similarity.
+    """
     async with form_of(request) as form:
         data = await uploaded(request, form)
+        given = {name: text for name, text in text_fields(form).items() if name == "verified"}
+    verified = parse(schemas.QueryRequest, given).verified
     results = await parts(request).searcher.search(
-        Query([Term(data)], min_similarity=QUERY_SIMILARITY, limit=QUERY_LIMIT)
+        Query(
+            [Term(data)],
+            min_similarity=QUERY_SIMILARITY,
+            limit=QUERY_LIMIT,
+            verified=verified,
+            match="copy" if verified else None,
+        )
     )
-    hits = [hit for hit in results.hits if (hit.similarity or 0.0) > QUERY_SIMILARITY]
+    hits = [hit for hit in results.hits if verified or (hit.similarity or 0.0) > QUERY_SIMILARITY]
     images = [image for hit in hits for image in (hit.image, *hit.places)]
     return JSONResponse([original_url(request, image) for image in images[:QUERY_LIMIT]])
 

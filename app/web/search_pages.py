@@ -15,8 +15,8 @@ from starlette.responses import RedirectResponse, Response
 
 from app.indexing.requests import parse
 from app.problems import NoPicture, Problem
+from app.search.pages import Results
 from app.search.requests import FilterRequest, SearchRequest
-from app.search.searcher import Results
 from app.store.filters import NO_FILTERS, Filters
 from app.store.images import ImageRow
 from app.web.forms import chosen_files, form_of
@@ -31,6 +31,8 @@ RESULTS = 60
 # The fields that make a query; without any of them there are no results to show.
 ASKED = ("url", "text", "upload", "like", "unlike", "cursor")
 MARKS = ("like", "unlike")
+# Fields that only a query by one whole image has.
+_WHOLE = ("min_similarity", "match", "thorough")
 # Fields that do not belong in the URL of a search.
 _PASSING = ("cursor", "panel", "file")
 
@@ -65,9 +67,13 @@ class Shown:
 
     @property
     def asked(self) -> list[tuple[str, str]]:
-        """The fields of the query; the threshold counts only for a query by one whole image."""
-        left_out = ("panel", "min_similarity") if self.is_ranked else ("panel",)
-        return [pair for pair in self.fields if pair[0] not in left_out]
+        """The fields of the query, without those that only a query by one whole image has."""
+        left_out = ("panel", *(_WHOLE if self.is_ranked else ()))
+        pairs = [pair for pair in self.fields if pair[0] not in left_out]
+        is_sorted = not (
+            self.value("diversity") or (self.is_ranked and self.value("sort") == "changed")
+        )
+        return [pair for pair in pairs if is_sorted or pair[0] != "sort"]
 
     @property
     def narrowed(self) -> list[tuple[str, str]]:

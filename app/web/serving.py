@@ -42,6 +42,7 @@ async def serve(
             async def ready() -> None:
                 for warning in read_warnings(settings):
                     announce(warning)
+                lookalike.searcher.warm_up()
                 announce(f"Lookalike is running at {url} (press Ctrl-C to stop)")
                 if on_ready is not None:
                     await on_ready(url)

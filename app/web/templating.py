@@ -9,6 +9,7 @@ from starlette.templating import Jinja2Templates
 
 import app
 from app.pictures.decoding import MEDIA_TYPES, SUFFIXES
+from app.search.explained import differences_of, outline_of
 from app.store.images import ImageRow
 from app.web.requests import Request, original_url, parts
 
@@ -29,7 +30,10 @@ def assets(name: str) -> Path:
 
 
 templates = Jinja2Templates(assets("templates"))
-templates.env.filters["duration"] = duration
+# Jinja's own filters have types that ours need not have.
+cast(dict[str, Any], templates.env.filters).update(
+    duration=duration, differences=differences_of, outline=outline_of
+)
 
 
 def page(request: Request, name: str, *, status_code: int = 200, **context: Any) -> Response:

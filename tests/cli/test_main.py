@@ -84,7 +84,10 @@ def test_a_folder_is_indexed_searched_and_counted(run: Run, photos: Path, tmp_pa
     assert found.returncode == 0
     [line] = found.stdout.splitlines()
     assert line.split()[1] == "copy"
+    assert "  (2.0 times larger)  " in line
     assert line.endswith("/photos/more/c.png")
+    largest = run("search", str(query), "--match", "copy", "--sort", "biggest", "--thorough")
+    assert largest.stdout.splitlines() == [line]
 
     [hit] = json.loads(run("search", str(query), "--json").stdout)
     assert hit["similarity"] > 0.9

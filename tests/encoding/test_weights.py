@@ -94,27 +94,29 @@ def fetch(hub: Hub, name: str, tmp_path: Path, **environment: str) -> tuple[int,
 
 
 def test_a_folder_and_the_builtin_model_are_found() -> None:
-    builtin = find_weights("builtin", indexed=(), announce=print)
+    builtin = find_weights("builtin", indexed=(), data_dir=Path("data"), announce=print)
     assert (builtin.directory, builtin.source) == (BUILTIN_DIRECTORY, "builtin")
 
 
 def test_the_source_of_a_folder_is_its_full_path(tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "my-clip")
-    weights = find_weights(str(folder), indexed=(), announce=print)
+    weights = find_weights(str(folder), indexed=(), data_dir=Path("data"), announce=print)
     assert (weights.name, weights.directory, weights.source) == ("my-clip", folder, str(folder))
 
 
 @pytest.mark.parametrize("choice", ["clop", "/no/such/folder", "a/b/c", "./missing"])
 def test_a_meaningless_choice_is_named(choice: str) -> None:
     with pytest.raises(UnusableEncoder) as caught:
-        find_weights(choice, indexed=(), announce=print)
+        find_weights(choice, indexed=(), data_dir=Path("data"), announce=print)
     assert f"ENCODER={choice}" in caught.value.detail
 
 
 def test_auto_keeps_the_encoder_of_the_index(tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "old")
     announced: list[str] = []
-    weights = find_weights("auto", indexed=(str(folder), "builtin"), announce=announced.append)
+    weights = find_weights(
+        "auto", indexed=(str(folder), "builtin"), data_dir=tmp_path, announce=announced.append
+    )
     assert weights.directory == folder
     assert any(str(folder) in line for line in announced)
 

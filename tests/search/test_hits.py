@@ -1,11 +1,18 @@
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import numpy as np
 import pytest
 
-from app.search.hits import Hit, marginal_relevance, match_of, one_per_file, reciprocal_rank_fusion
+from app.search.hits import (
+    Hit,
+    Match,
+    marginal_relevance,
+    one_per_file,
+    reciprocal_rank_fusion,
+)
+from app.search.verification import Alignment, Verified
 from app.store.images import ImageRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,20 +57,33 @@ def test_images_with_the_same_bytes_become_one_hit_with_places() -> None:
     assert [i.int for i in first.ids] == [0, 2, 4]
 
 
+ALIGNMENT = Alignment(1.0, 1.0, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), 50, False, 0.0, 1.0)
+
+
 @pytest.mark.parametrize(
-    ("similarity", "given", "match"),
+    ("sha256", "verified", "match"),
     [
-        (1.0, {"sha256": "x"}, "exact"),
-        (0.95, {"dhash": 0b111}, "copy"),
-        (0.89, {"dhash": 0}, "similar"),
-        (0.99, {"dhash": 0xFFF}, "similar"),
+        ("x", None, "exact"),
+        ("x", Verified("copy", ALIGNMENT), "exact"),
+        ("y", Verified("copy", ALIGNMENT), "copy"),
+        ("y", Verified("scene", ALIGNMENT), "scene"),
+        ("y", None, "similar"),
     ],
 )
-def test_match_is_exact_copy_or_similar(
-    similarity: float, given: dict[str, Any], match: str
-) -> None:
-    assert match_of(image(1, **given), similarity, sha256="x", dhash=0) == match
-    assert match_of(image(1, **given), similarity, sha256=None, dhash=None) is None
+def test_a_match_is_what_was_proved(sha256: str, verified: Verified | None, match: Match) -> None:
+    # However similar it is.
+    for similarity in (0.0, 1.0):
+        hit = Hit(image(1, sha256=sha256), similarity, None).matching(verified, sha256="x")
+        assert hit.match == match
+        assert (hit.alignment is not None) == (match in ("copy", "scene"))
+    assert Hit(image(1, sha256="x"), 1.0, None).matching(verified, sha256=None).match is None
+
+
+def test_what_is_proved_to_be_the_query_passes_every_threshold() -> None:
+    assert [match for match in get_args(Match) if Hit(image(1), 0.2, match).passes(0.9)] == [
+        "exact",
+        "copy",
+    ]
 
 
 def test_the_threshold_applies_only_to_hits_with_a_similarity() -> None:

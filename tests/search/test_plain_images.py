@@ -57,6 +57,11 @@ def test_a_plain_query_is_no_copy_of_what_is_nearly_plain(server: Server, host: 
     assert not server.client.get(f"/api/images/{outcome['id']}").json()["too_plain"]
     [hit] = server.search(encode(PLAIN["white.png"]), min_similarity=-1)
     assert hit["match"] == "similar"
+    # A dot is no proof; a photo on the page is.
+    [hit] = server.search(altered(encode(page)), min_similarity=-1)
+    assert hit["match"] == "similar"
+    page.paste(photo(1, (150, 150)), (60, 60))
+    server.upsert([host.add("page.png", encode(page))])
     [hit] = server.search(altered(encode(page)), min_similarity=-1)
     assert hit["match"] == "copy"
 

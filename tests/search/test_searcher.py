@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,13 +61,14 @@ def test_a_search_by_an_image_without_a_vector_raises_not_found(
         loop.run(indexed.searcher.search(Query([Term(image=image.id)], limit=3)))
 
 
-def test_a_mirrored_image_is_similar_but_not_a_copy(
+def test_without_verification_only_the_same_bytes_are_a_match(
     indexed: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
-    # Near for the encoder, but not merely recompressed or resized.
-    mirrored = photo(3).transpose(0)
-    search = indexed.searcher.search(Query([Term(encode(mirrored))], limit=1, min_similarity=-1))
-    assert loop.run(search).hits[0].match == "similar"
+    query = Query([Term(encode(photo(3).transpose(0)))], limit=1, min_similarity=-1)
+    [hit] = loop.run(indexed.searcher.search(query)).hits
+    assert hit.match == "copy"
+    [hit] = loop.run(indexed.searcher.search(replace(query, verified=False))).hits
+    assert (hit.match, hit.alignment) == ("similar", None)
 
 
 def test_too_many_concurrent_searches_are_refused_and_the_others_answered(

@@ -18,15 +18,16 @@ from training.measuring.copies import (
     model_similarities,
     read_photos,
 )
-from training.measuring.transformations import TRANSFORMATIONS
+from training.measuring.transformations import HARD, PLAIN, TRANSFORMATIONS
 
-KINDS = len(TRANSFORMATIONS)
+ALL = {**TRANSFORMATIONS, **HARD}
+KINDS = len(ALL)
 
 
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
+@pytest.mark.parametrize("name", ALL)
 def test_transformations_are_reproducible_with_a_seed(name: str) -> None:
     image, other = photo(1, (160, 120)), photo(2, (120, 160))
-    transform = TRANSFORMATIONS[name]
+    transform = ALL[name]
     first, second = (transform(image, np.random.default_rng(3), other) for _ in range(2))
     assert first.mode == "RGB"
     assert min(first.size) >= 30
@@ -34,8 +35,10 @@ def test_transformations_are_reproducible_with_a_seed(name: str) -> None:
     assert encode(first) != encode(image)
 
 
-def test_there_are_twenty_transformations() -> None:
-    assert KINDS == 20
+def test_there_are_twenty_transformations_and_four_hard_ones() -> None:
+    assert (len(TRANSFORMATIONS), len(HARD)) == (20, 4)
+    assert len(PLAIN) == 14
+    assert set(PLAIN) < set(TRANSFORMATIONS)
 
 
 def test_a_folder_and_a_tar_file_give_the_same_photos(tmp_path: Path) -> None:

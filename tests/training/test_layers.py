@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # Each package may import those before it, and itself.
-LAYERS = ["data", "learning", "image", "text", "measuring"]
+LAYERS = ["data", "learning", "image", "lite", "text", "measuring"]
 
 
 def modules() -> dict[str, ast.Module]:

@@ -32,7 +32,7 @@ def test_the_pages_work_without_javascript(
     page.goto("/")
     page.set_input_files("#file", file(altered(png(1))))
     page.get_by_role("button", name="Search").click()
-    expect(page.locator("#hits li").first.locator(".badge")).to_have_text("copy")
+    expect(page.locator("#hits li").first.locator(".badge")).to_have_text("Same image")
     expect(page.locator("#preview img")).to_be_visible()
     page.get_by_role("link", name="Index", exact=True).click()
     page.set_input_files("#files", [file(png(70), "new.png"), file(b"words", "words.png")])

@@ -52,7 +52,7 @@ def test_an_uploaded_image_shows_a_preview_and_results(
     expect(page.locator("#hits li")).not_to_have_count(0)
     expect(page.locator("#preview img")).to_be_visible()
     first = page.locator("#hits li").first
-    expect(first.locator(".badge")).to_have_text("copy")
+    expect(first.locator(".badge")).to_have_text("Same image")
     expect(first.get_by_text("256 × 256 PNG")).to_be_visible()
     expect(first.get_by_role("link", name="Original")).to_have_attribute(
         "href", host.url("seed/1.png")

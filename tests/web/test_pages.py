@@ -58,7 +58,7 @@ def test_a_posted_image_leads_to_results(server: Server, host: ImageHost) -> Non
     assert page.thumbnails()[0] == f"/images/{outcome['id']}/thumbnail"
     assert host.url("seed/1.png") in page.values("a", "href")
     assert outcome["id"] in page.values("button", "value")
-    assert "copy" in page.words
+    assert "Same image" in page.words
     assert "256 × 256 PNG" in page.words
     [preview] = [src for src in page.values("img", "src") if src and "/uploads/" in src]
     assert server.client.get(preview).headers["content-type"] == "image/jpeg"
@@ -196,7 +196,7 @@ def test_an_image_page_shows_details_and_duplicates(server: Server, host: ImageH
         "round",
         "256 × 256",
         "PNG",
-        "Duplicates of this image",
+        "The same image",
     ):
         assert words in page.words
     assert f"/images/{second['id']}/thumbnail" in page.thumbnails()

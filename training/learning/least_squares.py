@@ -14,10 +14,10 @@ LEAST_DEVIATION = 0.1
 
 
 def ridge_word_vectors(words: Tensor, photos: Tensor) -> Tensor:
-    """Return word vectors, (vocabulary, 512), such that the mean over a text's words is close to
+    """Return word vectors, (vocabulary, 384), such that the mean over a text's words is close to
     its photo.
 
-    `words` (texts, vocabulary), sparse, says which words each text has; `photos` (texts, 512) are
+    `words` (texts, vocabulary), sparse, says which words each text has; `photos` (texts, 384) are
     unit vectors. The texts' means have length 1 on average.
     """
     uses = torch.sparse.sum(words, 0).to_dense()
@@ -34,7 +34,7 @@ def ridge_word_vectors(words: Tensor, photos: Tensor) -> Tensor:
 
 
 def whitening(vectors: Tensor) -> Tensor:
-    """Return the (512, 512) matrix that removes the correlations between the vectors' dimensions.
+    """Return the (384, 384) matrix that removes the correlations between the vectors' dimensions.
 
     A difference in any direction then counts relative to how much the vectors vary in it.
     """

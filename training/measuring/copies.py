@@ -1,9 +1,10 @@
 """Measure copy detection: `python -m training.measuring.copies --photos PLACE… [--model DIR…]`.
 
 Each PLACE is a folder or a tar file. Queries are made from photos of a gallery by 20
-transformations, 100 queries each, and as many in the same way from photos that are not in the
-gallery. The same photos give the same numbers. Perceptual hashes (package imagehash) are measured
-in the same run.
+transformations and 4 hard ones, 100 queries each, and as many in the same way from photos that are
+not in the gallery. The same photos give the same numbers. Perceptual hashes (packages imagehash and
+pdqhash) are measured in the same run, and so are verified matches, also on images that are no
+copies but share much: those of `hard_negatives`, and photos of things that are alike (`--alike`).
 """
 
 import argparse
@@ -20,11 +21,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.encoding.onnx_model import OnnxModel
-from app.encoding.weights import BUILTIN_DIRECTORY
 from training.data.photos import is_trained_on, photo_files
 from training.data.tables import files_in_test_split, read_captions
 from training.measuring.embedding import embed_images
-from training.measuring.transformations import TRANSFORMATIONS
+from training.measuring.hard_negatives import hard_negatives
+from training.measuring.models import add_models, load_models
+from training.measuring.transformations import HARD, PLAIN, TRANSFORMATIONS
+from training.measuring.verified import (
+    Costs,
+    Wrong,
+    stored,
+    verified_similarities,
+    wrong_among_nearest,
+    wrong_pairs,
+)
 
 # (queries, gallery)
 Similarities = NDArray[np.float32]
@@ -34,6 +44,9 @@ QUERIES = 100
 # The similarity at which the server begins to call an image a copy.
 THRESHOLD = 0.90
 SEED = 7
+KINDS = {**TRANSFORMATIONS, **HARD}
+# Of photos that are alike, so many are queries.
+ALIKE_QUERIES = 300
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,9 @@ class Measures:
     """The results of a test; `measure` explains them."""
 
     recall_by_kind: list[float]
+    copies_by_kind: list[float]
+    strangers_called_copies: int
+    wrong_called_copies: int
     recall: float
     micro_ap: float
     recall_at_threshold: float
@@ -93,7 +109,7 @@ def build_test(photos: list[Image.Image], gallery_size: int) -> CopyTest:
     queries: list[Image.Image] = []
     places: list[int] = []
     kinds: list[int] = []
-    for kind, transform in enumerate(TRANSFORMATIONS.values()):
+    for kind, transform in enumerate(KINDS.values()):
         inside = rng.choice(len(gallery), QUERIES, replace=len(gallery) < QUERIES)
         outside = rng.choice(len(others), QUERIES, replace=len(others) < QUERIES)
         sources = [(gallery[i], int(i)) for i in inside] + [(others[i], -1) for i in outside]
@@ -109,9 +125,11 @@ def build_test(photos: list[Image.Image], gallery_size: int) -> CopyTest:
 def measure(test: CopyTest, similarities: Similarities) -> Measures:
     """Measure how well the similarities find the queries' photos.
 
-    Recall@1 per transformation and on average; micro average precision over all queries' best
-    matches (as in DISC21: Douze et al., 2021); recall and precision at 0.90; and the highest recall
-    at 99% precision, with the lowest similarity that reaches it.
+    Recall@1 per transformation and on average, and the share that is found as a copy (at 0.90); how
+    many queries, of strangers and of photos in the gallery, have a wrong image as a copy; micro
+    average precision over all queries' best matches (as in DISC21: Douze et al., 2021); recall and
+    precision at 0.90; and the highest recall at 99% precision, with the lowest similarity that
+    reaches it.
     """
     best = similarities.argmax(1)
     highest = similarities[np.arange(len(best)), best]
@@ -127,6 +145,12 @@ def measure(test: CopyTest, similarities: Similarities) -> Measures:
         recall_by_kind=[
             float(right[positives & (test.kinds == kind)].mean()) for kind in np.unique(test.kinds)
         ],
+        copies_by_kind=[
+            float((right & passing)[positives & (test.kinds == kind)].mean())
+            for kind in np.unique(test.kinds)
+        ],
+        strangers_called_copies=int((passing & ~positives).sum()),
+        wrong_called_copies=int((passing & positives & ~right).sum()),
         recall=float(right[positives].mean()),
         micro_ap=float((precision * right[order]).sum() / total),
         recall_at_threshold=float((right & passing).sum() / total),
@@ -156,14 +180,22 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=Path, nargs="+", required=True, help="folders or tar files"
     )
-    parser.add_argument(
-        "--model", type=Path, nargs="*", default=[BUILTIN_DIRECTORY], help="model directories"
-    )
+    add_models(parser, default=["builtin"])
     parser.add_argument("--gallery", type=int, default=500, help="how many photos it has")
     parser.add_argument(
         "--held-out", action="store_true", help="use only photos that training never sees"
     )
     parser.add_argument("--captions", type=Path, help="the captions that training was given")
+    parser.add_argument(
+        "--thorough", action="store_true", help="also look for parts of the queries, which is slow"
+    )
+    parser.add_argument(
+        "--alike",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="folders or tar files of photos that are alike and no copies of each other",
+    )
     args = parser.parse_args()
     photos = read_photos(
         args.photos,
@@ -172,21 +204,81 @@ def main() -> None:
         count=2 * args.gallery,
     )
     test = build_test(photos, args.gallery)
-    table = {
-        "pHash": measure(test, hash_similarities(imagehash.phash, test)),
-        "dHash": measure(test, hash_similarities(imagehash.dhash, test)),
-    }
-    for folder in args.model:
-        model = OnnxModel(folder, name=folder.name)
-        table[folder.name] = measure(test, model_similarities(model, test))
+    hashes = _hashes()
+    table = {name: measure(test, hash_similarities(make, test)) for name, make in hashes.items()}
+    models = load_models(args.model)
+    for name, model in models.items():
+        table[name] = measure(test, model_similarities(model, test))
+    last, costs = list(models.values())[-1], Costs()
+    _add_verified(table, test, last, costs, thorough=args.thorough)
     _print(table)
+    print("\n".join(["", *costs.lines()]))
+    _print_wrong(last, args.alike)
+
+
+def _hashes() -> dict[str, Any]:
+    """Return the perceptual hashes that are installed; each makes an object with the bits."""
+    hashes: dict[str, Any] = {"pHash": imagehash.phash, "dHash": imagehash.dhash}
+    try:
+        import pdqhash
+    except ImportError:
+        print("PDQ is left out: pdqhash is not installed.")
+    else:
+        hashes["PDQ"] = lambda image: imagehash.ImageHash(
+            pdqhash.compute(np.asarray(image))[0].astype(bool)
+        )
+    return hashes
+
+
+def _add_verified(
+    table: dict[str, Measures], test: CopyTest, model: OnnxModel, costs: Costs, *, thorough: bool
+) -> None:
+    vectors = embed_images(model, test.gallery)
+    cosines = embed_images(model, test.queries) @ vectors.T
+    views = [stored(image, costs) for image in test.gallery]
+    found = verified_similarities(test.queries, views, cosines, costs)
+    table["verified"] = measure(test, found)
+    if thorough:
+        more = verified_similarities(
+            test.queries, views, cosines, Costs(), thorough=(model, vectors)
+        )
+        table["thorough"] = measure(test, more)
+
+
+def _print_wrong(model: OnnxModel, alike: Sequence[Path]) -> None:
+    """Print how often images that are no copies are called copies."""
+    print(f"\n{'no copies':28}{'queries':>10}{'copy':>8}{'edited':>8}{'scene':>8}")
+    costs = Costs()
+    for name, series in hard_negatives().items():
+        views = [[stored(image, costs) for image in images] for images in series]
+        _print_wrong_line(f"{name}, in pairs", wrong_pairs(views))
+    for place in alike:
+        images = [
+            Image.open(BytesIO(data)).convert("RGB") for _, data in sorted(photo_files([place]))
+        ]
+        vectors = embed_images(model, images)
+        views = [stored(image, costs) for image in images]
+        wrong = wrong_among_nearest(views, vectors @ vectors.T, ALIKE_QUERIES)
+        _print_wrong_line(f"{place.stem}, ten nearest", wrong)
+    if not alike:
+        print("Photos of things that are alike are left out: none are given (--alike).")
+
+
+def _print_wrong_line(name: str, wrong: Wrong) -> None:
+    counts = (wrong.copies, wrong.edited, wrong.scenes)
+    print(f"{name:28}{wrong.queries:>10}" + "".join(f"{count:>8}" for count in counts))
 
 
 def _print(table: dict[str, Measures]) -> None:
     print(f"{'':28}" + "".join(f"{name:>12}" for name in table))
-    for kind, name in enumerate(TRANSFORMATIONS):
-        shares = [measures.recall_by_kind[kind] for measures in table.values()]
-        print(f"recall@1, {name:18}" + "".join(f"{share:12.2f}" for share in shares))
+    for title, field in (("recall@1", "recall_by_kind"), ("copy", "copies_by_kind")):
+        for kind, name in enumerate(KINDS):
+            shares = [getattr(measures, field)[kind] for measures in table.values()]
+            print(f"{title + ', ' + name:28}" + "".join(f"{share:12.2f}" for share in shares))
+    for title, kinds in (("14", PLAIN), ("14 and the 4 hard", [*PLAIN, *HARD]), ("24", KINDS)):
+        chosen = [place for place, name in enumerate(KINDS) if name in kinds]
+        shares = [np.mean(np.array(m.copies_by_kind)[chosen]) for m in table.values()]
+        print(f"{'copy, mean of ' + title:28}" + "".join(f"{share:12.3f}" for share in shares))
     rows = {
         "recall@1, mean": "recall",
         "uAP": "micro_ap",
@@ -194,6 +286,8 @@ def _print(table: dict[str, Measures]) -> None:
         "lowest similarity there": "threshold_at_99",
         "recall at 0.90": "recall_at_threshold",
         "precision at 0.90": "precision_at_threshold",
+        "strangers called copies": "strangers_called_copies",
+        "wrong ones called copies": "wrong_called_copies",
     }
     for title, field in rows.items():
         values = [getattr(measures, field) for measures in table.values()]

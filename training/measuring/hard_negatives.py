@@ -110,7 +110,7 @@ def _forms(rng: np.random.Generator, count: int) -> list[Image.Image]:
 
 
 def _bursts(rng: np.random.Generator, count: int) -> list[Image.Image]:
-    """Show one scene from slightly different places: what is nearer moves further."""
+    """Show one scene from places on a small circle: what is nearer moves further."""
     far = _picture(rng, (SIZE[0] + 60, SIZE[1] + 60))
     things = []
     for _ in range(14):
@@ -121,8 +121,8 @@ def _bursts(rng: np.random.Generator, count: int) -> list[Image.Image]:
         place = rng.uniform(0, 1, 2) * (SIZE[0] - side / 2, SIZE[1] - side / 2)
         things.append((piece, mask, place, rng.uniform(0.2, 1)))
     made: list[Image.Image] = []
-    for _ in range(count):
-        moved = rng.uniform(-14, 14, 2)
+    for angle in np.arange(count) * 2 * np.pi / count:
+        moved = 14 * np.array([np.cos(angle), np.sin(angle)])
         corner = 30 + moved * 0.1
         frame = far.crop(tuple(int(v) for v in (*corner, corner[0] + SIZE[0], corner[1] + SIZE[1])))
         for piece, mask, place, nearness in things:

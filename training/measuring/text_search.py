@@ -18,10 +18,10 @@ from PIL import Image
 
 from app.encoding.encoder import Vectors
 from app.encoding.onnx_model import OnnxModel
-from app.encoding.weights import BUILTIN_DIRECTORY
 from training.data.photos import photo_files
 from training.data.tables import TEST_SPLIT, read_captions
 from training.measuring.embedding import embed_images, embed_texts
+from training.measuring.models import add_models, load_models
 
 
 def ranks(texts: Vectors, images: Vectors, right: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -75,13 +75,10 @@ def main() -> None:
     parser.add_argument(
         "--classes", type=Path, nargs="*", default=[], help="folders of one photo per class"
     )
-    parser.add_argument(
-        "--model", type=Path, nargs="*", default=[BUILTIN_DIRECTORY], help="model directories"
-    )
+    add_models(parser, default=["builtin", "lite"])
     args = parser.parse_args()
-    for folder in args.model:
-        model = OnnxModel(folder, name=folder.name)
-        print(f"{folder}: {latency_ms(model, 'a brown dog runs through the snow'):.2f} ms per text")
+    for name, model in load_models(args.model).items():
+        print(f"{name}: {latency_ms(model, 'a brown dog runs through the snow'):.2f} ms per text")
         if args.captions:
             _print("captions", caption_ranks(model, args.photos, args.captions))
         for classes in args.classes:

@@ -192,9 +192,16 @@ TRANSFORMATIONS: dict[str, Transformation] = {
     "combined": lambda image, rng, other: _combined(image, rng),
 }
 
-HARD_TRANSFORMATIONS: dict[str, Transformation] = {
+HARD: dict[str, Transformation] = {
     "crop to 20%": lambda image, rng, other: _cropped(image, rng, 0.2),
     "pasted at 0.3": _inset,
     "100 px wide": lambda image, rng, other: _narrow(image),
     "meme": lambda image, rng, other: _meme(image, rng),
 }
+
+# What every copy detector should find.
+PLAIN = [
+    *("0.3x size", "JPEG 15", "crop to 70%", "crop to 40%", "mirrored", "rotated by 10°"),
+    *("rotated by 90°", "rotated by 180°", "grey", "recoloured", "dark or bright", "noisy"),
+    *("text overlay", "framed"),
+]

@@ -1,4 +1,4 @@
-"""Add a trained text tower and its querybank to a model directory:
+"""Add a trained text tower to a model directory:
 `python -m training.text.export TRAINED FOLDER`.
 
 Weights are stored in 8 bits with a scale per row; ONNX Runtime turns them into float32 when it
@@ -17,40 +17,32 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from app.encoding.onnx_model import TEXT, TOKENIZER, VISION
-from training.image.network import DIMENSIONS
+from app.encoding.onnx_model import TEXT, TOKENIZER
 from training.image.onnx_graph import quantized
-from training.image.vector_layout import HUBNESS_DIMENSION
 from training.text.network import TextNetwork
-from training.text.querybank import Querybank
 
 # Quantizing a smaller tensor saves less than the nodes that restore it take.
 LEAST_ENTRIES = 4096
-# How much of an image's hubness is subtracted from its similarity with a text. A larger weight
-# helps no more captions find their photos, and fewer names of things do.
-HUBNESS_WEIGHT = 0.5
 
 
 class ExportedText(nn.Module):
-    """A text network whose embeddings have unit length, and a weight for images' hubness."""
+    """A text network whose embeddings have unit length."""
 
     def __init__(self, network: TextNetwork) -> None:
         super().__init__()
         self.network = network
-        weights = functional.one_hot(torch.tensor(HUBNESS_DIMENSION), DIMENSIONS) * HUBNESS_WEIGHT
-        self.register_buffer("hubness", weights)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        semantic = functional.normalize(self.network(input_ids, attention_mask))
-        return functional.normalize(semantic + self.hubness)
+        return functional.normalize(self.network(input_ids, attention_mask))
 
 
 def export_text_tower(network: TextNetwork, path: Path) -> None:
-    """Write the ONNX graph: input_ids and attention_mask, (n, words), to text_embeds, (n, 512)."""
-    # Multiply the last layer by the whitening: one matrix instead of two.
-    network.head.weight.data = network.spread.T @ network.head.weight
-    network.head.bias.data = network.head.bias @ network.spread
-    network.spread.copy_(torch.eye(len(network.spread)))
+    """Write the ONNX graph: input_ids and attention_mask, (n, words), to text_embeds, (n, 384)."""
+    # Multiply the last layers by the whitening: one matrix less.
+    for layer in (network.head, network.narrow):
+        layer.weight.data = network.whitening.T @ layer.weight
+        layer.bias.data = layer.bias @ network.whitening
+    network.whitening.copy_(torch.eye(len(network.whitening)))
     ids = torch.ones(2, 5, dtype=torch.long)
     torch.onnx.export(
         ExportedText(network).eval(),
@@ -99,12 +91,10 @@ def main() -> None:
     tokenizer = args.trained / "tokenizer.json"
     vocabulary = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
     state = torch.load(args.trained / "text.pt")["network"]
-    network = TextNetwork(vocabulary, state["spread"])
+    network = TextNetwork(vocabulary, state["whitening"])
     network.load_state_dict(state)
     with torch.no_grad():
         export_text_tower(network, args.folder / TEXT)
-    bank = Querybank(*torch.load(args.trained / "querybank.pt"))
-    bank.install(args.folder / VISION)
     shutil.copyfile(tokenizer, args.folder / TOKENIZER)
     size = (args.folder / TEXT).stat().st_size + tokenizer.stat().st_size
     print(f"{args.folder / TEXT} and {TOKENIZER}: {size / 1e6:.1f} MB")

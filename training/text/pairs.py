@@ -22,7 +22,7 @@ TAIL_POWER = 1.5
 @dataclass(frozen=True, slots=True)
 class TextBatch:
     """Word ids and their mask, (n, words); the photos that each text describes, (n, photos), as
-    shares that sum to 1; and the photos' vectors, (photos, 512).
+    shares that sum to 1; and the photos' vectors, (photos, 384).
     """
 
     ids: Tensor
@@ -56,7 +56,7 @@ class Pairs:
             label: [places[f] for f in files if f in places] for label, files in labels.items()
         }
         self._labels = [label for label, labelled in known.items() if labelled]
-        self._labelled = torch.zeros(len(self._labels), len(photos.names))
+        self._labelled = torch.zeros(len(self._labels), len(photos))
         for row, label in enumerate(self._labels):
             self._labelled[row, known[label]] = 1
 
@@ -78,7 +78,7 @@ class Pairs:
         needed = torch.tensor([photo for photo, _ in captions], dtype=torch.long)
         if len(labels):
             needed = torch.cat([needed, torch.multinomial(self._labelled[labels], 1).squeeze(1)])
-        photos = torch.cat([needed, torch.randperm(len(self._photos.names))[:candidates]]).unique()
+        photos = torch.cat([needed, torch.randperm(len(self._photos))[:candidates]]).unique()
         vectors, shares = self._photos.draw(photos)
         own = torch.searchsorted(photos, needed[: len(captions)])
         targets = torch.cat(

@@ -1,20 +1,18 @@
-"""Train the text tower: `python -m training.text.train --data PLACE… --out FOLDER`.
+"""Train `lite`: `python -m training.text.train --data PLACE… --out FOLDER`.
 
-Each PLACE is a folder or a tar file of photos. The text tower is trained against the frozen image
-tower (locked-image tuning: Zhai et al., "LiT", CVPR 2022).
+Each PLACE is a folder or a tar file of photos. The image tower is prepared first, if FOLDER has
+none; then the text tower is trained against it (locked-image tuning: Zhai et al., "LiT", CVPR
+2022).
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
 
-from app.encoding.weights import BUILTIN_DIRECTORY
 from training.data.tables import files_in_test_split, read_captions, read_classes, read_labels
-from training.data.token_ids import padded
 from training.data.wordnet import names_of_classes, read_nouns
 from training.data.words import make_tokenizer
 from training.learning.least_squares import whitening
@@ -25,14 +23,14 @@ from training.learning.training_loop import (
     decay_groups,
     parse_and_seed,
 )
-from training.text.embedded_photos import EmbeddedPhotos, embed_photos
+from training.lite.prepare import prepare
+from training.text.embedded_photos import EmbeddedPhotos, embedded_photos
 from training.text.network import TextNetwork
 from training.text.pairs import Pairs
-from training.text.querybank import Querybank
 from training.text.word_vectors import fit_word_vectors
 
 # Texts in a step, and the photos each is compared with, at least.
-TEXTS, CANDIDATES = 384, 3072
+TEXTS, CANDIDATES = 384, 2048
 LABEL_SMOOTHING = 0.1
 RATE, DECAY = 1e-3, 0.1
 
@@ -40,13 +38,7 @@ RATE, DECAY = 1e-3, 0.1
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser, minutes=15)
-    parser.add_argument(
-        "--model",
-        type=Path,
-        default=BUILTIN_DIRECTORY,
-        help="the model directory of the image tower",
-    )
-    parser.add_argument("--classes", type=Path, help="the teacher's 1,001 classes, one per line")
+    parser.add_argument("--classes", type=Path, help="the network's 1,001 classes, one per line")
     parser.add_argument("--wordnet", type=Path, help="the folder that holds WordNet's data.noun")
     parser.add_argument("--labels", type=Path, help="tab-separated file: file, label")
     return parse_and_seed(parser)
@@ -55,8 +47,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     captions = read_captions(args.captions)
-    test_split = files_in_test_split(captions)
-    photos = embed_photos(args.data, args.model, args.out, without=test_split)
+    prepare(args.data, args.out, without=files_in_test_split(captions))
+    photos = embedded_photos(args.out)
     captions = [caption for caption in captions if caption.file in photos.places]
     names = read_names(args.classes, args.wordnet)
     labels = read_labels(args.labels)
@@ -69,14 +61,11 @@ def main() -> None:
         flush=True,
     )
     pairs = Pairs(photos, tokenizer, captions=captions, names=names, labels=labels, seed=args.seed)
-    trainer = TextTrainer(args, photos, tokenizer, pairs)
-    trainer.run()
-    # The querybank is made of captions, or, if there are none, of names and labels.
-    trainer.finish(texts or [*names, *labels])
+    TextTrainer(args, photos, tokenizer, pairs).run()
 
 
 def read_names(classes: Path | None, wordnet: Path | None) -> dict[str, set[int]]:
-    """Return names, each with the teacher's classes that it names."""
+    """Return names, each with the network's classes that it names."""
     if classes is None:
         return {}
     return names_of_classes(read_classes(classes), read_nouns(wordnet) if wordnet else {})
@@ -88,7 +77,7 @@ class TextTrainer:
     def __init__(
         self, args: argparse.Namespace, photos: EmbeddedPhotos, tokenizer: Tokenizer, pairs: Pairs
     ) -> None:
-        self.args, self.photos, self.tokenizer, self.pairs = args, photos, tokenizer, pairs
+        self.pairs = pairs
         vectors = photos.vectors.flatten(0, 1)
         vocabulary, whiten = tokenizer.get_vocab_size(), whitening(vectors)
         self.network = TextNetwork(vocabulary, whiten)
@@ -105,18 +94,6 @@ class TextTrainer:
     def run(self) -> None:
         self.network.train()
         self.loop.run(self._train_step, shown_every=50)
-
-    @torch.no_grad()
-    def finish(self, texts: Sequence[str]) -> None:
-        """Make the querybank from texts, and save it."""
-        self.network.eval()
-        encodings = self.tokenizer.encode_batch(list(texts))
-        embeddings = [
-            self.network(*padded([encoding.ids for encoding in encodings[first : first + TEXTS]]))
-            for first in range(0, len(encodings), TEXTS)
-        ]
-        bank = Querybank.of(torch.cat(embeddings)).centred(self.photos.vectors[:, 0])
-        torch.save(tuple(bank), self.args.out / "querybank.pt")
 
     def _train_step(self) -> dict[str, float]:
         batch = self.pairs.draw(TEXTS, CANDIDATES)

@@ -13,10 +13,10 @@ TEXTS, BATCH, CANDIDATES = 60_000, 600, 4096
 
 
 def fit_word_vectors(pairs: Pairs, vocabulary: int, mean: Tensor, whitening: Tensor) -> Tensor:
-    """Return word vectors in the whitened space, (vocabulary, 512); their means over a text's words
+    """Return word vectors in the whitened space, (vocabulary, 384); their means over a text's words
     have length 1 on average.
 
-    `mean` (512,) and `whitening` (512, 512) are those of the photos' vectors.
+    `mean` (384,) and `whitening` (384, 384) are those of the photos' vectors.
     """
     rows: list[Tensor] = []
     targets: list[Tensor] = []

@@ -1,0 +1,177 @@
+"""Verifies the nearest images of a query, as many as there is time for."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TypeAlias
+from uuid import UUID
+
+from app.indexing.keypoint_maker import keypoints_of
+from app.logs import fields
+from app.pictures.decoding import Facts
+from app.pictures.keypoints import Keypoints
+from app.pictures.opencv import opencv
+from app.pictures.views import View
+from app.search.hits import Hit
+from app.search.verification import Verified, verify
+from app.store.images import ImageRow
+from app.store.keypoints import KeypointTable, Stored
+
+logger = logging.getLogger(__name__)
+
+MOST_VERIFIED = 20
+TOO_PLAIN = (
+    "The query image is too plain to be told from others: only the same file is called a match."
+)
+# No copy is looked for below this similarity. Of 100 photos each, by the built-in encoder: no crop
+# to 40% has less, no other easy alteration either, and one in 20 crops to 20%; the nearest stranger
+# among 400 has 0.76 to 0.90. An encoder that is not listed has no floor.
+FLOORS: Mapping[str, float] = {"builtin": 0.77}
+
+Subject: TypeAlias = Facts | ImageRow
+"""A whole query image: one that was sent, or one of the index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was proved of images, by id, and `notes` on what could not be."""
+
+    found: Mapping[UUID, Verified] = field(default_factory=dict[UUID, Verified])
+    notes: Sequence[str] = ()
+
+
+Pair: TypeAlias = tuple[View | None, ImageRow]
+"""A view of a part of the query, or None for the whole, and an image to compare it with."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """The comparison of a query with images, in a thread, until `deadline` (of `perf_counter`)."""
+
+    pairs: Sequence[Pair]
+    stored: Mapping[UUID, Stored]
+    deadline: float
+    query: Subject | None = None
+    found: dict[UUID, Verified] = field(default_factory=dict[UUID, Verified])
+    made: dict[UUID, bytes] = field(default_factory=dict[UUID, bytes])
+    left: int = 0
+    _views: dict[UUID, View | None] = field(default_factory=dict[UUID, View | None])
+
+    def run(self) -> "_Work":
+        whole: View | None = None
+        for place, (part, image) in enumerate(self.pairs):
+            if perf_counter() >= self.deadline:
+                self.left = len({other.id for _, other in self.pairs[place:]})
+                return self
+            whole = whole or (self._query() if part is None else None)
+            view = part or whole
+            if view is None:
+                return self
+            self._compare(view, image)
+        return self
+
+    def _query(self) -> View | None:
+        if self.query is None or isinstance(self.query, ImageRow):
+            return self.query and self._view(self.query)
+        return _seen(self.query, self.query.thumbnail, keypoints_of(self.query.thumbnail))
+
+    def _compare(self, query: View, image: ImageRow) -> None:
+        try:
+            if image.id not in self._views:
+                self._views[image.id] = self._view(image)
+            view = self._views[image.id]
+            found = verify(query, view) if view else None
+        except Exception:
+            # One image, or one pair of images, ends no search.
+            logger.exception("an image could not be verified", extra=fields(image=image.id))
+            return
+        if found is not None and (image.id not in self.found or found.match == "copy"):
+            self.found[image.id] = found
+
+    def _view(self, image: ImageRow) -> View | None:
+        """Return what is stored of an image, with keypoints made now if need be."""
+        stored = self.stored.get(image.id)
+        if stored is None:
+            return None
+        data = stored.keypoints
+        if data is None:
+            data = self.made[image.id] = keypoints_of(stored.thumbnail)
+        return _seen(image, stored.thumbnail, data)
+
+
+def _seen(image: Subject, thumbnail: bytes, data: bytes) -> View | None:
+    keypoints = Keypoints.from_bytes(data)
+    if keypoints is None:
+        return None
+    return View(image.width, image.height, keypoints, thumbnail, image.dhash, image.too_plain)
+
+
+class Verifier:
+    """Compares query images with the nearest images of an index, within `budget_ms` each.
+
+    `encoder` is the name of the encoder that found them.
+    """
+
+    def __init__(
+        self, keypoints: KeypointTable, threads: Executor, *, budget_ms: float, encoder: str
+    ) -> None:
+        self._keypoints = keypoints
+        self._threads = threads
+        self._floor = FLOORS.get(encoder, -1.0)
+        self.budget_ms = budget_ms
+
+    def warm_up(self) -> None:
+        """Import OpenCV in the background, so that the first search has all of its budget."""
+        self._threads.submit(opencv)
+
+    async def verify(self, query: Subject, hits: Sequence[Hit]) -> Verification:
+        """Compare a query with the images of hits, best first, at most 20 above the floor.
+
+        Those that are too plain, and those with the query's bytes, need no comparison.
+        """
+        if query.too_plain:
+            return Verification(notes=[TOO_PLAIN])
+        images = [hit.image for hit in hits if self._is_candidate(query, hit)][:MOST_VERIFIED]
+        done = await self._done([(None, image) for image in images], self.budget_ms, query)
+        return Verification(done.found, self._notes(done.left))
+
+    async def verify_parts(self, pairs: Sequence[tuple[View, ImageRow]]) -> Verification:
+        """Compare parts of a query with images; return the copies that they are.
+
+        It takes twice the budget at the most.
+        """
+        wanted = [(part, image) for part, image in pairs if not image.too_plain]
+        done = await self._done(wanted, 2 * self.budget_ms)
+        copies = {i: found for i, found in done.found.items() if found.match == "copy"}
+        return Verification(copies, self._notes(done.left))
+
+    async def _done(
+        self, pairs: Sequence[Pair], budget_ms: float, query: Subject | None = None
+    ) -> _Work:
+        deadline = perf_counter() + budget_ms / 1000
+        if not pairs:
+            return _Work(pairs, {}, deadline)
+        ids = {image.id for _, image in pairs}
+        own = {query.id} if isinstance(query, ImageRow) else set[UUID]()
+        stored = await self._keypoints.find(list(own | ids))
+        work = _Work(pairs, stored, deadline, query)
+        done = await asyncio.get_running_loop().run_in_executor(self._threads, work.run)
+        thumbnails = {image_id: row.thumbnail for image_id, row in stored.items()}
+        await self._keypoints.keep(thumbnails, done.made)
+        return done
+
+    def _notes(self, left: int) -> list[str]:
+        if not left:
+            return []
+        those = (
+            f"{left} of the nearest images were" if left > 1 else "One of the nearest images was"
+        )
+        budget = f"VERIFY_MS is {self.budget_ms:g}"
+        return [f"{those} not compared in detail with the query image: {budget}."]
+
+    def _is_candidate(self, query: Subject, hit: Hit) -> bool:
+        near = (hit.similarity or -1.0) >= self._floor
+        return near and not hit.image.too_plain and hit.image.sha256 != query.sha256

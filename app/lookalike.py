@@ -16,13 +16,16 @@ from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.media import Media
 from app.indexing.originals import Originals
+from app.indexing.trash import Trash
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
 from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
+from app.search.pair_proofs import PairProofs
 from app.search.parts import PartFinder
+from app.search.resolution import Resolution
 from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
 from app.search.verifier import Verifier
@@ -33,6 +36,7 @@ from app.store.database import Database
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
 from app.store.job_items import JobItems
+from app.store.pairs import PairTable
 from app.store.sizes import Sizes
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
@@ -50,6 +54,7 @@ class Lookalike:
     indexer: Indexer
     keypoint_maker: KeypointMaker
     media: Media
+    trash: Trash
     job_items: JobItems
     workers: Workers
     jobs: Jobs
@@ -57,6 +62,8 @@ class Lookalike:
     comparer: Comparer
     uploads: Uploads
     duplicates: DuplicateFinder
+    pairs: PairTable
+    resolution: Resolution
 
     @property
     def database(self) -> Database:
@@ -126,6 +133,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         database=database,
         catalog=catalog,
         vectors=vectors,
+        trash=index.trash,
         job_items=job_items,
         encoder=encoder,
         decoder=decoder,
@@ -133,11 +141,18 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         originals=originals,
         max_bytes=settings.max_upload_bytes,
     )
+    trash = Trash(
+        database=database,
+        catalog=catalog,
+        table=index.trash,
+        originals=originals,
+        days=settings.trash_days,
+    )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
     stack.push_async_callback(captioner.close)
     keypoint_maker = KeypointMaker(index.keypoints, work_done=lambda: encoder.images.items)
     stack.callback(keypoint_maker.close)
-    fingerprints = Fingerprints(database)
+    fingerprints, pairs = Fingerprints(database), PairTable(database)
     resolver = Resolver(
         catalog=catalog,
         vectors=vectors,
@@ -171,6 +186,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         indexer=indexer,
         keypoint_maker=keypoint_maker,
         media=media,
+        trash=trash,
         job_items=job_items,
         workers=workers,
         jobs=Jobs(
@@ -178,6 +194,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             job_items=job_items,
             workers=workers,
             indexer=indexer,
+            trash=trash,
             captioner=captioner,
             keypoint_maker=keypoint_maker,
             retry_s=settings.retry_s,
@@ -195,7 +212,14 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             uploads=uploads,
         ),
         uploads=uploads,
-        duplicates=DuplicateFinder(catalog=catalog, fingerprints=fingerprints, vectors=vectors),
+        duplicates=DuplicateFinder(
+            catalog=catalog,
+            fingerprints=fingerprints,
+            vectors=vectors,
+            proofs=PairProofs(catalog=catalog, keypoints=index.keypoints, pairs=pairs),
+        ),
+        pairs=pairs,
+        resolution=Resolution(catalog=catalog, indexer=indexer, trash=trash, pairs=pairs),
     )
 
 

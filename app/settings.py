@@ -173,6 +173,10 @@ class Settings(BaseSettings):
         description="Days for which a job and its items are kept after it has ended.",
     )
 
+    trash_days: float = Field(
+        30, gt=0, description="Days after which images in the trash are deleted for good."
+    )
+
     caption_model: str | None = Field(
         None,
         description="A vision model that writes titles and descriptions. If unset, no image "

@@ -56,7 +56,7 @@ def test_openapi_lists_the_routes_that_answer_programs(lookalike: Lookalike) -> 
         for method in (route.methods or ())
         if method != "HEAD"
     }
-    pages = {"/", "/index", "/docs", "/duplicates", "/images/{id}", "/openapi.json"}
+    pages = {"/", "/index", "/docs", "/duplicates", "/trash", "/images/{id}", "/openapi.json"}
     pages |= {"/uploads/{id}", "/compare"}
     pages |= {"/index/delete", "/index/events", "/index/jobs/{id}/{action}"}
     listed = {(operation.method, operation.path) for operation in OPERATIONS}

@@ -16,12 +16,11 @@ from typing import IO, Any
 
 import click
 
+from app.cli.cleaning import trash
+from app.cli.options import INCOMPLETE, json_option
 from app.problems import Problem
 
-INCOMPLETE = 3
 STOPPED = 130
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
 def main() -> None:
@@ -372,3 +371,6 @@ def revoke_key(name: str) -> None:
     from app.cli.keys import revoke
 
     asyncio.run(revoke(name))
+
+
+cli.add_command(trash)

@@ -19,6 +19,7 @@ from app.problems import InvalidRequest, MissingPackage
 from app.store.catalog import Catalog
 from app.store.hnsw import build, drop, is_worth_building
 from app.store.images import DROPPED, Entry, ImageRow, NewImage, Validators
+from app.store.trash import TrashTable
 from app.store.urls import split_credentials
 from app.store.vectors import NewVector, VectorTable
 
@@ -48,11 +49,12 @@ class Imported:
 
 
 class Archive:
-    """Exports the index to a file and imports such files."""
+    """Exports the index, without the trash, to a file and imports such files."""
 
     def __init__(self, catalog: Catalog, vectors: VectorTable, encoder: Encoder) -> None:
         self._database = vectors.database
         self._catalog = catalog
+        self._trash = TrashTable(vectors.database)
         self._vectors = vectors
         self._encoder = encoder
 
@@ -107,6 +109,8 @@ class Archive:
             if with_vectors and row["vector"] is not None
         ]
         async with self._database.begin() as connection:
+            # With what the file does not have: the vectors of other encoders.
+            await self._trash.restore(connection, ids=[image.entry.id for image in new])
             await self._catalog.upsert(connection, new)
             if nodes:
                 await self._vectors.upsert(connection, nodes)

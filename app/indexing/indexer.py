@@ -31,6 +31,7 @@ from app.store.database import Database
 from app.store.images import DROPPED, Entry, ImageRow, Validators
 from app.store.items import Item, ItemSource
 from app.store.job_items import JobItems
+from app.store.trash import TrashTable
 from app.store.vectors import NewVector, VectorTable
 
 # Images that are fetched but not yet stored, over all requests and jobs: one batch of the encoder
@@ -67,6 +68,7 @@ class Indexer:
         database: Database,
         catalog: Catalog,
         vectors: VectorTable,
+        trash: TrashTable,
         job_items: JobItems,
         encoder: Encoder,
         decoder: Decoder,
@@ -77,6 +79,7 @@ class Indexer:
         self._database = database
         self._catalog = catalog
         self._vectors = vectors
+        self._trash = trash
         self._encoder = encoder
         self._decoder = decoder
         self._fetcher = fetcher
@@ -85,7 +88,7 @@ class Indexer:
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._lookups = Coalescer(self._look_up, max_batch=MAX_PER_STATEMENT)
-        writer = Writer(database, catalog, vectors, job_items)
+        writer = Writer(database, catalog, vectors, trash, job_items)
         self._writes = Coalescer(writer.write, max_batch=MAX_PER_STATEMENT)
 
     async def upsert_urls(self, entries: Sequence[Entry]) -> list[Outcome]:
@@ -140,7 +143,8 @@ class Indexer:
         """
         async with self._lock(image.url):
             try:
-                return await self._writes.submit(Write(_of(entry, image), fills=fills, item=item))
+                write = Write(_of(entry, image), fills=fills, creates=False, item=item)
+                return await self._writes.submit(write)
             except RowGone as exc:
                 raise NotFound("The image is no longer in the index.") from exc
 
@@ -237,7 +241,7 @@ class Indexer:
         """Return also the id of the image, which is not always the one that the URL decides."""
         image, seen = None, Validators()
         if source in ("file", "refresh"):
-            known = await self._lookups.submit((entry, None))
+            known = await self._lookups.submit((entry, None, False))
             if known.image is not None and known.embedded:
                 image = known.image
                 seen = Validators(image.etag, image.last_modified)
@@ -263,7 +267,7 @@ class Indexer:
         validators: Validators,
         item: Item | None,
     ) -> tuple[OutcomeStatus, UUID]:
-        known = await self._lookups.submit((entry, sha256))
+        known = await self._lookups.submit((entry, sha256, source != "refresh"))
         image, vector = known.image, known.vector
         entry = _with_title(source, entry, image)
         if image is not None and image.sha256 == sha256 and known.embedded:
@@ -331,9 +335,13 @@ class Indexer:
         )
         return await self._writes.submit(write)
 
-    async def _look_up(self, wanted: Sequence[tuple[Entry, str | None]]) -> list[_Known]:
-        images = await self._catalog.find_entries([entry for entry, _ in wanted])
-        hashes = [sha256 for _, sha256 in wanted]
+    async def _look_up(self, wanted: Sequence[tuple[Entry, str | None, bool]]) -> list[_Known]:
+        """Look up images and their new bytes, if these are known; some are restored before."""
+        if trashed := [entry.url for entry, _, restores in wanted if restores]:
+            async with self._database.begin() as connection:
+                await self._trash.restore(connection, urls=trashed)
+        images = await self._catalog.find_entries([entry for entry, *_ in wanted])
+        hashes = [sha256 for _, sha256, _ in wanted]
         others = await self._catalog.same_bytes([sha256 for sha256 in hashes if sha256])
         ids = [*(image.id for image in images if image), *others.values()]
         embedded = await self._vectors.embedded(ids) if ids else {}

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.encoding.encoder import Vector
 from app.indexing.outcomes import OutcomeStatus
@@ -13,6 +16,7 @@ from app.store.descriptions import Described, describe
 from app.store.images import Entry, ImageRow, NewImage, Validators
 from app.store.items import Ended, Item
 from app.store.job_items import JobItems
+from app.store.trash import TrashTable
 from app.store.vectors import NewVector, VectorTable
 
 
@@ -27,7 +31,8 @@ class Write:
     The entry's id is that of the row, if there is one. Whatever the entry leaves out (None), it
     gets from the row as the transaction finds it; with `fills`, it also leaves alone what the row
     already has. `checked` is set if the image was seen to be unchanged, with the SHA-256 and the
-    validators that it had. Unless it `creates`, an image that is no longer there is not made.
+    validators that it had. Unless it `creates`, an image that is no longer there is neither made
+    nor restored from the trash.
     """
 
     entry: Entry
@@ -48,9 +53,15 @@ class Writer:
     """
 
     def __init__(
-        self, database: Database, catalog: Catalog, vectors: VectorTable, job_items: JobItems
+        self,
+        database: Database,
+        catalog: Catalog,
+        vectors: VectorTable,
+        trash: TrashTable,
+        job_items: JobItems,
     ) -> None:
         self._database = database
+        self._trash = trash
         self._catalog = catalog
         self._vectors = vectors
         self._job_items = job_items
@@ -61,7 +72,7 @@ class Writer:
         Raises `RowGone`, and `WriteConflict` if someone else inserted one of them at this moment.
         """
         async with self._database.begin() as connection:
-            rows = await self._catalog.lock(connection, [write.entry.id for write in writes])
+            rows = await self._locked(connection, writes)
             merged = [_merged(write, rows.get(write.entry.id)) for write in writes]
             pairs = list(zip(writes, merged, strict=True))
             new = [
@@ -104,6 +115,17 @@ class Writer:
             if ended:
                 await self._job_items.end(connection, ended)
         return statuses
+
+    async def _locked(
+        self, connection: AsyncConnection, writes: Sequence[Write]
+    ) -> dict[UUID, ImageRow]:
+        """Lock the rows of images, those in the trash too, and return them by id."""
+        rows = await self._catalog.lock(connection, [write.entry.id for write in writes])
+        # Asked once their rows are locked: whoever moved one to the trash has done so by now.
+        new = [w.entry.id for w in writes if w.creates and w.entry.id not in rows]
+        if new and (restored := await self._trash.restore(connection, ids=new)):
+            rows |= await self._catalog.lock(connection, restored)
+        return rows
 
 
 def _merged(write: Write, row: ImageRow | None) -> Entry:

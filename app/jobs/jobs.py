@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
+from app.indexing.trash import Trash
 from app.jobs.captions import Captioner
 from app.jobs.feed import JobFeed
 from app.jobs.worker import Worker
@@ -47,6 +48,7 @@ class Jobs:
         job_items: JobItems,
         workers: Workers,
         indexer: Indexer,
+        trash: Trash,
         captioner: Captioner,
         keypoint_maker: KeypointMaker,
         retry_s: float,
@@ -56,6 +58,7 @@ class Jobs:
         self._database = database
         self._job_items = job_items
         self._indexer = indexer
+        self._trash = trash
         self._captioner = captioner
         self._job_days = job_days
         self._worker = Worker(
@@ -68,7 +71,7 @@ class Jobs:
             retry_s=retry_s,
             worker_timeout_s=worker_timeout_s,
             chunk_ended=self._chunk_ended,
-            upkeep=self.delete_old,
+            upkeep=self.keep_up,
         )
         self._feed = JobFeed(
             job_items=job_items, changes=JobChanges(database), stopping=self._worker.stopping
@@ -151,6 +154,11 @@ class Jobs:
         logger.info("job deleted", extra=fields(job=job_id))
         # One that a worker is indexing is claimed; it deletes the file if it stores no image.
         await self._indexer.delete_unused(uploads)
+
+    async def keep_up(self) -> None:
+        """Delete old jobs, and what has been in the trash for TRASH_DAYS."""
+        await self.delete_old()
+        await self._trash.empty_old()
 
     async def delete_old(self) -> None:
         """Delete the jobs that ended JOB_DAYS ago or earlier."""

@@ -51,7 +51,7 @@ SHORT_WAIT_S = 2
 POLL_S = 1.0
 # How long running chunks may continue after the signal to stop.
 GRACE_S = 5
-# How often old jobs are deleted.
+# How often old jobs and old trash are deleted.
 UPKEEP_S = 3600
 # After keypoints could not be made.
 PAUSE_S = 60
@@ -170,9 +170,11 @@ class Worker:
             try:
                 await self._upkeep()
             except Unavailable as exc:
-                logger.warning("old jobs are not deleted this time", extra=fields(cause=exc))
+                logger.warning(
+                    "old jobs and trash are not deleted this time", extra=fields(cause=exc)
+                )
             except Exception:
-                logger.exception("old jobs are not deleted this time")
+                logger.exception("old jobs and trash are not deleted this time")
             await asyncio.sleep(UPKEEP_S)
 
     async def _make_keypoints(self) -> None:

@@ -1,9 +1,10 @@
 """Groups of duplicates as the connected components of a graph, read as far as it is needed.
 
-Two images are linked if each finds the other: their files have the same bytes, or their vectors and
-difference hashes are near and neither is too plain to be told from others. A link that the vector
-index finds from one side only does not count, so that the graph is the same from wherever it is
-entered, and its components share no image.
+Two images are linked if each finds the other and it is proved that they are duplicates: their files
+have the same bytes, or one is a copy of the other (`pair_proofs.py`). Compared are those whose
+vectors and, if wanted, difference hashes are near, unless one is too plain to be told from others.
+A link that the vector index finds from one side only does not count, so that the graph is the same
+from wherever it is entered, and its components share no image.
 """
 
 import math
@@ -14,6 +15,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from app.pictures.decoding import hamming
+from app.search.pair_proofs import Proofs
 from app.store.fingerprints import Fingerprint, Fingerprints
 from app.store.vectors import VectorTable
 
@@ -37,13 +39,13 @@ SAME_BYTES: Link = (math.inf, 0)
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Which images are duplicates: those as similar, and with hashes as near, at the least."""
+    """Which images are compared: those as similar, and with hashes as near, at the least."""
 
     min_similarity: float
     max_bits: int
 
     def holds(self, link: Link) -> bool:
-        """Return whether linked images are duplicates."""
+        """Return whether images are near enough."""
         similarity, bits = link
         return similarity >= self.min_similarity and bits <= self.max_bits
 
@@ -69,18 +71,21 @@ class Components:
         self,
         fingerprints: Fingerprints,
         vectors: VectorTable,
+        proofs: Proofs,
         relation: Relation,
         *,
         until: datetime,
     ) -> None:
         self._fingerprints = fingerprints
         self._vectors = vectors
+        self._proofs = proofs
         self._until = until
         self._relations = tightened(relation)
         self._images: dict[UUID, Fingerprint] = {}
         self._files: dict[str, list[Fingerprint]] = {}
         self._links: dict[UUID, dict[UUID, Link]] = {}
-        self.neighbours_asked = 0
+        self._proved: dict[frozenset[UUID], bool] = {}
+        self.neighbours_asked = self.pairs_compared = 0
         # The component of each image, per relation; None for one that is too large.
         self._found: list[dict[UUID, list[UUID] | None]] = [{} for _ in self._relations]
 
@@ -96,7 +101,10 @@ class Components:
             component = await self._component(image_id, step)
             if component is not None:
                 return component
-        same = self._files[self._images[image_id].sha256][:MAX_GROUP]
+        image = self._images[image_id]
+        # Someone may have said that they are no duplicates, although they have the same bytes.
+        [are_duplicates] = (await self._proofs.prove([(image, image)])).are_duplicates
+        same = self._files[image.sha256][:MAX_GROUP] if are_duplicates else []
         ids = [image.id for image in same]
         return ids if image_id in ids else [image_id]
 
@@ -112,7 +120,7 @@ class Components:
             others = self._linked(asking, step) - members
             for some in _chunks(list(others), IMAGES_AT_ONCE):
                 await self._read(some)
-                joining = [i for i in some if any(self._joined(i, o, step) for o in asking)]
+                joining = await self._joining(some, asking, step)
                 members.update(joining)
                 waiting += joining
                 is_large = len(members) > MAX_GROUP or any(
@@ -127,6 +135,37 @@ class Components:
     def _linked(self, ids: Iterable[UUID], step: int) -> set[UUID]:
         holds = self._relations[step].holds
         return {other for i in ids for other, link in self._links[i].items() if holds(link)}
+
+    async def _joining(
+        self, some: Collection[UUID], members: Sequence[UUID], step: int
+    ) -> list[UUID]:
+        """Return those images of which a link to one of these members is proved.
+
+        Each is compared with the nearest of them first, until one proves it.
+        """
+        waiting: dict[UUID, list[UUID]] = {}
+        for image_id in some:
+            links = self._links[image_id]
+            near = [o for o in members if self._joined(image_id, o, step)]
+            waiting[image_id] = sorted(near, key=lambda o: (links[o][0], -o.int))
+        joining: list[UUID] = []
+        while waiting := {i: others for i, others in waiting.items() if others}:
+            pairs = [(image_id, others.pop()) for image_id, others in waiting.items()]
+            await self._prove(pairs)
+            proved = [i for i, other in pairs if self._proved[frozenset((i, other))]]
+            joining += proved
+            for image_id in proved:
+                del waiting[image_id]
+        return joining
+
+    async def _prove(self, pairs: Sequence[tuple[UUID, UUID]]) -> None:
+        new = [pair for pair in pairs if frozenset(pair) not in self._proved]
+        if not new:
+            return
+        found = await self._proofs.prove([(self._images[a], self._images[b]) for a, b in new])
+        self.pairs_compared += found.compared
+        for pair, are_duplicates in zip(new, found.are_duplicates, strict=True):
+            self._proved[frozenset(pair)] = are_duplicates
 
     def _joined(self, one: UUID, other: UUID, step: int) -> bool:
         """Return whether each of two images finds the other."""

@@ -1,5 +1,7 @@
 """Which uploaded files are needed: by an image, by a job, or by an upload that has neither yet.
 
+An image in the trash needs its file, too.
+
 Claiming a file and finding that nobody needs it wait for each other, in all processes, by an
 advisory lock for its SHA-256.
 """
@@ -29,6 +31,7 @@ _RELEASE = text(
 _NEEDED = text("""
     SELECT sha256 FROM unnest(CAST(:hashes AS text[]), CAST(:ids AS uuid[])) AS asked (sha256, id)
     WHERE EXISTS (SELECT FROM images WHERE images.id = asked.id)
+    OR EXISTS (SELECT FROM trash WHERE trash.image_id = asked.id)
     OR EXISTS (SELECT FROM upload_claims WHERE upload_claims.sha256 = asked.sha256)
     OR EXISTS (
         SELECT FROM job_items WHERE source = 'upload' AND url = :scheme || asked.sha256

@@ -18,6 +18,7 @@ from app.store.database import Database, open_database
 from app.store.encoders import indexed_encoders, record_encoder
 from app.store.keypoints import KeypointTable
 from app.store.sizes import Sizes, TableSize
+from app.store.trash import TrashTable
 from app.store.vectors import VectorTable
 
 
@@ -33,14 +34,14 @@ class EncoderStats(BaseModel):
 
 
 class TableStats(BaseModel):
-    """A table of the index: the images, their keypoints, or the vectors of one encoder."""
+    """A table: the images, their keypoints, the trash, or the vectors of one encoder."""
 
     name: str
     rows: int = Field(description="Counted up to 10,000, estimated beyond.")
     bytes: int = Field(description="Its size on disk, with its indexes.")
     encoder: str | None = Field(
-        description="The encoder of its vectors; null for the images and keypoints, "
-        "and if its first `reindex` did not finish."
+        description="The encoder of its vectors; null for tables of other things, and if its first "
+        "`reindex` did not finish."
     )
     in_use: bool = Field(description="Whether this server reads it.")
 
@@ -56,6 +57,7 @@ class StatsResponse(BaseModel):
     """What the server holds, and with which encoder."""
 
     images: int
+    trash: int = Field(description="Images in the trash, which nothing else counts.")
     vectors: int = Field(description="Images embedded with the encoder in use.")
     outdated: int = Field(
         description="Images that an older version read: a refresh or upload reads them better."
@@ -79,6 +81,7 @@ class Index:
     vectors: VectorTable
     sizes: Sizes
     keypoints: KeypointTable
+    trash: TrashTable
 
     def use_encoder(self) -> None:
         """Record the encoder as the one in use, which ENCODER=auto then chooses."""
@@ -98,6 +101,7 @@ class Index:
         keypoints = await self.keypoints.made()
         return StatsResponse(
             images=await self.catalog.count(),
+            trash=await self.trash.count(),
             vectors=await self.vectors.count(),
             outdated=await self.catalog.count(OUTDATED),
             keypoints=KeypointStats(made=keypoints.made, of=keypoints.of),
@@ -153,6 +157,7 @@ async def open_index(
             open_vectors(database, encoder),
             Sizes(database),
             KeypointTable(database),
+            TrashTable(database),
         )
         if in_use:
             index.use_encoder()

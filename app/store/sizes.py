@@ -45,7 +45,7 @@ class Sizes:
             return (await connection.run_sync(_size, "images")).rows
 
     async def tables(self) -> list[TableSize]:
-        """Return the sizes of the tables of images, keypoints and every encoder's vectors."""
+        """Return the sizes of the tables of images, keypoints, trash and all vectors."""
         async with self._database.begin() as connection:
             return await connection.run_sync(_sizes)
 
@@ -73,6 +73,7 @@ def _sizes(connection: Connection) -> list[TableSize]:
     return [
         _size(connection, "images"),
         _size(connection, "keypoints"),
+        _size(connection, "trash"),
         *(_size(connection, vectors.table, vectors) for vectors in stored),
     ]
 

@@ -58,6 +58,19 @@ KEYPOINTS = Table(
     Column("bytes", LargeBinary),
 )
 
+TRASH = Table(
+    "trash",
+    _metadata,
+    Column("image_id", Uuid(), primary_key=True),
+    Column("trashed_at", DateTime(timezone=True)),
+    Column("url", Text),
+    Column("image", JSONB),
+    Column("thumbnail", LargeBinary),
+    Column("keypoints_version", SmallInteger),
+    Column("keypoints", LargeBinary),
+    Column("vectors", JSONB),
+)
+
 QUERIES = Table(
     "queries",
     _metadata,

@@ -7,8 +7,10 @@ from app.pictures.exif import camera, location, taken_at
 from app.problems import InvalidRequest, Problem
 from app.search.pages import Results
 from app.search.query import Query, Term
+from app.search.resolution import best_of
 from app.store.images import Entry
 from app.web import schemas
+from app.web.duplicates_api import KeepRequest, NotDuplicatesRequest
 from app.web.forms import form_of, text_fields
 from app.web.requests import Request, find_image, parts
 from app.web.search_api import find_duplicates
@@ -46,7 +48,11 @@ async def edit_image(request: Request) -> Response:
     indexer = parts(request).indexer
     async with form_of(request) as form:
         fields = text_fields(form)
-    if fields.pop("delete", None):
+    how = fields.pop("delete", None)
+    if how == "trash":
+        await parts(request).trash.put([image.id])
+        return RedirectResponse("/trash", 303)
+    if how:
         await indexer.delete([image])
         return RedirectResponse("/index", 303)
     tags = [tag.strip() for tag in fields.pop("tags", "").split(",")]
@@ -70,5 +76,22 @@ async def duplicates_page(request: Request) -> Response:
         status_code=problem.status if problem else 200,
         wanted=wanted,
         found=found,
+        best=[best_of([hit.image for hit in group]).id for group in found.groups] if found else [],
         problem=problem,
     )
+
+
+async def resolve_duplicates(request: Request) -> Response:
+    """Keep one image of a group, or say that they are not duplicates: what its buttons do."""
+    async with form_of(request) as form:
+        fields = text_fields(form)
+    resolution, ids = parts(request).resolution, fields.get("ids", "").split(",")
+    if fields.get("action") == "deny":
+        wanted = parse(NotDuplicatesRequest, {"ids": ids})
+        await resolution.deny(wanted.ids)
+        return RedirectResponse("/duplicates", 303)
+    chosen = parse(
+        KeepRequest, {"keep": fields.get("keep"), "others": ids, "merge": "merge" in fields}
+    )
+    await resolution.keep(chosen.keep, chosen.others, merge=chosen.merge)
+    return RedirectResponse("/trash", 303)

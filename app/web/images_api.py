@@ -72,18 +72,25 @@ async def show_image(request: Request) -> Response:
 
 
 async def delete_image(request: Request) -> Response:
-    """Delete an image from the index."""
-    await parts(request).indexer.delete([await find_image(request)])
+    """Delete an image from the index, or move it to the trash."""
+    wanted = parse(schemas.DeleteOneRequest, dict(query_fields(request)))
+    image = await find_image(request)
+    if wanted.trash:
+        await parts(request).trash.put([image.id])
+    else:
+        await parts(request).indexer.delete([image])
     return Response(status_code=204)
 
 
 async def delete_images(request: Request) -> Response:
-    """Delete a selection of images from the index."""
+    """Delete a selection of images from the index, or move them to the trash."""
     wanted = parse(schemas.DeleteRequest, dict(query_fields(request)))
     selection = replace(selection_of(wanted), ids=wanted.ids)
     if not selection:
         raise InvalidRequest("Select images with `ids`, `q`, `gone` or `checked_before`.")
-    deleted = await parts(request).indexer.delete_all(selection)
+    lookalike = parts(request)
+    delete_all = lookalike.trash.put_all if wanted.trash else lookalike.indexer.delete_all
+    deleted = await delete_all(selection)
     return respond(schemas.DeleteResponse(deleted=deleted))
 
 
@@ -125,17 +132,20 @@ async def page_of_images(
     request: Request, selection: Selection, *, limit: int, cursor: str | None
 ) -> tuple[list[ImageRow], str | None]:
     """Return a page of images and the cursor of the next page."""
-    before = _read_cursor(cursor) if cursor else None
+    before = read_cursor(cursor) if cursor else None
     images = await parts(request).catalog.newest(selection, limit=limit + 1, before=before)
     page = images[:limit]
-    return page, _cursor(page[-1]) if len(images) > limit else None
+    last = page[-1] if len(images) > limit else None
+    return page, last and written_cursor(last.indexed_at, last.id)
 
 
-def _cursor(image: ImageRow) -> str:
-    return base64.urlsafe_b64encode(f"{image.indexed_at.isoformat()} {image.id}".encode()).decode()
+def written_cursor(time: datetime, image_id: UUID) -> str:
+    """Return a position in a list that is ordered by a time, and then by ids, as a cursor."""
+    return base64.urlsafe_b64encode(f"{time.isoformat()} {image_id}".encode()).decode()
 
 
-def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
+def read_cursor(cursor: str) -> tuple[datetime, UUID]:
+    """Return the position of a cursor; raises `InvalidRequest`."""
     try:
         time, _, image_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
         return datetime.fromisoformat(time).astimezone(UTC), UUID(image_id)

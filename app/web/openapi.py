@@ -1,8 +1,6 @@
 """The OpenAPI document, made from a list of operations and the schemas."""
 
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -16,6 +14,8 @@ from app.settings import VERSION
 from app.store.index import StatsResponse
 from app.web import schemas
 from app.web.access import HEALTH
+from app.web.duplicates_api import DUPLICATE_OPERATIONS
+from app.web.operations import Operation
 from app.web.parameters import (
     FILE,
     FILE_URL_OR_ID,
@@ -27,6 +27,7 @@ from app.web.parameters import (
     query_parameters,
 )
 from app.web.schemas import FacetsResponse, SearchResponse
+from app.web.trash_api import TRASH_OPERATIONS
 
 EVENT = {
     "type": "object",
@@ -37,26 +38,6 @@ EVENT = {
     },
 }
 QUERY_SCHEMA = {"type": "array", "items": {"type": "string", "format": "uri"}}
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one path: its input, its output and the statuses with which it may fail."""
-
-    method: str
-    path: str
-    summary: str
-    answer: type[BaseModel] | dict[str, Any] | None = None
-    answer_type: str = "application/json"
-    body: type[BaseModel] | None = None
-    form: dict[str, Any] | None = None
-    query: type[BaseModel] | None = None
-    lists: Sequence[str] = ()
-    prefer: bool = False
-    status: int = 200
-    others: Mapping[int, str] = field(default_factory=dict[int, str])
-    failures: Sequence[int] = ()
-    writes: bool = False
 
 
 OPERATIONS = [
@@ -133,7 +114,7 @@ OPERATIONS = [
     Operation(
         "delete",
         "/api/images",
-        "Delete a selection of images from the index.",
+        "Delete a selection of images from the index, for good unless `trash` is true.",
         answer=schemas.DeleteResponse,
         query=schemas.DeleteRequest,
         failures=(422, 503),
@@ -158,11 +139,13 @@ OPERATIONS = [
     Operation(
         "delete",
         "/api/images/{id}",
-        "Delete an image from the index.",
+        "Delete an image from the index, for good unless `trash` is true.",
+        query=schemas.DeleteOneRequest,
         status=204,
-        failures=(404, 503),
+        failures=(404, 422, 503),
         writes=True,
     ),
+    *TRASH_OPERATIONS,
     Operation(
         "get",
         "/images/{id}/thumbnail",
@@ -211,6 +194,7 @@ OPERATIONS = [
         query=schemas.DuplicatesRequest,
         failures=(422, 503),
     ),
+    *DUPLICATE_OPERATIONS,
     Operation(
         "get",
         "/api/jobs",

@@ -67,7 +67,13 @@ class ListRequest(SelectionRequest):
     cursor: str | None = Field(None, max_length=200, description="`next` of the previous page.")
 
 
-class DeleteRequest(SelectionRequest):
+class DeleteOneRequest(RequestModel):
+    """How to delete an image."""
+
+    trash: bool = Field(False, description="Move to the trash, to be restored within TRASH_DAYS.")
+
+
+class DeleteRequest(SelectionRequest, DeleteOneRequest):
     """A selection of images to delete; at least one condition is required."""
 
     ids: list[UUID] = Field([], max_length=1000, description="Image ids, separated by commas.")
@@ -79,7 +85,7 @@ class DeleteRequest(SelectionRequest):
 
 
 class DeleteResponse(BaseModel):
-    """How many images were deleted."""
+    """How many images were deleted, or moved to the trash."""
 
     deleted: int
 
@@ -94,13 +100,17 @@ class DescribeRequest(RequestModel):
 
 
 class DuplicatesRequest(RequestModel):
-    """Which images count as duplicates of each other."""
+    """Which images are compared with each other; duplicates are those that are proved copies."""
 
     min_similarity: float = Field(
-        0.95, ge=0, le=1, description="Minimum cosine similarity of altered copies."
+        0.85, ge=0, le=1, description="Minimum cosine similarity of images that are compared."
     )
     max_bits: int = Field(
-        10, ge=0, le=64, description="Maximum distance between difference hashes, in bits."
+        64,
+        ge=0,
+        le=64,
+        description="Maximum distance between their difference hashes, in bits; crops, mirrored "
+        "and turned copies may have any.",
     )
     limit: int = Field(20, ge=1, le=100)
     cursor: str | None = Field(
@@ -206,6 +216,9 @@ class DuplicatesResponse(BaseModel):
     """
 
     groups: list[list[HitDocument]]
+    best: list[UUID] = Field(
+        description="Of each group, the image to keep: the largest, oldest and best described."
+    )
     next: str | None = Field(description="The cursor of the next page; null on the last.")
 
 

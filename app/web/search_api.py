@@ -12,6 +12,7 @@ from app.search.duplicates import Groups
 from app.search.pages import Results
 from app.search.query import Query, Term
 from app.search.requests import FilterRequest, SearchRequest, query_of
+from app.search.resolution import best_of
 from app.search.resolver import Timings
 from app.store.facet_counts import FacetCounts
 from app.web import schemas
@@ -98,6 +99,7 @@ async def duplicates(request: Request) -> Response:
                 [hit_document(hit, original_url(request, hit.image)) for hit in group]
                 for group in found.groups
             ],
+            best=[best_of([hit.image for hit in group]).id for group in found.groups],
             next=found.next,
         )
     )

@@ -33,6 +33,7 @@ from app.web import (
     compare_api,
     compare_pages,
     docs_pages,
+    duplicates_api,
     image_pages,
     images_api,
     index_pages,
@@ -41,6 +42,8 @@ from app.web import (
     operations_api,
     search_api,
     search_pages,
+    trash_api,
+    trash_pages,
 )
 from app.web.access import Identification, ReadAccess, WriteAccess
 from app.web.cors import Cors
@@ -187,7 +190,10 @@ def _routes(settings: Settings) -> list[BaseRoute]:
             middleware=words,
         ),
         Route("/duplicates", image_pages.duplicates_page),
+        Route("/duplicates", image_pages.resolve_duplicates, methods=["POST"], middleware=words),
         Route("/compare", compare_pages.compare_page),
+        Route("/trash", trash_pages.show_trash),
+        Route("/trash", trash_pages.change_trash, methods=["POST"], middleware=words),
         Route("/docs", docs_pages.docs_page),
         Route("/images/{id:uuid}", image_pages.image_page),
         Route("/images/{id:uuid}", image_pages.edit_image, methods=["POST"], middleware=words),
@@ -208,6 +214,10 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route(
             "/api/images/{id:uuid}", images_api.delete_image, methods=["DELETE"], middleware=writes
         ),
+        Route("/api/trash", trash_api.list_trash),
+        Route("/api/trash", trash_api.empty_trash, methods=["DELETE"], middleware=writes),
+        Route("/api/trash/restore", trash_api.restore, methods=["POST"], middleware=writes),
+        Route("/api/trash/{id:uuid}/thumbnail", trash_api.thumbnail),
         Route("/api/refresh", indexing_api.refresh, methods=["POST"], middleware=writes),
         Route("/api/captions", indexing_api.caption, methods=["POST"], middleware=writes),
         Route("/api/jobs", jobs_api.list_jobs),
@@ -220,6 +230,8 @@ def _routes(settings: Settings) -> list[BaseRoute]:
             "/api/jobs/{id:job}/cancel", jobs_api.cancel_job, methods=["POST"], middleware=writes
         ),
         Route("/api/duplicates", search_api.duplicates),
+        Route("/api/duplicates/keep", duplicates_api.keep, methods=["POST"], middleware=writes),
+        Route("/api/duplicates/deny", duplicates_api.deny, methods=["POST"], middleware=writes),
         Route("/api/stats", operations_api.stats),
         Route("/healthz", operations_api.healthz),
         Route("/readyz", operations_api.readyz),

@@ -222,6 +222,7 @@ def test_the_vectors_of_an_encoder_that_is_no_longer_used_are_dropped(
     assert [(table["name"][:10], table["rows"]) for table in left["tables"]] == [
         ("images", 3),
         ("keypoints", 3),
+        ("trash", 0),
         ("data_tiny_", 3),
     ]
     # It can be used again.

@@ -23,11 +23,13 @@ from app.pictures.decoding import Facts, hamming
 from app.problems import InvalidRequest
 from app.search import components, cursors
 from app.search.asked import Asked
-from app.search.duplicates import MAX_REMEMBERED, Position
+from app.search.duplicates import MAX_REMEMBERED, DuplicateFinder, Position
+from app.search.pair_proofs import Proved, Two
 from app.settings import read_settings
 from app.store import nearest
 from app.store.catalog import Entry, NewImage
 from app.store.filters import Filters
+from app.store.fingerprints import Fingerprints
 from app.store.vectors import NewVector
 from tests.conftest import named
 from tests.live import Loop
@@ -79,6 +81,13 @@ class Made:
 RELATION: dict[str, Any] = {"min_similarity": cos(radians(15)), "max_bits": 4}
 
 
+class Believing:
+    """Takes whatever is near for a duplicate: made images have no pixels."""
+
+    async def prove(self, pairs: Sequence[Two]) -> Proved:
+        return Proved([True] * len(pairs))
+
+
 @dataclass
 class Index:
     """An index of made images; `lookalike` is the program on it."""
@@ -89,7 +98,7 @@ class Index:
 
     def start(self, images: Sequence[Made]) -> list[Made]:
         """Empty the index, then add images; the same images get the same ids each time."""
-        tables = f"images, keypoints, {self.lookalike.vectors.table.name}"
+        tables = f"images, keypoints, compared_pairs, {self.lookalike.vectors.table.name}"
 
         async def run() -> None:
             async with self.lookalike.database.begin() as connection:
@@ -167,7 +176,13 @@ def index(
     )
     opened = open_lookalike(chosen, announce=lambda _: None, encoder=encoder)
     with loop.entered(opened) as lookalike:
-        yield Index(lookalike, loop)
+        finder = DuplicateFinder(
+            catalog=lookalike.catalog,
+            fingerprints=Fingerprints(lookalike.database),
+            vectors=lookalike.vectors,
+            proofs=Believing(),
+        )
+        yield Index(replace(lookalike, duplicates=finder), loop)
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("DROP DATABASE partitions WITH (FORCE)")
 

@@ -1,0 +1,86 @@
+"""Deleting images: for good, or by way of the trash, from which they can be restored."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+from app.indexing.originals import Originals
+from app.store.catalog import Catalog, Selection
+from app.store.database import Database
+from app.store.trash import TrashTable
+
+# Images per transaction.
+AT_ONCE = 128
+
+
+class Trash:
+    """Moves images to the trash and back, and empties it.
+
+    Files of uploads are kept while their image is there; files elsewhere are never touched. What
+    has been in the trash for `days` days is deleted by `empty_old`.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        catalog: Catalog,
+        table: TrashTable,
+        originals: Originals,
+        days: float,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._originals = originals
+        self.table = table
+        self.days = days
+
+    async def put(self, ids: Sequence[UUID]) -> list[UUID]:
+        """Move images to the trash; return those that were there."""
+        moved: list[UUID] = []
+        for start in range(0, len(ids), AT_ONCE):
+            async with self._database.begin() as connection:
+                locked = list(await self._catalog.lock(connection, ids[start : start + AT_ONCE]))
+                await self.table.put(connection, locked)
+                await self._catalog.delete(connection, locked)
+            moved += locked
+        return moved
+
+    async def put_all(self, selection: Selection) -> int:
+        """Move every image of a selection to the trash; return their number."""
+        moved = 0
+        while images := await self._catalog.newest(selection, limit=AT_ONCE):
+            moved += len(await self.put([image.id for image in images]))
+        return moved
+
+    async def restore(self, ids: Sequence[UUID] | None) -> int:
+        """Move images, all if `ids` is None, back to the index; return how many were there."""
+        return await self._in_parts(ids, self._restore)
+
+    async def empty(self, ids: Sequence[UUID] | None) -> int:
+        """Delete images of the trash, all if `ids` is None, for good; return how many."""
+        return await self._in_parts(ids, self._delete)
+
+    async def empty_old(self) -> None:
+        """Delete what has been in the trash for too long."""
+        while ids := await self.table.some(limit=AT_ONCE, days=self.days):
+            await self._delete(ids)
+
+    async def _in_parts(
+        self, ids: Sequence[UUID] | None, change: Callable[[Sequence[UUID]], Awaitable[int]]
+    ) -> int:
+        if ids is not None:
+            parts = [ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE)]
+            return sum([await change(part) for part in parts])
+        changed = 0
+        while some := await self.table.some(limit=AT_ONCE):
+            changed += await change(some)
+        return changed
+
+    async def _restore(self, ids: Sequence[UUID]) -> int:
+        async with self._database.begin() as connection:
+            return len(await self.table.restore(connection, ids=ids))
+
+    async def _delete(self, ids: Sequence[UUID]) -> int:
+        urls = await self.table.delete(ids)
+        await self._originals.remove_unneeded(urls)
+        return len(urls)

@@ -1,0 +1,138 @@
+"""Whether two images of the index are duplicates: by their bytes, or as copies that are proved.
+
+What was computed is kept, so that the next walk over the duplicates has it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+from uuid import UUID
+
+from app.indexing.keypoint_maker import keypoints_of
+from app.logs import fields
+from app.pictures import keypoints
+from app.pictures.keypoints import Keypoints
+from app.pictures.views import View
+from app.search.verification import verify
+from app.store.catalog import Catalog
+from app.store.fingerprints import Fingerprint
+from app.store.images import ImageRow
+from app.store.keypoints import KeypointTable, Stored
+from app.store.pairs import Pair, PairTable
+
+logger = logging.getLogger(__name__)
+
+# Increment when `verify` decides otherwise.
+VERSION = 1
+
+Two: TypeAlias = tuple[Fingerprint, Fingerprint]
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """Which pairs are duplicates, in their order, and how many had to be compared for that."""
+
+    are_duplicates: Sequence[bool]
+    compared: int = 0
+
+
+class Proofs(Protocol):
+    """What decides whether images are duplicates."""
+
+    async def prove(self, pairs: Sequence[Two]) -> Proved:
+        """Decide it for each pair; the order within a pair makes no difference."""
+        ...
+
+
+class PairProofs:
+    """Decides by the bytes and by `verify`, but for files that someone said are not duplicates."""
+
+    def __init__(self, *, catalog: Catalog, keypoints: KeypointTable, pairs: PairTable) -> None:
+        self._catalog = catalog
+        self._keypoints = keypoints
+        self._pairs = pairs
+
+    async def prove(self, pairs: Sequence[Two]) -> Proved:
+        """Decide it for each pair; a new one takes some milliseconds."""
+        denied = await self._pairs.denied({_files(pair) for pair in pairs})
+        files = {image.id: image for pair in pairs for image in pair}
+        open_pairs = {
+            _ids(pair)
+            for pair in pairs
+            if pair[0].sha256 != pair[1].sha256 and _files(pair) not in denied
+        }
+        version = keypoints.VERSION * 1000 + VERSION
+        known = await self._pairs.compared(open_pairs, version=version) if open_pairs else {}
+        new = await self._compare(sorted(open_pairs - known.keys()))
+        await self._pairs.keep(new, files, version=version)
+        found = known | new
+
+        def are_duplicates(pair: Two) -> bool:
+            same = pair[0].sha256 == pair[1].sha256
+            return _files(pair) not in denied and (same or found.get(_ids(pair), False))
+
+        return Proved([are_duplicates(pair) for pair in pairs], len(new))
+
+    async def _compare(self, pairs: Sequence[Pair]) -> dict[Pair, bool]:
+        """Return which pairs are copies, without those of which an image is gone."""
+        ids = list({image_id for pair in pairs for image_id in pair})
+        if not ids:
+            return {}
+        images = await self._catalog.find_all(ids)
+        stored = await self._keypoints.find(ids)
+        work = _Work(images, stored)
+        found = await asyncio.to_thread(work.compare, pairs)
+        await self._keypoints.keep({i: s.thumbnail for i, s in stored.items()}, work.made)
+        return found
+
+
+class _Work:
+    """The comparison of some images, in a thread."""
+
+    def __init__(self, images: Mapping[UUID, ImageRow], stored: Mapping[UUID, Stored]) -> None:
+        self._images = images
+        self._stored = stored
+        self._views: dict[UUID, View | None] = {}
+        self.made: dict[UUID, bytes] = {}
+
+    def compare(self, pairs: Sequence[Pair]) -> dict[Pair, bool]:
+        there = self._images.keys() & self._stored.keys()
+        return {pair: self._is_copy(*pair) for pair in pairs if there.issuperset(pair)}
+
+    def _is_copy(self, *pair: UUID) -> bool:
+        # The smaller one is more likely to be a part of the other.
+        one, other = sorted(pair, key=lambda i: (self._images[i].width * self._images[i].height, i))
+        try:
+            query, image = self._view(one), self._view(other)
+            found = verify(query, image) if query and image else None
+        except Exception:
+            # One pair ends no walk.
+            logger.exception("two images could not be compared", extra=fields(image=one))
+            return False
+        return found is not None and found.match == "copy"
+
+    def _view(self, image_id: UUID) -> View | None:
+        if image_id not in self._views:
+            image, stored = self._images[image_id], self._stored[image_id]
+            data = stored.keypoints
+            if data is None:
+                data = self.made[image_id] = keypoints_of(stored.thumbnail)
+            found = Keypoints.from_bytes(data)
+            view = None
+            if found is not None:
+                size = (image.width, image.height)
+                view = View(*size, found, stored.thumbnail, image.dhash, image.too_plain)
+            self._views[image_id] = view
+        return self._views[image_id]
+
+
+def _ids(pair: Two) -> Pair:
+    one, other = sorted((pair[0].id, pair[1].id))
+    return one, other
+
+
+def _files(pair: Two) -> tuple[str, str]:
+    one, other = sorted((pair[0].sha256, pair[1].sha256))
+    return one, other

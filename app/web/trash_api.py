@@ -1,0 +1,168 @@
+"""The JSON endpoints of the trash."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from pydantic import BaseModel, Field, field_validator
+from starlette.responses import Response
+
+from app.indexing.requests import RequestModel, parse
+from app.problems import InvalidRequest, NotFound
+from app.store.trash import Trashed
+from app.web.forms import query_fields
+from app.web.images_api import read_cursor, written_cursor
+from app.web.operations import Operation
+from app.web.requests import Request, json_body, parts, respond
+from app.web.schemas import DeleteResponse
+
+JPEG = {"type": "string", "format": "binary"}
+
+
+class TrashRequest(RequestModel):
+    """A page of the trash."""
+
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = Field(None, max_length=200, description="`next` of the previous page.")
+
+
+class TrashSelection(RequestModel):
+    """Images in the trash: those with these ids, or all of them."""
+
+    ids: list[UUID] = Field([], max_length=1000, description="Image ids, separated by commas.")
+    all: bool = Field(False, description="All images in the trash, instead of `ids`.")
+
+    @field_validator("ids", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return value.split(",") if isinstance(value, str) else value
+
+    @property
+    def chosen(self) -> list[UUID] | None:
+        """The ids, None for all; raises `InvalidRequest` unless one of the two is given."""
+        if self.all == bool(self.ids):
+            raise InvalidRequest("Select images with `ids`, or `all`.")
+        return None if self.all else self.ids
+
+
+class TrashedDocument(BaseModel):
+    """An image in the trash."""
+
+    id: UUID
+    url: str = Field(description="The URL under which it was indexed.")
+    title: str
+    width: int
+    height: int
+    format: str
+    bytes: int
+    trashed_at: datetime
+    deleted_at: datetime = Field(description="When it will be deleted for good.")
+    thumbnail: str = Field(description="Path of a JPEG, 256 px on the short side.")
+
+
+class TrashResponse(BaseModel):
+    """A page of the trash, last trashed first."""
+
+    images: list[TrashedDocument]
+    total: int
+    next: str | None = Field(description="The cursor of the next page; null on the last.")
+
+
+class RestoreResponse(BaseModel):
+    """How many images were restored."""
+
+    restored: int
+
+
+TRASH_OPERATIONS = [
+    Operation(
+        "get",
+        "/api/trash",
+        "List the images in the trash, last trashed first.",
+        answer=TrashResponse,
+        query=TrashRequest,
+        failures=(422, 503),
+    ),
+    Operation(
+        "post",
+        "/api/trash/restore",
+        "Restore images from the trash, with all that the index had of them.",
+        answer=RestoreResponse,
+        body=TrashSelection,
+        failures=(409, 413, 422, 503),
+        writes=True,
+    ),
+    Operation(
+        "delete",
+        "/api/trash",
+        "Delete images in the trash for good, with their uploads; other files stay where they are.",
+        answer=DeleteResponse,
+        query=TrashSelection,
+        failures=(422, 503),
+        writes=True,
+    ),
+    Operation(
+        "get",
+        "/api/trash/{id}/thumbnail",
+        "Return the thumbnail of an image in the trash.",
+        answer=JPEG,
+        answer_type="image/jpeg",
+        failures=(404, 503),
+    ),
+]
+
+
+async def list_trash(request: Request) -> Response:
+    """List the images in the trash."""
+    wanted = parse(TrashRequest, dict(query_fields(request)))
+    return respond(await trash_page(request, wanted))
+
+
+async def restore(request: Request) -> Response:
+    """Restore images from the trash."""
+    wanted = await json_body(request, TrashSelection)
+    return respond(RestoreResponse(restored=await parts(request).trash.restore(wanted.chosen)))
+
+
+async def empty_trash(request: Request) -> Response:
+    """Delete images in the trash for good."""
+    wanted = parse(TrashSelection, dict(query_fields(request)))
+    return respond(DeleteResponse(deleted=await parts(request).trash.empty(wanted.chosen)))
+
+
+async def thumbnail(request: Request) -> Response:
+    """Return the thumbnail of an image in the trash."""
+    data = await parts(request).index.trash.thumbnail(request.path_params["id"])
+    if data is None:
+        raise NotFound("There is no such image in the trash.")
+    headers = {"Cache-Control": "private, no-cache"}
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+async def trash_page(request: Request, wanted: TrashRequest) -> TrashResponse:
+    """Return a page of the trash."""
+    trash = parts(request).trash
+    before = read_cursor(wanted.cursor) if wanted.cursor else None
+    found = await trash.table.newest(limit=wanted.limit + 1, before=before)
+    page = found[: wanted.limit]
+    last = page[-1] if len(found) > len(page) else None
+    return TrashResponse(
+        images=[trashed_document(image, trash.days) for image in page],
+        total=await trash.table.count(),
+        next=last and written_cursor(last.trashed_at, last.id),
+    )
+
+
+def trashed_document(image: Trashed, days: float) -> TrashedDocument:
+    """Return the JSON document of an image that is kept in the trash for so many days."""
+    return TrashedDocument(
+        id=image.id,
+        url=image.url,
+        title=image.title,
+        width=image.width,
+        height=image.height,
+        format=image.format,
+        bytes=image.bytes,
+        trashed_at=image.trashed_at,
+        deleted_at=image.trashed_at + timedelta(days=days),
+        thumbnail=f"/api/trash/{image.id}/thumbnail",
+    )

@@ -21,6 +21,7 @@ from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
+from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
 from app.search.pair_proofs import PairProofs
 from app.search.parts import PartFinder
@@ -58,6 +59,7 @@ class Lookalike:
     workers: Workers
     jobs: Jobs
     searcher: Searcher
+    comparer: Comparer
     uploads: Uploads
     duplicates: DuplicateFinder
     pairs: PairTable
@@ -164,6 +166,18 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     verifier = Verifier(
         index.keypoints, verifying, budget_ms=settings.verify_ms, encoder=encoder.model.name
     )
+    searcher = Searcher(
+        catalog=catalog,
+        fingerprints=fingerprints,
+        vectors=vectors,
+        encoder=encoder,
+        resolver=resolver,
+        verifier=verifier,
+        part_finder=PartFinder(
+            catalog=catalog, vectors=vectors, encoder=encoder, verifier=verifier
+        ),
+        timeout_s=settings.search_timeout_s,
+    )
     return Lookalike(
         settings=settings,
         index=index,
@@ -187,17 +201,15 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             worker_timeout_s=settings.worker_timeout_s,
             job_days=settings.job_days,
         ),
-        searcher=Searcher(
+        searcher=searcher,
+        comparer=Comparer(
+            searcher=searcher,
             catalog=catalog,
-            fingerprints=fingerprints,
+            keypoints=index.keypoints,
             vectors=vectors,
             encoder=encoder,
-            resolver=resolver,
-            verifier=verifier,
-            part_finder=PartFinder(
-                catalog=catalog, vectors=vectors, encoder=encoder, verifier=verifier
-            ),
-            timeout_s=settings.search_timeout_s,
+            decoder=decoder,
+            uploads=uploads,
         ),
         uploads=uploads,
         duplicates=DuplicateFinder(

@@ -208,6 +208,23 @@ def search(query: str, limit: int, as_json: bool, **options: Any) -> None:
 
 
 @cli.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@json_option
+def compare(a: str, b: str, as_json: bool) -> None:
+    """Compare two images: each a file, a URL or the id of an indexed image.
+
+    Says whether they are the same image, how similar they are, and in what they differ. Exit code 3
+    if nothing proves that they show the same.
+    """
+    from app.cli.comparing import compare as compare_images
+
+    proved = asyncio.run(compare_images(a, b, as_json=as_json))
+    if not proved:
+        sys.exit(INCOMPLETE)
+
+
+@cli.command()
 @json_option
 def stats(as_json: bool) -> None:
     """Show how much is indexed, and with which encoder."""

@@ -77,13 +77,14 @@ def hit_document(hit: Hit, url: str) -> HitDocument:
         **image_fields(hit.image, url),
         similarity=None if hit.similarity is None else round(hit.similarity, 4),
         match=hit.match,
-        alignment=hit.alignment and _alignment_document(hit.alignment),
+        alignment=hit.alignment and alignment_document(hit.alignment),
         matched=list(hit.matched),
         places=[PlaceDocument(id=image.id, url=image.url) for image in hit.places],
     )
 
 
-def _alignment_document(alignment: Alignment) -> AlignmentDocument:
+def alignment_document(alignment: Alignment) -> AlignmentDocument:
+    """Return the JSON document of an alignment."""
     (a, b, c), (d, e, f) = alignment.matrix
     return AlignmentDocument(
         query_overlap=round(alignment.query_overlap, 4),

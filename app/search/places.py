@@ -1,4 +1,4 @@
-"""How many may search, or wait for something, at once."""
+"""How many may search, or wait for something, at once, and for how long."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator
@@ -38,3 +38,13 @@ class Turns:
         with self._places.taken():
             async with self._turns:
                 yield
+
+
+@asynccontextmanager
+async def limited(deadline: float, timeout_s: float) -> AsyncGenerator[None]:
+    """Raise `TooBusy` at the given time of the event loop, which ends a search's `timeout_s`."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError as exc:
+        raise TooBusy(f"The search took longer than {timeout_s:g} s.") from exc

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from app.indexing.requests import MAX_TEXT, Metadata, Moment, RequestModel, Url
+from app.indexing.requests import MAX_TEXT, Metadata, Moment, RequestModel, Url, parse
 from app.pictures.colours import ColourName
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
@@ -127,6 +127,44 @@ class TermRequest(RequestModel):
         return self
 
 
+def _named(value: object) -> object:
+    """Accept an id or a URL as a text, as in forms."""
+    if not isinstance(value, str):
+        return value
+    if value.lower().startswith(("http:", "https:")):
+        return {"url": value}
+    try:
+        return {"id": UUID(value)}
+    except ValueError as exc:
+        raise ValueError("must be a URL, or the id of an image") from exc
+
+
+class NamedImage(RequestModel):
+    """An image by `url`, `id` or `upload`."""
+
+    url: Url | None = None
+    id: UUID | None = Field(None, description="The id of an indexed image.")
+    upload: UUID | None = Field(None, description="The id of an earlier query image.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(value is not None for value in (self.url, self.id, self.upload)) != 1:
+            raise ValueError("give one of url, id and upload")
+        return self
+
+    @property
+    def term(self) -> Term:
+        """The image as a term of a query."""
+        return Term(url=self.url, image=self.id, upload=self.upload)
+
+
+ImageRequest = Annotated[NamedImage, BeforeValidator(_named)]
+
+
+class _Named(RequestModel):
+    image: ImageRequest
+
+
 class SearchRequest(FilterRequest):
     """A query: images and texts, added and subtracted, within filters.
 
@@ -228,3 +266,14 @@ def _term(term: TermRequest) -> Term:
         weight=term.weight,
         crop=crop_of(term.crop),
     )
+
+
+def term_named(name: str, value: str) -> Term:
+    """Return the image that a text, the value of this field, names by URL or id.
+
+    Raises `InvalidRequest`.
+    """
+    try:
+        return parse(_Named, {"image": value}).image.term
+    except InvalidRequest as problem:
+        raise InvalidRequest(problem.detail.replace("image", name, 1)) from problem

@@ -2,16 +2,15 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import TypeVar, get_args
 from uuid import UUID
 
 import numpy as np
 
 from app.encoding.encoder import Encoder, Vector
-from app.problems import FetchTimedOut, TooBusy
+from app.problems import FetchTimedOut
 from app.search.asked import Asked
 from app.search.hits import (
     Hit,
@@ -22,7 +21,7 @@ from app.search.hits import (
 )
 from app.search.pages import Near, Page, Results, after, reasons_of, split
 from app.search.parts import PartFinder, with_parts
-from app.search.places import Places, Turns
+from app.search.places import Places, Turns, limited
 from app.search.proofs import Proof, proofs_of, with_matches
 from app.search.query import Kind, Query, check_sizes
 from app.search.resolver import Clock, Resolved, Resolver
@@ -32,6 +31,8 @@ from app.store.catalog import Catalog
 from app.store.fingerprints import Fingerprint, Fingerprints
 from app.store.nearest import FILE_DIGITS
 from app.store.vectors import VectorTable
+
+T = TypeVar("T")
 
 # Concurrent searches; further ones are refused.
 MOST_SEARCHES = 64
@@ -91,20 +92,27 @@ class Searcher:
     async def search(self, query: Query) -> Results:
         """Return the first page of results; raises `TooBusy` and what `Resolver` raises."""
         self.searches[query.kind] += 1
+        return await self.in_place(query, self._first_page)
+
+    async def in_place(self, query: Query, work: Callable[[Query], Awaitable[T]]) -> T:
+        """Do work on a query, whose URLs are fetched before, in the place of a search.
+
+        Raises `TooBusy`, what the fetcher raises and what `work` raises.
+        """
         check_sizes(query.terms)
         deadline = self._deadline()
         with self._places.taken():
             # Each wait has one limit, so that it is clear which of two was reached.
             if query.urls:
                 query = await self._fetch(query)
-            async with self._until(deadline):
-                return await self._first_page(query)
+            async with limited(deadline, self.timeout_s):
+                return await work(query)
 
     async def next_page(self, cursor: str, *, limit: int) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
         self.searches[NEXT_PAGE] += 1
         with self._places.taken():
-            async with self._until(self._deadline()), self._paging.taken():
+            async with limited(self._deadline(), self.timeout_s), self._paging.taken():
                 clock = Clock()
                 asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
                 return await self._answer(asked, limit, clock)
@@ -377,15 +385,6 @@ class Searcher:
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self.timeout_s
-
-    @asynccontextmanager
-    async def _until(self, deadline: float) -> AsyncGenerator[None]:
-        """Raise `TooBusy` at the given time of the event loop."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                yield
-        except TimeoutError as exc:
-            raise TooBusy(f"The search took longer than {self.timeout_s:g} s.") from exc
 
 
 def _matched(asked: Asked, hit: Hit) -> Hit:

@@ -76,7 +76,7 @@ class _Work:
     def _query(self) -> View | None:
         if self.query is None or isinstance(self.query, ImageRow):
             return self.query and self._view(self.query)
-        return _seen(self.query, self.query.thumbnail, keypoints_of(self.query.thumbnail))
+        return view_of(self.query, self.query.thumbnail, keypoints_of(self.query.thumbnail))
 
     def _compare(self, query: View, image: ImageRow) -> None:
         try:
@@ -99,10 +99,14 @@ class _Work:
         data = stored.keypoints
         if data is None:
             data = self.made[image.id] = keypoints_of(stored.thumbnail)
-        return _seen(image, stored.thumbnail, data)
+        return view_of(image, stored.thumbnail, data)
 
 
-def _seen(image: Subject, thumbnail: bytes, data: bytes) -> View | None:
+def view_of(image: Subject, thumbnail: bytes, data: bytes) -> View | None:
+    """Return what verification sees of an image; None if its thumbnail could not be read.
+
+    `data` are the keypoints as they are stored.
+    """
     keypoints = Keypoints.from_bytes(data)
     if keypoints is None:
         return None

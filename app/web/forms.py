@@ -30,7 +30,7 @@ async def form_of(request: Request, *, max_files: int = MAX_FIELDS) -> AsyncGene
 
     Raises `InvalidRequest` or `BodyTooLarge`.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(request)
     form = FormData()
     if kind == "multipart/form-data":
         form = await _multipart(request, max_files)
@@ -43,6 +43,15 @@ async def form_of(request: Request, *, max_files: int = MAX_FIELDS) -> AsyncGene
         yield form
     finally:
         await form.close()
+
+
+def is_form(request: Request) -> bool:
+    """Return whether the body is a form."""
+    return _kind(request) in ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def query_fields(request: Request) -> list[tuple[str, str]]:

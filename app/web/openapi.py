@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.indexing.sources import LIST_MEDIA_TYPES
+from app.search.compare_documents import VerdictDocument
 from app.search.requests import FilterRequest, SearchRequest
 from app.settings import VERSION
 from app.store.index import StatsResponse
@@ -15,24 +16,19 @@ from app.web import schemas
 from app.web.access import HEALTH
 from app.web.duplicates_api import DUPLICATE_OPERATIONS
 from app.web.operations import Operation
-from app.web.parameters import REFERENCES, form_fields, nested_schemas, query_parameters
+from app.web.parameters import (
+    FILE,
+    FILE_URL_OR_ID,
+    PREFER,
+    REFERENCES,
+    form_fields,
+    nested_schemas,
+    path_parameters,
+    query_parameters,
+)
 from app.web.schemas import FacetsResponse, SearchResponse
 from app.web.trash_api import TRASH_OPERATIONS
 
-FILE = {"type": "string", "format": "binary"}
-ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
-JOB_ID = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "integer", "format": "int64", "minimum": 0, "maximum": 10**18 - 1},
-}
-PREFER = {
-    "name": "Prefer",
-    "in": "header",
-    "description": "`respond-async` (RFC 7240): return at once and index as a job.",
-    "schema": {"type": "string"},
-}
 EVENT = {
     "type": "object",
     "description": "One event of the stream.",
@@ -75,6 +71,15 @@ OPERATIONS = [
         answer=SearchResponse,
         body=SearchRequest,
         form={"file": FILE},
+        failures=(404, 413, 415, 422, 503),
+    ),
+    Operation(
+        "post",
+        "/api/compare",
+        "Compare two images: similarity, match, and how one lies on the other.",
+        answer=VerdictDocument,
+        body=schemas.CompareRequest,
+        form={"a": FILE_URL_OR_ID, "b": FILE_URL_OR_ID},
         failures=(404, 413, 415, 422, 503),
     ),
     Operation(
@@ -320,8 +325,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
             "description": "The job, which is also at `Location`.",
             "content": {"application/json": {"schema": _reference(schemas.JobDocument)}},
         }
-    place = JOB_ID if operation.path.startswith("/api/jobs") else ID
-    parameters = [place] if "{id}" in operation.path else []
+    parameters = path_parameters(operation.path)
     parameters += query_parameters(operation.query) + ([PREFER] if operation.prefer else [])
     if parameters:
         document["parameters"] = parameters
@@ -353,11 +357,12 @@ def _body(operation: Operation) -> dict[str, Any]:
     for media_type in operation.lists:
         content[media_type] = {"schema": {"type": "string"}}
     if operation.form is not None:
-        body = operation.body
-        fields = form_fields(body) if body else {}
-        schema: dict[str, Any] = {"type": "object", "properties": {**operation.form, **fields}}
+        fields = form_fields(operation.body) if operation.body else {}
+        schema: dict[str, Any] = {"type": "object", "properties": {**fields, **operation.form}}
         if operation.body is None:
             schema["required"] = [n for n, f in operation.form.items() if "default" not in f]
+        else:
+            schema["required"] = operation.body.model_json_schema().get("required", [])
         content["multipart/form-data"] = {"schema": schema}
     return content
 

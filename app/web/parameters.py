@@ -8,7 +8,29 @@ from typing import Any
 
 from pydantic import BaseModel
 
+FILE = {"type": "string", "format": "binary"}
+FILE_URL_OR_ID = FILE | {"description": "A file, or a URL or an image's id as a text."}
+PATH_ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+}
+PATH_JOB_ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "integer", "format": "int64", "minimum": 0, "maximum": 10**18 - 1},
+}
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`respond-async` (RFC 7240): return at once and index as a job.",
+    "schema": {"type": "string"},
+}
 REFERENCES = "#/components/schemas/{model}"
+_ID = {"type": "string", "format": "uuid"}
+_JOB_ID = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 10**18 - 1}
 _NUMBER = r"\s*-?\d+(\.\d+)?\s*"
 _PAIR = {"type": "string", "pattern": "^[^=]*[^=\\s][^=]*=", "maxLength": 301}
 
@@ -39,6 +61,14 @@ def form_fields(model: type[BaseModel]) -> dict[str, Any]:
     properties: dict[str, Any] = model.model_json_schema(ref_template=REFERENCES)["properties"]
     fields = {name: _WRITTEN.get(name, _given(schema)) for name, schema in properties.items()}
     return {name: schema for name, schema in fields.items() if schema is not None}
+
+
+def path_parameters(path: str) -> list[dict[str, Any]]:
+    """Return the parameters of a path."""
+    if "{id}" not in path:
+        return []
+    schema = _JOB_ID if path.startswith("/api/jobs") else _ID
+    return [{"name": "id", "in": "path", "required": True, "schema": schema}]
 
 
 def query_parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ DECODING = frozenset(
     {
         ("POST", "/"),
         ("POST", "/index"),
+        ("POST", "/api/compare"),
         ("POST", "/api/images"),
         ("POST", "/api/query"),
         ("POST", "/api/search"),
@@ -56,7 +57,7 @@ def cost_of(scope: Scope) -> int:
     if path in (*HEALTH, METRICS) or path.startswith(STATIC) or _is_thumbnail(path):
         return 0
     # A page of results is the answer to its URL, which may name images to fetch.
-    searches = path == "/" and bool(scope["query_string"])
+    searches = path in ("/", "/compare") and bool(scope["query_string"])
     return DECODING_COST if searches or (method, path) in DECODING else 1
 
 

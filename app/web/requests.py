@@ -69,9 +69,9 @@ async def small_body(request: Request) -> bytes:
     return bytes(body)
 
 
-async def uploaded(request: Request, form: FormData) -> bytes:
-    """Return the bytes of the form's `file`; raises `NoPicture` or `PictureTooLarge`."""
-    file = form.get("file")
+async def uploaded(request: Request, form: FormData, name: str = "file") -> bytes:
+    """Return the bytes of a form's file; raises `NoPicture` or `PictureTooLarge`."""
+    file = form.get(name)
     if not isinstance(file, UploadFile):
         raise NoPicture
     max_bytes = parts(request).settings.max_upload_bytes

@@ -19,6 +19,7 @@ from app.indexing.requests import (
 from app.jobs.documents import JobDocument, JobItemDocument
 from app.search.cursors import MAX_CHARACTERS
 from app.search.documents import HitDocument
+from app.search.requests import ImageRequest
 from app.search.resolver import Timings
 from app.store.items import ItemState
 from app.store.urls import LONGEST_URL
@@ -124,6 +125,13 @@ class QueryRequest(RequestModel):
         False,
         description="Return the same files and verified copies only, whatever their similarity.",
     )
+
+
+class CompareRequest(RequestModel):
+    """Two images to compare; in a form, each is a file, a URL or an id."""
+
+    a: ImageRequest
+    b: ImageRequest
 
 
 class UpsertResponse(BaseModel):

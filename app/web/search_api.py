@@ -20,6 +20,7 @@ from app.web.forms import (
     FILE,
     chosen_files,
     form_of,
+    is_form,
     query_fields,
     refuse_unknown_files,
     text_fields,
@@ -59,7 +60,7 @@ async def query(request: Request) -> Response:
 async def search(request: Request) -> Response:
     """Return the images that match a query."""
     data = None
-    if _is_form(request):
+    if is_form(request):
         async with form_of(request) as form:
             refuse_unknown_files(form)
             wanted = parse(SearchRequest, search_fields(form.multi_items()))
@@ -168,8 +169,3 @@ def facets_document(counts: FacetCounts) -> FacetsResponse:
         taken=counts.taken,
         located=counts.located,
     )
-
-
-def _is_form(request: Request) -> bool:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind in ("multipart/form-data", "application/x-www-form-urlencoded")

@@ -6,6 +6,7 @@ uploaded query image, for a day.
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -14,8 +15,9 @@ from uuid import UUID
 from starlette.responses import RedirectResponse, Response
 
 from app.indexing.requests import parse
-from app.problems import NoPicture, Problem
+from app.problems import InvalidRequest, NoPicture, Problem
 from app.search.pages import Results
+from app.search.query import Term, read_terms
 from app.search.requests import FilterRequest, SearchRequest
 from app.store.filters import NO_FILTERS, Filters
 from app.store.images import ImageRow
@@ -79,6 +81,17 @@ class Shown:
     def narrowed(self) -> list[tuple[str, str]]:
         """The fields that are filters."""
         return [pair for pair in self.fields if pair[0] in FilterRequest.model_fields]
+
+    @property
+    def image(self) -> str:
+        """The query image as the page that compares it with a result names it, if it is alone."""
+        with suppress(InvalidRequest):
+            terms = [Term(url=url) for url in self.values("url")]
+            terms += read_terms(self.value("text"))
+            uploads = self.values("upload")
+            if len(terms) + len(uploads) == 1:
+                return uploads[0] if uploads else terms[0].url or str(terms[0].image or "")
+        return ""
 
     @property
     def is_asked(self) -> bool:

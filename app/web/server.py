@@ -30,6 +30,8 @@ from app.problems import (
 from app.settings import Settings
 from app.store.keys import ApiKeys
 from app.web import (
+    compare_api,
+    compare_pages,
     docs_pages,
     duplicates_api,
     image_pages,
@@ -168,6 +170,7 @@ def _middleware(
 def _routes(settings: Settings) -> list[BaseRoute]:
     image = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     one = [Middleware(BodyLimit, max_bytes=image)]
+    two = [Middleware(BodyLimit, max_bytes=2 * image)]
     writes = [Middleware(WriteAccess, origins=settings.cors_origins)]
     urls = [*writes, Middleware(BodyLimit, max_bytes=LIST_BYTES)]
     words = [*writes, Middleware(BodyLimit, max_bytes=FORM_OVERHEAD_BYTES)]
@@ -188,6 +191,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         ),
         Route("/duplicates", image_pages.duplicates_page),
         Route("/duplicates", image_pages.resolve_duplicates, methods=["POST"], middleware=words),
+        Route("/compare", compare_pages.compare_page),
         Route("/trash", trash_pages.show_trash),
         Route("/trash", trash_pages.change_trash, methods=["POST"], middleware=words),
         Route("/docs", docs_pages.docs_page),
@@ -198,6 +202,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/api/upsert", indexing_api.upsert, methods=["POST"], middleware=urls),
         Route("/api/query", search_api.query, methods=["POST"], middleware=one),
         Route("/api/search", search_api.search, methods=["POST"], middleware=one),
+        Route("/api/compare", compare_api.compare, methods=["POST"], middleware=two),
         Route("/api/facets", search_api.facets),
         Route("/api/images", images_api.list_images),
         Route("/api/images", indexing_api.upload_images, methods=["POST"], middleware=many),

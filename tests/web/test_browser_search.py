@@ -423,6 +423,8 @@ def test_axe_finds_no_serious_issues(
         f"/images/{image['id']}",
         "/index",
         "/duplicates",
+        f"/compare?a={image['id']}&b={other['id']}",
+        "/compare?a=nonsense&b=",
         "/docs",
     ):
         page.goto(path)

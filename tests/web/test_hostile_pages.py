@@ -44,6 +44,7 @@ FIELDS = {
     "orientations colours hosts cameras tags metadata located box taken_after taken_before "
     "min_width min_height query file",
     "/index": "q gone cursor urls file",
+    "/compare": "a b view",
     "/duplicates": "min_similarity max_bits limit cursor",
     "/docs": "x",
     "/index/delete": "q gone",

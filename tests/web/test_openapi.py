@@ -90,6 +90,10 @@ def with_known(case: Any, server: Server, known: str, url: str) -> None:
         case.body["images"] = [{**e, "url": url} if isinstance(e, dict) else url for e in entries]
     elif isinstance(case.body, dict) and "url" in case.body:
         case.body["url"] = url
+    elif isinstance(case.body, dict) and {"a", "b"} & set(case.body):
+        for side, term in case.body.items():
+            if isinstance(term, dict):
+                case.body[side] = {"id": known} if side == "a" else {"url": url}
 
 
 def check_operation(

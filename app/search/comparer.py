@@ -1,0 +1,180 @@
+"""Compares two images: how similar they are, what is proved, and how one lies on the other."""
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+from app.encoding.encoder import Encoder, Vector
+from app.indexing.coalescer import gather
+from app.indexing.keypoint_maker import keypoints_of
+from app.pictures.decoding import Decoder, Facts
+from app.pictures.registration import resized
+from app.pictures.views import View
+from app.problems import NotFound
+from app.search.hits import Match
+from app.search.query import Query, Term
+from app.search.searcher import Searcher
+from app.search.verification import Alignment, Verified, verify
+from app.search.verifier import Subject, view_of
+from app.store.catalog import Catalog
+from app.store.images import ImageRow
+from app.store.keypoints import KeypointTable
+from app.store.uploads import Uploads
+from app.store.vectors import VectorTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComparedImage:
+    """One of two images that are compared.
+
+    `width` and `height` are those of the upright image, `thumbnail` is a JPEG of it. `row` is that
+    of the index, for an image that was named by its id.
+    """
+
+    width: int
+    height: int
+    sha256: str
+    thumbnail: bytes
+    too_plain: bool
+    row: ImageRow | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The (width, height)."""
+        return self.width, self.height
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What is known of two images: their cosine similarity, -1 to 1, and what is proved.
+
+    `alignment` says how `a` lies on `b`; None if nothing is proved.
+    """
+
+    a: ComparedImage
+    b: ComparedImage
+    similarity: float
+    match: Match
+    alignment: Alignment | None
+
+    @property
+    def too_plain(self) -> bool:
+        """Whether one of the two is too plain for anything but its bytes to prove a match."""
+        return self.a.too_plain or self.b.too_plain
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """An image with its vector; `keypoints` are those that are stored, None without any."""
+
+    image: ComparedImage
+    subject: Subject
+    vector: Vector
+    keypoints: bytes | None = None
+
+    def view(self) -> View | None:
+        keypoints = self.keypoints or keypoints_of(self.image.thumbnail)
+        return view_of(self.subject, self.image.thumbnail, keypoints)
+
+
+class Comparer:
+    """Compares images, each comparison in the place of a search.
+
+    It sees of them what a search sees, so that both answer the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        searcher: Searcher,
+        catalog: Catalog,
+        keypoints: KeypointTable,
+        vectors: VectorTable,
+        encoder: Encoder,
+        decoder: Decoder,
+        uploads: Uploads,
+    ) -> None:
+        self._searcher = searcher
+        self._catalog = catalog
+        self._keypoints = keypoints
+        self._vectors = vectors
+        self._encoder = encoder
+        self._decoder = decoder
+        self._uploads = uploads
+
+    async def compare(self, a: Term, b: Term) -> Verdict:
+        """Compare two images, which are terms without texts.
+
+        Raises `TooBusy`, `NotFound`, and what fetching and decoding raise.
+        """
+        return await self._searcher.in_place(Query([a, b]), self._compare)
+
+    async def _compare(self, query: Query) -> Verdict:
+        a, b = await gather([self._look(term) for term in query.terms])
+        similarity = min(1.0, max(-1.0, float(a.vector @ b.vector)))
+        given = partial(Verdict, a.image, b.image, similarity)
+        if a.image.sha256 == b.image.sha256:
+            return given("exact", _same(a.image, b.image))
+        work = partial(_verified, a, b)
+        proved = await asyncio.wrap_future(self._decoder.pool.submit(work, first=True))
+        return given(proved.match, proved.alignment) if proved else given("similar", None)
+
+    async def _look(self, term: Term) -> _Seen:
+        if term.image is not None:
+            return await self._indexed(term.image)
+        if term.upload is not None:
+            upload = await self._uploads.find(term.upload)
+            return await self._sent(upload.data, sha256=upload.sha256)
+        return await self._sent(term.data or b"")
+
+    async def _indexed(self, image_id: UUID) -> _Seen:
+        """Look at what the index has of an image."""
+        row = await self._catalog.find(image_id)
+        stored = (await self._keypoints.find([image_id])).get(image_id)
+        if row is None or stored is None:
+            raise NotFound(f"There is no image {image_id} in the index.")
+        vector = (await self._vectors.fetch([image_id])).get(image_id)
+        if vector is None:
+            _, vector = await self._embedded(stored.thumbnail)
+        image = ComparedImage(
+            row.width, row.height, row.sha256, stored.thumbnail, row.too_plain, row
+        )
+        return _Seen(image, row, vector, stored.keypoints)
+
+    async def _sent(self, data: bytes, *, sha256: str | None = None) -> _Seen:
+        """Look at an image file; `sha256` is that of the original, if it is another file."""
+        facts, vector = await self._embedded(data)
+        image = ComparedImage(
+            facts.width,
+            facts.height,
+            sha256 or facts.sha256,
+            facts.thumbnail,
+            facts.too_plain,
+        )
+        return _Seen(image, facts, vector)
+
+    async def _embedded(self, data: bytes) -> tuple[Facts, Vector]:
+        facts, prepared = await self._decoder.decode_and(data, self._encoder.prepare, first=True)
+        return facts, await self._encoder.embed_prepared(prepared)
+
+
+def _verified(a: _Seen, b: _Seen) -> Verified | None:
+    if a.image.too_plain or b.image.too_plain:
+        return None
+    query, image = a.view(), b.view()
+    return verify(query, image) if query and image else None
+
+
+def _same(a: ComparedImage, b: ComparedImage) -> Alignment:
+    """Return the alignment of a file with itself, of which an upload may be kept smaller."""
+    (m, n, o), (p, q, r) = resized(a.size, b.size).tolist()
+    return Alignment(
+        query_overlap=1.0,
+        image_overlap=1.0,
+        matrix=((m, n, o), (p, q, r)),
+        inliers=0,
+        mirrored=False,
+        rotation=0.0,
+        scale=b.width / a.width,
+    )

@@ -1,4 +1,4 @@
-"""The declarations of the commands that clean the index up: `trash`."""
+"""The declarations of the commands that clean the index up: `duplicates` and `trash`."""
 
 import asyncio
 import sys
@@ -7,6 +7,51 @@ from uuid import UUID
 import click
 
 from app.cli.options import INCOMPLETE, json_option
+
+
+@click.command()
+@click.option(
+    "--min-similarity",
+    type=click.FloatRange(-1, 1),
+    default=0.85,
+    show_default=True,
+    help="Compare images that are at least so similar.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["largest", "oldest"]),
+    default="largest",
+    show_default=True,
+    help="The image to keep of each group.",
+)
+@click.option("--delete", is_flag=True, help="Move the others to the trash, after a preview.")
+@click.option("--merge", is_flag=True, help="Keep the titles, tags and metadata of the others.")
+@click.option("--yes", is_flag=True, help="Do not ask before moving them.")
+@json_option
+def duplicates(
+    min_similarity: float, keep: str, delete: bool, merge: bool, yes: bool, as_json: bool
+) -> None:
+    """List groups of duplicates: the same bytes, or copies that are proved.
+
+    With --delete, all but one of each group go to the trash, from which `lookalike trash restore`
+    brings them back. Files in folders and on the web are only taken out of the index.
+    """
+    from app.cli.duplicates import resolve
+
+    if as_json and delete and not yes:
+        raise click.UsageError("--json does not ask: give --yes, too.")
+    found = asyncio.run(
+        resolve(
+            min_similarity=min_similarity,
+            keep=keep,
+            delete=delete,
+            merge=merge,
+            ask=not yes,
+            as_json=as_json,
+        )
+    )
+    if not found:
+        sys.exit(INCOMPLETE)
 
 
 @click.group()

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import click
 
-from app.cli.cleaning import trash
+from app.cli.cleaning import duplicates, trash
 from app.cli.options import INCOMPLETE, json_option
 from app.problems import Problem
 
@@ -373,4 +373,5 @@ def revoke_key(name: str) -> None:
     asyncio.run(revoke(name))
 
 
+cli.add_command(duplicates)
 cli.add_command(trash)

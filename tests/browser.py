@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.browser_setup import installed
 from tests.conftest import Server
@@ -25,6 +25,8 @@ FLAGS = [
 
 @pytest.fixture(scope="module")
 def browser() -> Generator[Browser]:
+    # On a busy machine, five seconds are short.
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=installed(), args=FLAGS)
         yield browser

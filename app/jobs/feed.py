@@ -89,8 +89,11 @@ class JobFeed:
             self._reading = None
             await _end(reading)
 
-    def _on_change(self, job_id: int) -> None:
-        self._changed.add(job_id)
+    def _on_change(self, job_id: int | None) -> None:
+        if job_id is None:
+            self._changed |= {one for follower in self._followers for one in follower.jobs}
+        else:
+            self._changed.add(job_id)
         self._woken.set()
 
     async def _read_while_followed(self) -> None:

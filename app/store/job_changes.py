@@ -32,8 +32,10 @@ class JobChanges:
         self.arrive = False
         """Whether changes are announced now. While they are not, look for them."""
 
-    async def listen(self, on_change: Callable[[int], None]) -> None:
+    async def listen(self, on_change: Callable[[int | None], None]) -> None:
         """Call `on_change` with the id of each job that changes, until cancelled.
+
+        It is called with None once changes are announced: any job may have changed before.
 
         A transaction pooler such as PgBouncer accepts LISTEN, and the notifications reach no one;
         so they count only once one of ours has arrived.
@@ -57,7 +59,9 @@ class JobChanges:
             connect_timeout=CONNECT_TIMEOUT_S,
         )
 
-    async def _listen(self, connection: AsyncConnection, on_change: Callable[[int], None]) -> float:
+    async def _listen(
+        self, connection: AsyncConnection, on_change: Callable[[int | None], None]
+    ) -> float:
         """Listen until notifications do not arrive; return how long to wait before the next try."""
         await connection.execute(f"LISTEN {CHANNEL}")
         probe = f"probe {uuid4()}"
@@ -72,6 +76,7 @@ class JobChanges:
             logger.info("notifications do not arrive, as behind a transaction pooler: polling")
             await connection.execute("UNLISTEN *")
             return AFTER_SILENCE_S
+        on_change(None)
         async for notification in connection.notifies():
             # Those of other processes are probes, too.
             if notification.payload.isdecimal():

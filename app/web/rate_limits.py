@@ -63,7 +63,7 @@ def cost_of(scope: Scope) -> int:
 
 def _is_thumbnail(path: str) -> bool:
     """Return whether a path is that of a thumbnail, of which a page of results has a hundred."""
-    return path.startswith("/images/") and path.endswith("/thumbnail")
+    return path.startswith(("/images/", "/api/trash/")) and path.endswith("/thumbnail")
 
 
 def _refusal(uses: Sequence["Use"]) -> RateLimited:

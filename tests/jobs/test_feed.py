@@ -1,7 +1,7 @@
 """Following jobs: one connection reads for everyone, and nothing that changes is missed."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 
 import pytest
@@ -40,6 +40,51 @@ def feed_of(lookalike: Lookalike, changes: JobChanges) -> JobFeed:
 async def announced(changes: JobChanges) -> None:
     while not changes.arrive:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
+
+
+class Silent(JobChanges):
+    """Announces nothing, and says so once it has been `told`: what changed before was missed."""
+
+    def __init__(self, lookalike: Lookalike) -> None:
+        super().__init__(lookalike.database)
+        self.arrive = True
+        self.told = asyncio.Event()
+
+    async def listen(self, on_change: Callable[[int | None], None]) -> None:
+        await self.told.wait()
+        on_change(None)
+        await asyncio.Event().wait()
+
+
+def test_what_changed_before_changes_are_announced_is_read(
+    settings: Settings, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.feed.READ_ALL_EVERY_S", 10_000)
+
+    async def run() -> None:
+        changes = Silent(lookalike)
+        job_id = await lookalike.jobs.create("two", ITEMS)
+        async with aclosing(feed_of(lookalike, changes).follow([job_id])) as followed:
+            assert (await anext(followed)).ended == 0
+            await end_first(lookalike, job_id)
+            changes.told.set()
+            assert (await seen(followed, 1)).ended == 1
+
+    with without_worker(settings, loop) as lookalike:
+        loop.run(run())
+
+
+def test_the_first_thing_announced_is_that_anything_may_have_changed(
+    settings: Settings, loop: Loop
+) -> None:
+    async def run() -> None:
+        announced: asyncio.Queue[int | None] = asyncio.Queue()
+        listening = asyncio.create_task(JobChanges(lookalike.database).listen(announced.put_nowait))
+        assert await announced.get() is None
+        listening.cancel()
+
+    with without_worker(settings, loop) as lookalike:
+        loop.run(run())
 
 
 def test_hundreds_of_followers_use_one_connection(settings: Settings, loop: Loop) -> None:

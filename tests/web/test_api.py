@@ -298,7 +298,7 @@ def test_a_request_runs_a_fixed_number_of_statements(
         assert len(statements) == 3
         statements.clear()
         server.upsert([host.url("seed/1.png")])
-        # The image at the URL, images of the same bytes, the bytes their vectors were made from; and
+        # The image at the URL, images of the same bytes, the bytes their vectors came from; and
         # whether it is in the trash.
         assert len(statements) == 4
 

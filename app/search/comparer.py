@@ -15,8 +15,9 @@ from app.problems import NotFound
 from app.search.hits import Match
 from app.search.query import Query, Term
 from app.search.searcher import Searcher
+from app.search.stored_views import view_of
 from app.search.verification import Alignment, Verified, verify
-from app.search.verifier import Subject, view_of
+from app.search.verifier import Subject
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
 from app.store.keypoints import KeypointTable

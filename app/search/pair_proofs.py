@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
-from app.indexing.keypoint_maker import keypoints_of
 from app.logs import fields
 from app.pictures import keypoints
-from app.pictures.keypoints import Keypoints
-from app.pictures.views import View
+from app.search.stored_views import StoredViews
 from app.search.verification import verify
 from app.store.catalog import Catalog
 from app.store.fingerprints import Fingerprint
 from app.store.images import ImageRow
-from app.store.keypoints import KeypointTable, Stored
+from app.store.keypoints import KeypointTable
 from app.store.pairs import Pair, PairTable
 
 logger = logging.getLogger(__name__)
@@ -82,50 +80,34 @@ class PairProofs:
             return {}
         images = await self._catalog.find_all(ids)
         stored = await self._keypoints.find(ids)
-        work = _Work(images, stored)
+        there = {i: image for i, image in images.items() if i in stored}
+        work = _Work(there, StoredViews(stored))
         found = await asyncio.to_thread(work.compare, pairs)
-        await self._keypoints.keep({i: s.thumbnail for i, s in stored.items()}, work.made)
+        await self._keypoints.keep({i: s.thumbnail for i, s in stored.items()}, work.views.made)
         return found
 
 
 class _Work:
     """The comparison of some images, in a thread."""
 
-    def __init__(self, images: Mapping[UUID, ImageRow], stored: Mapping[UUID, Stored]) -> None:
+    def __init__(self, images: Mapping[UUID, ImageRow], views: StoredViews) -> None:
         self._images = images
-        self._stored = stored
-        self._views: dict[UUID, View | None] = {}
-        self.made: dict[UUID, bytes] = {}
+        self.views = views
 
     def compare(self, pairs: Sequence[Pair]) -> dict[Pair, bool]:
-        there = self._images.keys() & self._stored.keys()
-        return {pair: self._is_copy(*pair) for pair in pairs if there.issuperset(pair)}
+        return {pair: self._is_copy(*pair) for pair in pairs if self._images.keys() >= {*pair}}
 
     def _is_copy(self, *pair: UUID) -> bool:
         # The smaller one is more likely to be a part of the other.
         one, other = sorted(pair, key=lambda i: (self._images[i].width * self._images[i].height, i))
         try:
-            query, image = self._view(one), self._view(other)
+            query, image = self.views.of(self._images[one]), self.views.of(self._images[other])
             found = verify(query, image) if query and image else None
         except Exception:
             # One pair ends no walk.
             logger.exception("two images could not be compared", extra=fields(image=one))
             return False
         return found is not None and found.match == "copy"
-
-    def _view(self, image_id: UUID) -> View | None:
-        if image_id not in self._views:
-            image, stored = self._images[image_id], self._stored[image_id]
-            data = stored.keypoints
-            if data is None:
-                data = self.made[image_id] = keypoints_of(stored.thumbnail)
-            found = Keypoints.from_bytes(data)
-            view = None
-            if found is not None:
-                size = (image.width, image.height)
-                view = View(*size, found, stored.thumbnail, image.dhash, image.too_plain)
-            self._views[image_id] = view
-        return self._views[image_id]
 
 
 def _ids(pair: Two) -> Pair:

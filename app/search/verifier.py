@@ -12,13 +12,13 @@ from uuid import UUID
 from app.indexing.keypoint_maker import keypoints_of
 from app.logs import fields
 from app.pictures.decoding import Facts
-from app.pictures.keypoints import Keypoints
 from app.pictures.opencv import opencv
 from app.pictures.views import View
 from app.search.hits import Hit
+from app.search.stored_views import StoredViews, view_of
 from app.search.verification import Verified, verify
 from app.store.images import ImageRow
-from app.store.keypoints import KeypointTable, Stored
+from app.store.keypoints import KeypointTable
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +52,11 @@ class _Work:
     """The comparison of a query with images, in a thread, until `deadline` (of `perf_counter`)."""
 
     pairs: Sequence[Pair]
-    stored: Mapping[UUID, Stored]
+    views: StoredViews
     deadline: float
     query: Subject | None = None
     found: dict[UUID, Verified] = field(default_factory=dict[UUID, Verified])
-    made: dict[UUID, bytes] = field(default_factory=dict[UUID, bytes])
     left: int = 0
-    _views: dict[UUID, View | None] = field(default_factory=dict[UUID, View | None])
 
     def run(self) -> "_Work":
         whole: View | None = None
@@ -75,14 +73,12 @@ class _Work:
 
     def _query(self) -> View | None:
         if self.query is None or isinstance(self.query, ImageRow):
-            return self.query and self._view(self.query)
+            return self.query and self.views.of(self.query)
         return view_of(self.query, self.query.thumbnail, keypoints_of(self.query.thumbnail))
 
     def _compare(self, query: View, image: ImageRow) -> None:
         try:
-            if image.id not in self._views:
-                self._views[image.id] = self._view(image)
-            view = self._views[image.id]
+            view = self.views.of(image)
             found = verify(query, view) if view else None
         except Exception:
             # One image, or one pair of images, ends no search.
@@ -90,27 +86,6 @@ class _Work:
             return
         if found is not None and (image.id not in self.found or found.match == "copy"):
             self.found[image.id] = found
-
-    def _view(self, image: ImageRow) -> View | None:
-        """Return what is stored of an image, with keypoints made now if need be."""
-        stored = self.stored.get(image.id)
-        if stored is None:
-            return None
-        data = stored.keypoints
-        if data is None:
-            data = self.made[image.id] = keypoints_of(stored.thumbnail)
-        return view_of(image, stored.thumbnail, data)
-
-
-def view_of(image: Subject, thumbnail: bytes, data: bytes) -> View | None:
-    """Return what verification sees of an image; None if its thumbnail could not be read.
-
-    `data` are the keypoints as they are stored.
-    """
-    keypoints = Keypoints.from_bytes(data)
-    if keypoints is None:
-        return None
-    return View(image.width, image.height, keypoints, thumbnail, image.dhash, image.too_plain)
 
 
 class Verifier:
@@ -157,14 +132,14 @@ class Verifier:
     ) -> _Work:
         deadline = perf_counter() + budget_ms / 1000
         if not pairs:
-            return _Work(pairs, {}, deadline)
+            return _Work(pairs, StoredViews({}), deadline)
         ids = {image.id for _, image in pairs}
         own = {query.id} if isinstance(query, ImageRow) else set[UUID]()
         stored = await self._keypoints.find(list(own | ids))
-        work = _Work(pairs, stored, deadline, query)
+        work = _Work(pairs, StoredViews(stored), deadline, query)
         done = await asyncio.get_running_loop().run_in_executor(self._threads, work.run)
         thumbnails = {image_id: row.thumbnail for image_id, row in stored.items()}
-        await self._keypoints.keep(thumbnails, done.made)
+        await self._keypoints.keep(thumbnails, done.views.made)
         return done
 
     def _notes(self, left: int) -> list[str]:

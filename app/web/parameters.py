@@ -10,18 +10,6 @@ from pydantic import BaseModel
 
 FILE = {"type": "string", "format": "binary"}
 FILE_URL_OR_ID = FILE | {"description": "A file, or a URL or an image's id as a text."}
-PATH_ID = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "format": "uuid"},
-}
-PATH_JOB_ID = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "integer", "format": "int64", "minimum": 0, "maximum": 10**18 - 1},
-}
 PREFER = {
     "name": "Prefer",
     "in": "header",

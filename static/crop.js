@@ -3,6 +3,8 @@
 
 const SMALLEST = 0.03;
 const STEP = 0.05;
+// Settled unless a region is being drawn: a page that arrives meanwhile would take it away.
+export let drawing = Promise.resolve();
 
 function croppable(box) {
   const image = box.querySelector("img");
@@ -69,6 +71,8 @@ function croppable(box) {
     const [startX, startY] = place(event);
     const before = region;
     let drawn = false;
+    let ended;
+    drawing = new Promise((resolve) => (ended = resolve));
     const move = (event) => {
       const [x, y] = place(event);
       const width = Math.abs(x - startX);
@@ -83,6 +87,7 @@ function croppable(box) {
       if (!drawn) region = before;
       draw();
       if (drawn) search();
+      ended();
     };
     box.addEventListener("pointermove", move);
     box.addEventListener("pointerup", end, { once: true });

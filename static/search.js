@@ -1,6 +1,8 @@
 // Search without leaving the page. Every search has a URL; the server's page at that URL is fetched
 // and replaces what is shown.
 
+import { drawing } from "./crop.js";
+
 const WAIT_WHILE_TYPING_MS = 300;
 // What changes the results at once.
 const SUBMITTING = ["diversity", "match", "thorough", "sort"];
@@ -14,16 +16,18 @@ const answer = () => document.querySelector("#answer");
 async function visit(url, { body, push = true, only = false } = {}) {
   clearTimeout(typing);
   running?.abort();
-  running = new AbortController();
+  const { signal } = (running = new AbortController());
   answer().setAttribute("aria-busy", "true");
   try {
     const response = await fetch(url, {
       method: body ? "POST" : "GET",
       body,
       headers: { Accept: "text/html" },
-      signal: running.signal,
+      signal,
     });
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    await drawing;
+    signal.throwIfAborted();
     const final = new URL(response.url);
     if (push) history.pushState(null, "", final.pathname + final.search);
     else history.replaceState(null, "", final.pathname + final.search);

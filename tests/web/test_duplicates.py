@@ -85,7 +85,7 @@ def test_a_group_says_how_its_members_differ(server: Server, host: ImageHost) ->
     factor = other["width"] / first["width"]
     assert alignment["scale"] == pytest.approx(factor, rel=0.05)
     page = server.client.get("/duplicates?min_similarity=0.3").text
-    [words] = re.findall(r"Unlike the first: ([^<]*)", page)
+    [words] = re.findall(r"Unlike the first:\s+([^<]*)", page)
     assert "mirrored" in words
     assert "% of its bytes" in words
     assert re.search(r"in \d+ places?", words)

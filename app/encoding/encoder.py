@@ -122,7 +122,7 @@ class Encoder:
         if not self.has_text:
             raise NoTextTower(
                 f"The encoder {self.model.name} embeds images only. To search by text, set "
-                "ENCODER=builtin or ENCODER=clip."
+                "ENCODER=lite or ENCODER=clip."
             )
         return self.texts.submit(text)
 

@@ -7,7 +7,16 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from app.indexing.requests import MAX_TEXT, Metadata, Moment, RequestModel, Url, parse
+from app.indexing.requests import (
+    MAX_TEXT,
+    Commas,
+    Metadata,
+    Moment,
+    RequestModel,
+    Url,
+    parse,
+    split_at_commas,
+)
 from app.pictures.colours import ColourName
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
@@ -28,24 +37,26 @@ class FilterRequest(RequestModel):
     """
 
     formats: Values = Field([], description="JPEG, PNG, …")
-    orientations: list[Literal["landscape", "portrait", "square"]] = Field([], max_length=100)
-    colours: list[ColourName] = Field([], max_length=100, description="Dominant colours.")
+    orientations: Commas[list[Literal["landscape", "portrait", "square"]]] = Field(
+        [], max_length=100, description="landscape, portrait or square."
+    )
+    colours: Commas[list[ColourName]] = Field([], max_length=100, description="Dominant colours.")
     hosts: Values = Field([], description="Host names of image URLs.")
     cameras: Values = Field([], description="Make and model, as in EXIF.")
-    tags: Values = Field([])
+    tags: Values = Field([], description="Tags, of which an image must have every one.")
     metadata: Metadata = Field(
         {}, description="Your own keys and values; `key=value` in forms and URLs."
     )
     located: bool | None = Field(None, description="Whether EXIF has a location.")
     box: tuple[float, float, float, float] | None = Field(
-        None, description="West, south, east, north in degrees; comma-separated in forms."
+        None, description="West, south, east, north in degrees."
     )
     taken_after: Moment | None = Field(
         None, description="When it was taken, by EXIF; UTC unless an offset is given."
     )
-    taken_before: Moment | None = None
-    min_width: int | None = Field(None, ge=1, le=1_000_000)
-    min_height: int | None = Field(None, ge=1, le=1_000_000)
+    taken_before: Moment | None = Field(None, description="Likewise; the time itself excluded.")
+    min_width: int | None = Field(None, ge=1, le=1_000_000, description="Least width in pixels.")
+    min_height: int | None = Field(None, ge=1, le=1_000_000, description="Least height in pixels.")
 
     @field_validator("metadata", mode="before")
     @classmethod
@@ -60,8 +71,8 @@ class FilterRequest(RequestModel):
 
     @field_validator("box", mode="before")
     @classmethod
-    def _numbers(cls, value: object) -> object:
-        parts = value.split(",") if isinstance(value, str) else value
+    def _four(cls, value: object) -> object:
+        parts = split_at_commas(value)
         if isinstance(parts, list) and len(cast(list[object], parts)) != 4:
             raise ValueError("must be west, south, east, north")
         return cast(object, parts)
@@ -184,8 +195,12 @@ class SearchRequest(FilterRequest):
     crop: CropField = Field(
         None, description="The region to search by, of every image without a region of its own."
     )
-    like: list[UUID] = Field([], max_length=MOST_TERMS, description="Ids of relevant images.")
-    unlike: list[UUID] = Field([], max_length=MOST_TERMS, description="Ids of irrelevant images.")
+    like: Commas[list[UUID]] = Field(
+        [], max_length=MOST_TERMS, description="Ids of relevant images."
+    )
+    unlike: Commas[list[UUID]] = Field(
+        [], max_length=MOST_TERMS, description="Ids of irrelevant images."
+    )
     diversity: Fraction = Field(0, description="How varied the results are, 0 to 1.")
     min_similarity: float | None = Field(
         None,

@@ -1,7 +1,7 @@
 """The JSON endpoints of search; the search page uses the same functions."""
 
 from collections.abc import Sequence
-from typing import Any, get_origin
+from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
@@ -21,9 +21,11 @@ from app.web.forms import (
     chosen_files,
     form_of,
     is_form,
+    parse_query,
     query_fields,
     refuse_unknown_files,
     text_fields,
+    values_of,
 )
 from app.web.requests import Request, json_body, original_url, parts, respond, uploaded
 from app.web.schemas import FacetsResponse, FacetValue, SearchResponse
@@ -91,7 +93,7 @@ async def facets(request: Request) -> Response:
 
 async def duplicates(request: Request) -> Response:
     """List groups of duplicates."""
-    wanted = parse(schemas.DuplicatesRequest, dict(query_fields(request)))
+    wanted = parse_query(request, schemas.DuplicatesRequest)
     found = await find_duplicates(request, wanted)
     return respond(
         schemas.DuplicatesResponse(
@@ -136,15 +138,8 @@ def search_fields(
     Fields that may be given several times become lists.
     """
     known = model.model_fields
-    fields: dict[str, Any] = {}
-    for name, value in items:
-        if not isinstance(value, str) or (name in known and not value.strip()):
-            continue
-        if name in known and get_origin(known[name].annotation) in (list, dict):
-            fields.setdefault(name, []).append(value.strip())
-        else:
-            fields[name] = value.strip()
-    return fields
+    texts = [(name, value.strip()) for name, value in items if isinstance(value, str)]
+    return values_of([(name, text) for name, text in texts if text or name not in known], model)
 
 
 def facets_document(counts: FacetCounts) -> FacetsResponse:

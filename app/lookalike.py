@@ -23,6 +23,7 @@ from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
+from app.search.chance import Chance
 from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
 from app.search.pair_proofs import PairProofs
@@ -62,6 +63,7 @@ class Lookalike:
     workers: Workers
     jobs: Jobs
     searcher: Searcher
+    chance: Chance
     comparer: Comparer
     uploads: Uploads
     duplicates: DuplicateFinder
@@ -206,6 +208,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             job_days=settings.job_days,
         ),
         searcher=searcher,
+        chance=Chance(encoder=encoder, vectors=vectors),
         comparer=Comparer(
             searcher=searcher,
             catalog=catalog,

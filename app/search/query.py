@@ -151,6 +151,12 @@ def read_terms(expression: str) -> list[Term]:
     return terms
 
 
+def written_terms(terms: Sequence[Term]) -> str:
+    """Return terms as an expression, which `read_terms` reads as the same terms."""
+    written = " ".join(f"{'-' if term.weight < 0 else '+'} {_written(term)}" for term in terms)
+    return written.removeprefix("+ ")
+
+
 def check_sizes(terms: Sequence[Term]) -> None:
     """Raise `InvalidRequest` for too many texts or URLs, or texts that are too long together."""
     texts = sum(term.text is not None for term in terms)
@@ -230,6 +236,13 @@ def _term(sign: str, content: str) -> Term:
     if _is_quoted(content):
         return Term(text=_unquoted(content), weight=weight, quoted=True)
     return Term(text=content, weight=weight)
+
+
+def _written(term: Term) -> str:
+    content = term.url or str(term.image or "") or term.text or ""
+    content = f'"{content}"' if term.quoted else content
+    weight = abs(term.weight)
+    return f"{weight:g}:{content}" if weight != 1 or _WEIGHT.match(content) else content
 
 
 def _as_words(term: Term) -> str:

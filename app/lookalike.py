@@ -26,6 +26,7 @@ from app.pictures.pool import DecodingPool, Memory
 from app.search.chance import Chance
 from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
+from app.search.lookup import Lookup
 from app.search.pair_proofs import PairProofs
 from app.search.parts import PartFinder
 from app.search.resolution import Resolution
@@ -64,6 +65,7 @@ class Lookalike:
     jobs: Jobs
     searcher: Searcher
     chance: Chance
+    lookup: Lookup
     comparer: Comparer
     uploads: Uploads
     duplicates: DuplicateFinder
@@ -209,6 +211,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         ),
         searcher=searcher,
         chance=Chance(encoder=encoder, vectors=vectors),
+        lookup=Lookup(searcher=searcher, vectors=vectors, encoder=encoder, decoder=decoder),
         comparer=Comparer(
             searcher=searcher,
             catalog=catalog,

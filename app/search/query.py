@@ -67,7 +67,8 @@ class Query:
     query by one whole image, and no limit to any other. `diversity`, 0 to 1, trades similarity for
     varied results (see `marginal_relevance`). `verified` says whether the nearest images are
     compared in detail with a query by one whole image; `match` leaves out what is not so much, and
-    `sort` puts the others in an order. If it is `thorough`, parts of the query image are searched
+    `sort` puts the others in an order. With a `preview`, the results have the first query image's
+    thumbnail. If it is `thorough`, parts of the query image are searched
     for, too.
     """
 
@@ -79,6 +80,7 @@ class Query:
     diversity: float = 0.0
     limit: int = 100
     verified: bool = True
+    preview: bool = False
     thorough: bool = False
     match: MatchAtLeast | None = None
     sort: Sort = "best"

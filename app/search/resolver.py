@@ -64,7 +64,8 @@ class Clock:
 class Resolved:
     """A query as it can be answered: `asked`, the first `picture` decoded, and the whole image.
 
-    `subject` is None unless the query is a single whole image; `parts` are those of a thorough one.
+    `subject` is None unless the query is a single whole image and is to be verified; `picture`,
+    unless a preview is asked for, too. `parts` are those of a thorough query.
     """
 
     asked: Asked
@@ -75,11 +76,15 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """An embedded term; for an image also the SHA-256 of its file, and what it was made of."""
+    """An embedded term; for an image also the SHA-256 of its file, its (width, height) and itself.
+
+    There is no `subject` of an image of which only the vector is needed.
+    """
 
     vector: Vector
     weight: float
     sha256: str | None = None
+    size: tuple[int, int] | None = None
     subject: Subject | None = None
     parts: Sequence[Part] = ()
 
@@ -135,7 +140,8 @@ class Resolver:
         notes = self._notes(query, readings)
         thorough = query.thorough and query.is_whole_picture
         read = [term for term in query.terms if term.text not in unread]
-        parts = [await self._embed(term, clock, thorough=thorough) for term in read]
+        seen = query.preview or thorough or (query.verified and query.is_whole_picture)
+        parts = [await self._embed(t, clock, seen=seen, thorough=thorough) for t in read]
         vector = combine([p.vector for p in parts], [p.weight for p in parts]) if parts else None
         if query.like or query.unlike:
             vector = rocchio(vector, await self._marked(query))
@@ -153,7 +159,7 @@ class Resolver:
             min_similarity=lowest,
             diversity=query.diversity,
             sha256=alone.sha256 if alone else None,
-            size=(subject.width, subject.height) if subject else None,
+            size=alone.size if alone else None,
             match=query.match,
             sort=query.sort,
             notes=notes,
@@ -185,7 +191,8 @@ class Resolver:
         effect = SEARCHED_WORDS if wanted else "no text was subtracted"
         return [*notes, f"{encoder} {reason}: {effect}."]
 
-    async def _embed(self, term: Term, clock: Clock, *, thorough: bool) -> _Part:
+    async def _embed(self, term: Term, clock: Clock, *, seen: bool, thorough: bool) -> _Part:
+        """Embed a term; one that is `seen` is also described, for what comes after the vectors."""
         if term.text is not None:
             vector = await self._encoder.embed_text(term.text)
             clock.lap("embed")
@@ -196,7 +203,8 @@ class Resolver:
             if term.crop is None:
                 parts = await self._parts(image) if thorough else []
                 clock.lap("decode")
-                return _Part(vector, term.weight, image.sha256, image, parts)
+                size = (image.width, image.height)
+                return _Part(vector, term.weight, image.sha256, size, image, parts)
             _, data = await self._catalog.thumbnail(term.image) or ("", b"")
         elif term.upload is not None:
             upload = await self._uploads.find(term.upload)
@@ -206,17 +214,22 @@ class Resolver:
             parts = cut(picture, self._encoder) if thorough else []
             return self._encoder.prepare(picture), parts
 
-        picture, (prepared, parts) = await self._decoder.decode_and(
-            data,
-            prepare,
-            crop=term.crop,
-            short_side=SHORT_SIDE if thorough else 0,
-            first=True,
-        )
+        if seen:
+            source, (prepared, parts) = await self._decoder.decode_and(
+                data,
+                prepare,
+                crop=term.crop,
+                short_side=SHORT_SIDE if thorough else 0,
+                first=True,
+            )
+        else:
+            source, (prepared, parts) = await self._decoder.look(data, prepare, crop=term.crop)
         clock.lap("decode")
         vector = await self._encoder.embed_prepared(prepared)
         clock.lap("embed")
-        return _Part(vector, term.weight, sha256 or picture.sha256, picture, parts)
+        size = (source.width, source.height)
+        subject = source if isinstance(source, Facts) else None
+        return _Part(vector, term.weight, sha256 or source.sha256, size, subject, parts)
 
     async def _parts(self, image: ImageRow) -> list[Part]:
         """Return the parts of an indexed image, by its thumbnail."""

@@ -41,6 +41,7 @@ from sqlalchemy.sql import ClauseElement, Executable
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.store.filters import Filters
+from app.store.row_counts import row_count
 from app.store.tables import IMAGES
 
 Untyped: TypeAlias = Any
@@ -255,9 +256,12 @@ async def is_small(connection: AsyncConnection, table: Table, limit: int) -> boo
 
     It is better, too: among many vectors that are nearly the same, a scan misses some.
     """
-    most = ROWS_PER_CANDIDATE * max(limit, EF_SEARCH)
-    some = select(table.c.id).limit(most + 1).subquery()
-    return (await connection.scalar(select(func.count()).select_from(some)) or 0) <= most
+    return await row_count(table).is_within(connection, most_of_small(limit))
+
+
+def most_of_small(limit: int) -> int:
+    """Return the rows of the largest table that is searched by comparing each of them."""
+    return ROWS_PER_CANDIDATE * max(limit, EF_SEARCH)
 
 
 async def estimated_rows(

@@ -98,7 +98,8 @@ def test_a_url_that_is_pasted_into_the_box_is_searched_by(
         """(url) => {
           const clipboardData = new DataTransfer();
           clipboardData.setData("text", url);
-          const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+          const how = { clipboardData, bubbles: true, cancelable: true };
+          const event = new ClipboardEvent("paste", how);
           document.querySelector("#text").dispatchEvent(event);
         }""",
         host.url("seed/2.png"),

@@ -2,12 +2,15 @@
 // and replaces what is shown.
 
 import { drawing } from "./crop.js";
+import { listUrl } from "./lightbox.js";
 
 const WAIT_WHILE_TYPING_MS = 300;
 // What changes the results at once.
 const SUBMITTING = ["diversity", "match", "thorough", "sort", "density", "weight"];
 let running = null;
 let typing = null;
+// The URL of the search whose page this is.
+let shown = listUrl();
 
 const form = () => document.querySelector("#search");
 const answer = () => document.querySelector("#answer");
@@ -31,6 +34,7 @@ async function visit(url, { body, push = true, only = false } = {}) {
     const final = new URL(response.url);
     if (push) history.pushState(null, "", final.pathname + final.search);
     else history.replaceState(null, "", final.pathname + final.search);
+    shown = listUrl();
     show(page, only);
   } catch (error) {
     if (error.name !== "AbortError") fail("The server is not responding. Is it still running?");
@@ -234,6 +238,7 @@ document.addEventListener("change", (event) => {
     const url = new URL(location);
     url.searchParams.set("min_similarity", event.target.value);
     if (location.search) history.replaceState(null, "", url);
+    shown = listUrl();
   }
 });
 
@@ -283,7 +288,9 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-addEventListener("popstate", () => visit(location.href, { push: false }));
+addEventListener("popstate", () => {
+  if (listUrl() !== shown) visit(location.href, { push: false });
+});
 
 document.addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) {

@@ -17,6 +17,7 @@ from app.search.requests import FilterRequest, SearchRequest
 from app.store.filters import NO_FILTERS, Filters
 from app.store.images import ImageRow
 from app.web.forms import chosen_files, form_of
+from app.web.lightbox import lightbox_of
 from app.web.requests import SANDBOX, Request, parts, uploaded
 from app.web.schemas import FacetsResponse
 from app.web.search_api import facets_document, run_search, search_fields
@@ -25,6 +26,8 @@ from app.web.templating import accept, page
 
 NEWEST = 12
 RESULTS = 60
+# The room beside the results, in CSS pixels.
+PREVIEW = (242, 300)
 
 MARKS = ("like", "unlike")
 
@@ -89,6 +92,8 @@ async def _search_page(
 ) -> Response:
     lookalike = parts(request)
     marked = await _marked(request, shown)
+    newest = [] if results or problem else await _newest(request, filters)
+    listed = [hit.image for hit in (*results.hits, *results.below)] if results else newest
     return page(
         request,
         "search.html",
@@ -99,11 +104,13 @@ async def _search_page(
         is_weak=is_weak,
         problem=problem,
         total=await lookalike.sizes.images(),
-        newest=[] if results or problem else await _newest(request, filters),
+        newest=newest,
+        lightbox=await lightbox_of(request, listed, results=results, compared=shown.image),
         marked=marked,
         named=await _named(request, shown),
         facets=await _facets(request, shown, filters),
         preview=_preview(shown, results),
+        sized=_sized(results),
         accept=accept(),
     )
 
@@ -164,6 +171,15 @@ def _preview(shown: Shown, results: Results | None) -> str | None:
     if results is None or results.picture is None:
         return None
     return f"data:image/jpeg;base64,{base64.b64encode(results.picture.thumbnail).decode()}"
+
+
+def _sized(results: Results | None) -> tuple[int, int] | None:
+    """Return the width and height, in CSS pixels, at which the query image is shown."""
+    picture = results.picture if results else None
+    if picture is None:
+        return None
+    scale = min(PREVIEW[0] / picture.width, PREVIEW[1] / picture.height)
+    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
 
 
 def _uuid(value: str) -> UUID | None:

@@ -98,9 +98,8 @@ def test_a_url_that_is_pasted_into_the_box_is_searched_by(
         """(url) => {
           const clipboardData = new DataTransfer();
           clipboardData.setData("text", url);
-          const how = { clipboardData, bubbles: true, cancelable: true };
-          const event = new ClipboardEvent("paste", how);
-          document.querySelector("#text").dispatchEvent(event);
+          const options = { clipboardData, bubbles: true, cancelable: true };
+          document.querySelector("#text").dispatchEvent(new ClipboardEvent("paste", options));
         }""",
         host.url("seed/2.png"),
     )

@@ -60,10 +60,12 @@ def test_an_uploaded_image_shows_a_preview_and_results(
     image = first.locator("img")
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
     first.locator(".thumbnail").click()
+    page.get_by_role("link", name="Full page").click()
     page.wait_for_url("**/images/*")
     expect(page.get_by_role("heading", name="1.png", exact=True)).to_be_visible()
     # Back to the results; the server still has the query image.
     page.go_back()
+    page.get_by_role("link", name="Close").click()
     expect(page.locator("#hits li .badge.copy").first).to_be_visible()
     expect(page.locator("#preview img")).to_be_visible()
     page.reload()

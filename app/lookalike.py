@@ -23,6 +23,7 @@ from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
 from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
+from app.search.listing import Lister
 from app.search.pair_proofs import PairProofs
 from app.search.parts import PartFinder
 from app.search.resolution import Resolution
@@ -59,6 +60,7 @@ class Lookalike:
     workers: Workers
     jobs: Jobs
     searcher: Searcher
+    lister: Lister
     comparer: Comparer
     uploads: Uploads
     duplicates: DuplicateFinder
@@ -202,6 +204,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             job_days=settings.job_days,
         ),
         searcher=searcher,
+        lister=Lister(catalog=catalog, vectors=vectors),
         comparer=Comparer(
             searcher=searcher,
             catalog=catalog,

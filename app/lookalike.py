@@ -27,6 +27,7 @@ from app.search.chance import Chance
 from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
 from app.search.lookup import Lookup
+from app.search.listing import Lister
 from app.search.pair_proofs import PairProofs
 from app.search.parts import PartFinder
 from app.search.resolution import Resolution
@@ -66,6 +67,7 @@ class Lookalike:
     searcher: Searcher
     chance: Chance
     lookup: Lookup
+    lister: Lister
     comparer: Comparer
     uploads: Uploads
     duplicates: DuplicateFinder
@@ -212,6 +214,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         searcher=searcher,
         chance=Chance(encoder=encoder, vectors=vectors),
         lookup=Lookup(searcher=searcher, vectors=vectors, encoder=encoder, decoder=decoder),
+        lister=Lister(catalog=catalog, vectors=vectors),
         comparer=Comparer(
             searcher=searcher,
             catalog=catalog,

@@ -92,6 +92,11 @@ class Query:
         return named | {*self.like, *self.unlike}
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is searched for, apart from filters."""
+        return not (self.terms or self.like or self.unlike)
+
+    @property
     def texts(self) -> list[Term]:
         """The terms that are texts."""
         return [term for term in self.terms if term.text is not None]

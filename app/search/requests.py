@@ -21,6 +21,7 @@ from app.pictures.colours import ColourName
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
 from app.search.cursors import MAX_CHARACTERS
+from app.search.documents import Include
 from app.search.query import MOST_TERMS, Query, Term, read_terms
 from app.search.sorting import MatchAtLeast, Sort
 from app.store.filters import Box, Filters
@@ -180,8 +181,8 @@ class SearchRequest(FilterRequest):
     """A query: images and texts, added and subtracted, within filters.
 
     The query is the sum of `url`, `text`, `query` and, in a form, `file`: at most 16 texts, of
-    10,000 characters together, and 5 URLs. With a `cursor`, only `limit` counts; the rest is as on
-    the first page.
+    10,000 characters together, and 5 URLs. With filters only, what passes them is listed. With a
+    `cursor`, only `limit` and `include` count; the rest is as on the first page.
     """
 
     url: Url | None = Field(None, description="The URL of a query image.")
@@ -223,13 +224,21 @@ class SearchRequest(FilterRequest):
         "best",
         description="`best`: best match first. `changed`: the copies that differ most first, for a "
         "search by one whole image. `biggest`: by pixels. `newest`, `oldest`: by when they were "
-        "indexed. All but `best` sort the best 300 results.",
+        "indexed. All but `best` sort the best 300 results; with filters only, all are sorted, and "
+        "`best` is `newest`.",
     )
     limit: int | None = Field(
         None, ge=1, description="Most results; by default, the server's TOP_K."
     )
     cursor: str | None = Field(
         None, max_length=MAX_CHARACTERS, description="`next` of the previous page."
+    )
+    include: Commas[list[Include]] = Field(
+        [],
+        max_length=100,
+        description="What else results have: `exif` (with when, where and by which camera a photo "
+        "was taken), `hashes` (of the file and of the picture), `colours`, `metadata` (which they "
+        "have anyway).",
     )
 
 

@@ -7,9 +7,8 @@ from uuid import UUID
 
 from starlette.responses import RedirectResponse, Response
 
-from app.indexing.documents import image_fields
+from app.indexing.documents import colour_fields, exif_fields, hash_fields, image_fields
 from app.pictures.decoding import MEDIA_TYPES
-from app.pictures.exif import camera, location, taken_at
 from app.problems import InvalidRequest, NotFound
 from app.store.catalog import Selection
 from app.store.images import Entry, ImageRow
@@ -49,19 +48,12 @@ async def list_images(request: Request) -> Response:
 async def show_image(request: Request) -> Response:
     """Return all details of an image."""
     image = await find_image(request)
-    place = location(image.exif)
     return respond(
         schemas.ImageDetails(
             **image_fields(image, original_url(request, image)),
-            colours=[schemas.ColourDocument(**colour) for colour in image.colours],
-            taken_at=taken_at(image.exif),
-            camera=camera(image.exif),
-            location=(
-                schemas.LocationDocument(latitude=place[0], longitude=place[1]) if place else None
-            ),
-            sha256=image.sha256,
-            dhash=image.dhash_hex,
-            exif=image.exif,
+            **exif_fields(image),
+            **hash_fields(image),
+            **colour_fields(image),
             indexed_at=image.indexed_at,
             updated_at=image.updated_at,
             checked_at=image.checked_at,

@@ -6,7 +6,13 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from app.indexing.documents import ImageDocument, OutcomeDocument
+from app.indexing.documents import (
+    DHASH,
+    ColourDocument,
+    ImageDocument,
+    LocationDocument,
+    OutcomeDocument,
+)
 from app.indexing.requests import (
     MAX_INTEGER,
     Commas,
@@ -167,21 +173,6 @@ class JobItemsResponse(BaseModel):
     next: int | None = Field(description="The `after` of the next page; null on the last.")
 
 
-class ColourDocument(BaseModel):
-    """A dominant colour."""
-
-    name: str
-    rgb: str = Field(description="#rrggbb")
-    share: float = Field(description="Share of the image that it covers, 0 to 1.")
-
-
-class LocationDocument(BaseModel):
-    """Where a photo was taken, in degrees."""
-
-    latitude: float
-    longitude: float
-
-
 class ImageDetails(ImageDocument):
     """An indexed image with all its details."""
 
@@ -191,7 +182,7 @@ class ImageDetails(ImageDocument):
     location: LocationDocument | None
 
     sha256: str
-    dhash: str = Field(description="64-bit difference hash, in hexadecimal.")
+    dhash: str = Field(description=DHASH)
     exif: dict[str, str | int | float]
     indexed_at: datetime
     updated_at: datetime

@@ -10,6 +10,7 @@ from app.indexing.requests import parse
 from app.problems import InvalidRequest
 from app.search.documents import hit_document
 from app.search.duplicates import Groups
+from app.search.listing import is_of_list
 from app.search.pages import Results
 from app.search.query import Query, Term
 from app.search.requests import FilterRequest, SearchRequest, query_of
@@ -78,7 +79,10 @@ async def search(request: Request) -> Response:
     results = await run_search(request, wanted, data)
     return respond(
         SearchResponse(
-            results=[hit_document(hit, original_url(request, hit.image)) for hit in results.hits],
+            results=[
+                hit_document(hit, original_url(request, hit.image), include=wanted.include)
+                for hit in results.hits
+            ],
             next=results.cursor,
             min_similarity=results.min_similarity,
             notes=list(results.notes),
@@ -132,8 +136,11 @@ async def run_search(
             f"limit: this server returns at most {lookalike.settings.top_k} results (TOP_K)."
         )
     if wanted.cursor:
-        return await lookalike.searcher.next_page(wanted.cursor, limit=limit)
+        pages = lookalike.lister if is_of_list(wanted.cursor) else lookalike.searcher
+        return await pages.next_page(wanted.cursor, limit=limit)
     query = replace(query_of(wanted, data, limit=limit), preview=preview)
+    if query.is_empty and query.filters:
+        return await lookalike.lister.first_page(query)
     return await lookalike.searcher.search(query)
 
 

@@ -273,7 +273,7 @@ OPERATIONS = [
         "get",
         "/readyz",
         "Check that the database and the storage of uploads respond and can be written.",
-        answer=schemas.HealthResponse,
+        answer=schemas.ReadyResponse,
         failures=(503,),
     ),
 ]

@@ -26,8 +26,8 @@ from app.pictures.pool import DecodingPool, Memory
 from app.search.chance import Chance
 from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
-from app.search.lookup import Lookup
 from app.search.listing import Lister
+from app.search.lookup import Lookup
 from app.search.pair_proofs import PairProofs
 from app.search.parts import PartFinder
 from app.search.resolution import Resolution

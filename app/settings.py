@@ -62,6 +62,11 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "int8"] = Field(
         "auto", description="fp32, int8, or auto: int8 if its vectors agree with those of fp32."
     )
+    providers: Literal["auto", "cpu", "cuda", "coreml", "openvino"] = Field(
+        "auto",
+        description="The processor that embeds images: cpu, cuda, coreml, openvino, or auto: cuda "
+        "if it is there and agrees with the CPU, else cpu.",
+    )
     min_similarity: float = Field(
         0.90,
         ge=-1,
@@ -209,7 +214,7 @@ class Settings(BaseSettings):
         "the server does on its own port.",
     )
 
-    @field_validator("log_level", "log_format", mode="before")
+    @field_validator("log_level", "log_format", "providers", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -102,5 +102,6 @@ def load_encoder(
         precision=precision,
         data_dir=settings.data_dir,
         announce=announce,
+        providers=settings.providers,
     )
     return Encoder(model, source=weights.source)

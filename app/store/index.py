@@ -29,6 +29,8 @@ class EncoderStats(BaseModel):
     precision: str
     dimensions: int
     text: bool = Field(description="Whether it embeds text.")
+    provider: str = Field(description="The processor that really embeds images: cpu, cuda, …")
+    largest_batch: int = Field(description="The most images that it embeds at once.")
     images_embedded: int
     image_calls: int
 
@@ -40,6 +42,8 @@ class EncoderStats(BaseModel):
             precision=encoder.model.precision,
             dimensions=encoder.dimensions,
             text=encoder.has_text,
+            provider=encoder.model.provider,
+            largest_batch=encoder.model.largest_batch,
             images_embedded=encoder.images.items,
             image_calls=encoder.images.calls,
         )

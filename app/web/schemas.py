@@ -217,6 +217,12 @@ class HealthResponse(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class ReadyResponse(HealthResponse):
+    """The server is ready."""
+
+    provider: str = Field(description="The processor that embeds images: cpu, cuda, …")
+
+
 class ProblemDocument(BaseModel):
     """An error (RFC 9457)."""
 

@@ -40,6 +40,7 @@ from app.store.index import Index, open_index
 from app.store.job_items import JobItems
 from app.store.pairs import PairTable
 from app.store.sizes import Sizes
+from app.store.spaces import Spaces
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
 from app.store.workers import Workers
@@ -119,7 +120,6 @@ async def open_lookalike(
 def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Lookalike:
     """Open the parts that need the index; the stack closes them."""
     database, catalog, spaces = index.database, index.catalog, index.spaces
-    encoder, vectors = spaces.semantic.encoder, spaces.semantic.vectors
     # Of their own: indexing keeps those that decode busy.
     verifying = ThreadPoolExecutor(os.cpu_count() or 1, "verify")
     stack.callback(verifying.shutdown)
@@ -158,27 +158,21 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     fingerprints, pairs = Fingerprints(database), PairTable(database)
     resolver = Resolver(
         catalog=catalog,
-        vectors=vectors,
-        encoder=encoder,
+        spaces=spaces,
         decoder=decoder,
         # With slots of its own: indexing does not wait for the URLs of searches, nor they for it.
         fetcher=_fetcher(stack, settings, most=MOST_FETCHING, outcomes=fetcher.outcomes),
         uploads=uploads,
-        min_similarity=settings.min_similarity,
+        min_similarity=_lowest(settings, spaces),
     )
-    verifier = Verifier(
-        index.keypoints, verifying, budget_ms=settings.verify_ms, encoder=encoder.model.name
-    )
+    verifier = Verifier(index.keypoints, verifying, budget_ms=settings.verify_ms)
     searcher = Searcher(
         catalog=catalog,
         fingerprints=fingerprints,
-        vectors=vectors,
-        encoder=encoder,
+        spaces=spaces,
         resolver=resolver,
         verifier=verifier,
-        part_finder=PartFinder(
-            catalog=catalog, vectors=vectors, encoder=encoder, verifier=verifier
-        ),
+        part_finder=PartFinder(catalog=catalog, copy=spaces.copy, verifier=verifier),
         timeout_s=settings.search_timeout_s,
     )
     return Lookalike(
@@ -210,8 +204,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             searcher=searcher,
             catalog=catalog,
             keypoints=index.keypoints,
-            vectors=vectors,
-            encoder=encoder,
+            spaces=spaces,
             decoder=decoder,
             uploads=uploads,
         ),
@@ -225,6 +218,16 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         pairs=pairs,
         resolution=Resolution(catalog=catalog, indexer=indexer, trash=trash, pairs=pairs),
     )
+
+
+def _lowest(settings: Settings, spaces: Spaces) -> float | None:
+    """Return the default threshold of searches by one whole image, None for no limit.
+
+    Where what is the same image is proved and what looks alike is ranked by another vector, only a
+    threshold that someone has chosen counts.
+    """
+    is_chosen = "min_similarity" in settings.model_fields_set
+    return settings.min_similarity if spaces.are_one or is_chosen else None
 
 
 def _fetcher(

@@ -14,6 +14,7 @@ from app.pictures.decoding import Crop
 from app.problems import InvalidRequest, QueryCancels
 from app.search.sorting import MatchAtLeast, Sort
 from app.store.filters import NO_FILTERS, Filters
+from app.store.spaces import SpaceKind
 
 # Manning, Raghavan and Schütze, "Introduction to Information Retrieval" (2008), section 9.1.1:
 # reasonable weights of the query, the relevant and the irrelevant images.
@@ -68,7 +69,7 @@ class Query:
     varied results (see `marginal_relevance`). `verified` says whether the nearest images are
     compared in detail with a query by one whole image; `match` leaves out what is not so much, and
     `sort` puts the others in an order. If it is `thorough`, parts of the query image are searched
-    for, too.
+    for, too. Where images have two vectors, `ranked_by` says which one similarities are of.
     """
 
     terms: Sequence[Term] = ()
@@ -82,6 +83,7 @@ class Query:
     thorough: bool = False
     match: MatchAtLeast | None = None
     sort: Sort = "best"
+    ranked_by: SpaceKind = "semantic"
 
     @property
     def images(self) -> set[UUID]:

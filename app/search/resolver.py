@@ -6,23 +6,22 @@ from time import perf_counter
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 from typing_extensions import TypedDict
 
-from app.encoding.encoder import Encoder, Reading, Vector
+from app.encoding.encoder import Reading, Vector
 from app.indexing.coalescer import gather
 from app.indexing.fetcher import Fetcher
 from app.pictures.decoding import Decoder, Facts, Picture
 from app.pictures.tiles import SHORT_SIDE
 from app.problems import InvalidRequest, NoPicture, NotFound
-from app.search.asked import Asked
+from app.search.asked import Asked, packed_vector
 from app.search.parts import Part, cut
 from app.search.query import Marked, Query, Term, combine, rocchio
 from app.search.verifier import Subject
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
+from app.store.spaces import Space, Spaces, embed, prepare
 from app.store.uploads import Uploads
-from app.store.vectors import VectorTable
 
 SEARCHED_WORDS = "titles, descriptions, tags and file names were searched for the words"
 ONLY_IMAGES = "embeds images only"
@@ -75,35 +74,38 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """An embedded term; for an image also the SHA-256 of its file, and what it was made of."""
+    """An embedded term; for an image also the SHA-256 of its file, and what it was made of.
+
+    `copy_vector` is that of a whole image, where images have two vectors.
+    """
 
     vector: Vector
     weight: float
     sha256: str | None = None
     subject: Subject | None = None
     parts: Sequence[Part] = ()
+    copy_vector: Vector | None = None
 
 
 class Resolver:
     """Turns a `Query` into an `Asked`, with everything it names fetched, decoded and embedded.
 
-    `min_similarity` is the default for queries by a single whole image.
+    `min_similarity` is the default for queries by a single whole image, None for no limit.
     """
 
     def __init__(
         self,
         *,
         catalog: Catalog,
-        vectors: VectorTable,
-        encoder: Encoder,
+        spaces: Spaces,
         decoder: Decoder,
         fetcher: Fetcher,
         uploads: Uploads,
-        min_similarity: float,
+        min_similarity: float | None,
     ) -> None:
         self._catalog = catalog
-        self._vectors = vectors
-        self._encoder = encoder
+        self._spaces = spaces
+        self._encoder = spaces.semantic.encoder
         self._decoder = decoder
         self._fetcher = fetcher
         self._uploads = uploads
@@ -135,7 +137,8 @@ class Resolver:
         notes = self._notes(query, readings)
         thorough = query.thorough and query.is_whole_picture
         read = [term for term in query.terms if term.text not in unread]
-        parts = [await self._embed(term, clock, thorough=thorough) for term in read]
+        wanted = self._wanted(query)
+        parts = [await self._embed(term, clock, wanted, thorough=thorough) for term in read]
         vector = combine([p.vector for p in parts], [p.weight for p in parts]) if parts else None
         if query.like or query.unlike:
             vector = rocchio(vector, await self._marked(query))
@@ -146,7 +149,9 @@ class Resolver:
         if lowest is None and alone is not None:
             lowest = self._min_similarity
         asked = Asked(
-            vector=None if vector is None else vector.astype(np.float16).tobytes(),
+            vector=packed_vector(vector),
+            ranked_by=query.ranked_by,
+            copy_vector=packed_vector(alone.copy_vector if alone else None),
             words=query.words,
             filters=query.filters,
             left_out=sorted(query.images),
@@ -185,60 +190,72 @@ class Resolver:
         effect = SEARCHED_WORDS if wanted else "no text was subtracted"
         return [*notes, f"{encoder} {reason}: {effect}."]
 
-    async def _embed(self, term: Term, clock: Clock, *, thorough: bool) -> _Part:
+    def _wanted(self, query: Query) -> list[Space]:
+        """Return the space by which results are ranked, and the other that is needed, if any."""
+        ranked_by, copy = self._spaces.of(query.ranked_by), self._spaces.copy
+        both = query.is_whole_picture and query.verified and ranked_by is not copy
+        return [ranked_by, copy] if both else [ranked_by]
+
+    async def _embed(
+        self, term: Term, clock: Clock, wanted: Sequence[Space], *, thorough: bool
+    ) -> _Part:
         if term.text is not None:
             vector = await self._encoder.embed_text(term.text)
             clock.lap("embed")
             return _Part(vector, term.weight)
         sha256, data = None, term.data or b""
         if term.image is not None:
-            image, vector = await self._indexed(term.image)
+            image, vectors = await self._indexed(term.image, wanted)
             if term.crop is None:
                 parts = await self._parts(image) if thorough else []
                 clock.lap("decode")
-                return _Part(vector, term.weight, image.sha256, image, parts)
+                return _Part(vectors[0], term.weight, image.sha256, image, parts, *vectors[1:])
             _, data = await self._catalog.thumbnail(term.image) or ("", b"")
         elif term.upload is not None:
             upload = await self._uploads.find(term.upload)
             data, sha256 = upload.data, upload.sha256
 
-        def prepare(picture: Picture) -> tuple[Any, list[Part]]:
-            parts = cut(picture, self._encoder) if thorough else []
-            return self._encoder.prepare(picture), parts
+        def work(picture: Picture) -> tuple[dict[Space, Any], list[Part]]:
+            parts = cut(picture, self._spaces.copy.encoder) if thorough else []
+            return prepare(wanted, picture), parts
 
         picture, (prepared, parts) = await self._decoder.decode_and(
             data,
-            prepare,
+            work,
             crop=term.crop,
             short_side=SHORT_SIDE if thorough else 0,
             first=True,
         )
         clock.lap("decode")
-        vector = await self._encoder.embed_prepared(prepared)
+        vector, *others = (await embed(prepared)).values()
         clock.lap("embed")
-        return _Part(vector, term.weight, sha256 or picture.sha256, picture, parts)
+        return _Part(vector, term.weight, sha256 or picture.sha256, picture, parts, *others)
 
     async def _parts(self, image: ImageRow) -> list[Part]:
         """Return the parts of an indexed image, by its thumbnail."""
         _, data = await self._catalog.thumbnail(image.id) or ("", b"")
         size = (image.width, image.height)
         _, parts = await self._decoder.decode_and(
-            data, lambda picture: cut(picture, self._encoder, size=size), first=True
+            data, lambda picture: cut(picture, self._spaces.copy.encoder, size=size), first=True
         )
         return parts
 
-    async def _indexed(self, image_id: UUID) -> tuple[ImageRow, Vector]:
+    async def _indexed(
+        self, image_id: UUID, wanted: Sequence[Space]
+    ) -> tuple[ImageRow, tuple[Vector, *tuple[Vector | None, ...]]]:
+        """Return an image, its vector of the first space, and those of others, if it has them."""
         image = await self._catalog.find(image_id)
         if image is None:
             raise NotFound(f"There is no image {image_id} in the index.")
-        vector = (await self._vectors.fetch([image_id])).get(image_id)
+        found = [(await space.vectors.fetch([image_id])).get(image_id) for space in wanted]
+        vector, *others = found
         if vector is None:
             raise NotFound("This image is not embedded with the encoder in use.")
-        return image, vector
+        return image, (vector, *others)
 
     async def _marked(self, query: Query) -> Marked:
         """Return the vectors of the marked images, without those deleted since."""
-        vectors = await self._vectors.fetch([*query.like, *query.unlike])
+        vectors = await self._spaces.semantic.vectors.fetch([*query.like, *query.unlike])
         marked = Marked(
             [vectors[i] for i in query.like if i in vectors],
             [vectors[i] for i in query.unlike if i in vectors],

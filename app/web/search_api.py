@@ -50,6 +50,7 @@ async def query(request: Request) -> Response:
             limit=QUERY_LIMIT,
             verified=verified,
             match="copy" if verified else None,
+            ranked_by="semantic" if verified else parts(request).index.spaces.calibrated,
         )
     )
     hits = [hit for hit in results.hits if verified or (hit.similarity or 0.0) > QUERY_SIMILARITY]

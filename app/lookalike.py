@@ -30,6 +30,7 @@ from app.search.parts import PartFinder
 from app.search.resolution import Resolution
 from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
+from app.search.spreads import Spreads
 from app.search.verifier import Verifier
 from app.settings import Settings
 from app.store.catalog import Catalog
@@ -159,6 +160,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     resolver = Resolver(
         catalog=catalog,
         spaces=spaces,
+        spreads=Spreads(spaces.semantic, index.sizes),
         decoder=decoder,
         # With slots of its own: indexing does not wait for the URLs of searches, nor they for it.
         fetcher=_fetcher(stack, settings, most=MOST_FETCHING, outcomes=fetcher.outcomes),

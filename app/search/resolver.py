@@ -17,6 +17,7 @@ from app.problems import InvalidRequest, NoPicture, NotFound
 from app.search.asked import Asked, packed_vector
 from app.search.parts import Part, cut
 from app.search.query import Marked, Query, Term, combine, rocchio
+from app.search.spreads import Spreads
 from app.search.verifier import Subject
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
@@ -86,6 +87,11 @@ class _Part:
     parts: Sequence[Part] = ()
     copy_vector: Vector | None = None
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the term is a text."""
+        return self.sha256 is None
+
 
 class Resolver:
     """Turns a `Query` into an `Asked`, with everything it names fetched, decoded and embedded.
@@ -98,6 +104,7 @@ class Resolver:
         *,
         catalog: Catalog,
         spaces: Spaces,
+        spreads: Spreads,
         decoder: Decoder,
         fetcher: Fetcher,
         uploads: Uploads,
@@ -105,6 +112,7 @@ class Resolver:
     ) -> None:
         self._catalog = catalog
         self._spaces = spaces
+        self._spreads = spreads
         self._encoder = spaces.semantic.encoder
         self._decoder = decoder
         self._fetcher = fetcher
@@ -139,9 +147,7 @@ class Resolver:
         read = [term for term in query.terms if term.text not in unread]
         wanted = self._wanted(query)
         parts = [await self._embed(term, clock, wanted, thorough=thorough) for term in read]
-        vector = combine([p.vector for p in parts], [p.weight for p in parts]) if parts else None
-        if query.like or query.unlike:
-            vector = rocchio(vector, await self._marked(query))
+        vector = await self._combined(query, parts)
         alone = parts[0] if query.is_whole_picture else None
         _check(query, is_whole=alone is not None)
         subject = alone.subject if alone else None
@@ -189,6 +195,19 @@ class Resolver:
         wanted = any(term.weight > 0 for term in unread)
         effect = SEARCHED_WORDS if wanted else "no text was subtracted"
         return [*notes, f"{encoder} {reason}: {effect}."]
+
+    async def _combined(self, query: Query, parts: Sequence[_Part]) -> Vector | None:
+        """Return the one vector of a query, None if it has none."""
+        has_texts = any(part.is_text for part in parts)
+        has_marked = bool(query.like or query.unlike)
+        # Beside a text, images count by how much less its similarities spread than theirs.
+        is_mixed = has_texts and (has_marked or not all(part.is_text for part in parts))
+        ratio = await self._spreads.ratio() if is_mixed else 1.0
+        weights = [part.weight * (1.0 if part.is_text else ratio) for part in parts]
+        vector = combine([part.vector for part in parts], weights) if parts else None
+        if not has_marked:
+            return vector
+        return rocchio(vector, await self._marked(query), ratio=ratio if has_texts else None)
 
     def _wanted(self, query: Query) -> list[Space]:
         """Return the space by which results are ranked, and the other that is needed, if any."""

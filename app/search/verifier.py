@@ -16,7 +16,6 @@ from app.logs import fields
 from app.pictures.decoding import Facts
 from app.pictures.opencv import opencv
 from app.pictures.views import View
-from app.search.hits import Hit
 from app.search.stored_views import StoredViews, view_of
 from app.search.verification import Verified, verify
 from app.store.images import ImageRow
@@ -24,14 +23,9 @@ from app.store.keypoints import KeypointTable
 
 logger = logging.getLogger(__name__)
 
-MOST_VERIFIED = 20
 TOO_PLAIN = (
     "The query image is too plain to be told from others: only the same file is called a match."
 )
-# No copy is looked for below this similarity. Of 100 photos each, by the built-in encoder: no crop
-# to 40% has less, no other easy alteration either, and one in 20 crops to 20%; the nearest stranger
-# among 400 has 0.76 to 0.90. An encoder that is not listed has no floor.
-FLOORS: Mapping[str, float] = {"builtin": 0.77}
 
 Subject: TypeAlias = Facts | ImageRow
 """A whole query image: one that was sent, or one of the index."""
@@ -113,31 +107,21 @@ def _query_view(query: Subject, views: StoredViews) -> View | None:
 
 
 class Verifier:
-    """Compares query images with the nearest images of an index, within `budget_ms` each.
+    """Compares query images with the nearest images of an index, within `budget_ms` each."""
 
-    `encoder` is the name of the encoder that found them.
-    """
-
-    def __init__(
-        self, keypoints: KeypointTable, threads: Executor, *, budget_ms: float, encoder: str
-    ) -> None:
+    def __init__(self, keypoints: KeypointTable, threads: Executor, *, budget_ms: float) -> None:
         self._keypoints = keypoints
         self._threads = threads
-        self._floor = FLOORS.get(encoder, -1.0)
         self.budget_ms = budget_ms
 
     def warm_up(self) -> None:
         """Import OpenCV in the background, so that the first search has all of its budget."""
         self._threads.submit(opencv)
 
-    async def verify(self, query: Subject, hits: Sequence[Hit]) -> Verification:
-        """Compare a query with the images of hits, best first, at most 20 above the floor.
-
-        Those that are too plain, and those with the query's bytes, need no comparison.
-        """
+    async def verify(self, query: Subject, images: Sequence[ImageRow]) -> Verification:
+        """Compare a query with images, the likeliest first."""
         if query.too_plain:
             return Verification(notes=[TOO_PLAIN])
-        images = [hit.image for hit in hits if self._is_candidate(query, hit)][:MOST_VERIFIED]
         done = await self._done([(None, image) for image in images], self.budget_ms, query)
         return Verification(done.found, self._notes(len(done.left)))
 
@@ -185,7 +169,3 @@ class Verifier:
         )
         budget = f"VERIFY_MS is {self.budget_ms:g}"
         return [f"{those} not compared in detail with the query image: {budget}."]
-
-    def _is_candidate(self, query: Subject, hit: Hit) -> bool:
-        near = (hit.similarity or -1.0) >= self._floor
-        return near and not hit.image.too_plain and hit.image.sha256 != query.sha256

@@ -231,6 +231,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         ),
         Route("/api/duplicates", search_api.duplicates),
         Route("/api/duplicates/keep", duplicates_api.keep, methods=["POST"], middleware=writes),
+        Route("/api/duplicates/denied", duplicates_api.denied),
         Route("/api/duplicates/deny", duplicates_api.deny, methods=["POST"], middleware=writes),
         Route("/api/stats", operations_api.stats),
         Route("/healthz", operations_api.healthz),

@@ -90,8 +90,15 @@ async def reindex(encoder: str | None) -> None:
     """
     settings = read_settings(**({"encoder": encoder} if encoder else {}))
     async with open_lookalike(settings, announce=say, in_use=False) as lookalike:
+        looked_at, before = await lookalike.catalog.count(), await lookalike.vectors.count()
         await _embed_missing(lookalike)
         lookalike.index.use_encoder()
+        embedded = lookalike.encoder.images.items
+        after, name = await lookalike.vectors.count(), lookalike.encoder.model.name
+    say(
+        f"Looked at {looked_at} images and embedded {embedded} with {name}: "
+        f"{after} have vectors now, {before} had before."
+    )
 
 
 async def export_file(file: Path) -> None:
@@ -101,9 +108,12 @@ async def export_file(file: Path) -> None:
 
     async with open_lookalike(read_settings(), announce=say) as lookalike:
         archive = Archive(lookalike.catalog, lookalike.vectors, lookalike.encoder)
+        written = 0
         with bar("Writing", await lookalike.catalog.count()) as show:
             async for written in archive.write(file):
                 show(written)
+    size = (await asyncio.to_thread(file.stat)).st_size
+    say(f"Exported {written} images with their vectors to {file} ({size / 1e6:.1f} MB).")
 
 
 async def import_file(file: Path) -> None:
@@ -121,7 +131,11 @@ async def import_file(file: Path) -> None:
                 show(round(100 * share))
         if read.vectors < read.images:
             await _embed_missing(lookalike)
-    say(f"Imported {read.images} images, {read.vectors} of them with their vectors.")
+        total = await lookalike.catalog.count()
+    say(
+        f"Imported {read.images} images from {file}, {read.vectors} of them with their vectors; "
+        f"{read.images - read.vectors} were embedded again. The index has {total} now."
+    )
 
 
 def _items(

@@ -13,7 +13,8 @@ from app.problems import BodyTooLarge, EmptyPicture, NoPicture, NotFound, Pictur
 from app.store.catalog import Selection
 from app.store.images import ImageRow
 from app.web import schemas
-from app.web.clients import Client
+from app.web.clients import Client, client_of
+from app.web.keyring import COMMAND_LINE
 from app.web.stream_counter import StreamCounter
 
 # JSON and forms without files.
@@ -48,8 +49,12 @@ async def find_image(request: Request) -> ImageRow:
 
 
 def original_url(request: Request, image: ImageRow) -> str:
-    """Return a URL of the original: its own, or one of this server for uploads and files."""
-    if image.url.startswith(("http:", "https:")):
+    """Return a URL of the original: its own, or one of this server for uploads and files.
+
+    Commands have files of this machine open to them, and get their URLs.
+    """
+    is_theirs = client_of(request.scope).key == COMMAND_LINE
+    if is_theirs or image.url.startswith(("http:", "https:")):
         return image.url
     return str(request.url_for("original", id=str(image.id)))
 

@@ -1,5 +1,5 @@
 # Build: docker build -t lookalike .
-# With the built-in encoder, without CLIP's weights: --build-arg ENCODER=builtin
+# With the encoder lite, without CLIP's weights: --build-arg ENCODER=lite
 # For a GPU (docker run --gpus all): --target gpu
 
 FROM python:3.13-slim AS build

@@ -11,18 +11,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from app.encoding.encoder import Encoder
+from app.encoding.loading import Encoders
 from app.indexing.fetcher import MOST_FETCHES, Fetcher
 from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.media import Media
 from app.indexing.originals import Originals
+from app.indexing.reindexer import Reindexer
 from app.indexing.trash import Trash
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
+from app.search.chance import Chance
 from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
+from app.search.listing import Lister
 from app.search.lookup import Lookup
 from app.search.pair_proofs import PairProofs
 from app.search.parts import PartFinder
@@ -53,6 +57,7 @@ class Lookalike:
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
+    reindexer: Reindexer
     keypoint_maker: KeypointMaker
     media: Media
     trash: Trash
@@ -60,7 +65,9 @@ class Lookalike:
     workers: Workers
     jobs: Jobs
     searcher: Searcher
+    chance: Chance
     lookup: Lookup
+    lister: Lister
     comparer: Comparer
     uploads: Uploads
     duplicates: DuplicateFinder
@@ -74,8 +81,8 @@ class Lookalike:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder that the index is searched with."""
-        return self.index.encoder
+        """The encoder that sees what an image shows, and embeds texts."""
+        return self.index.spaces.semantic.encoder
 
     @property
     def catalog(self) -> Catalog:
@@ -89,8 +96,8 @@ class Lookalike:
 
     @property
     def vectors(self) -> VectorTable:
-        """The table of the encoder's vectors."""
-        return self.index.vectors
+        """The table of this encoder's vectors."""
+        return self.index.spaces.semantic.vectors
 
 
 @asynccontextmanager
@@ -98,19 +105,18 @@ async def open_lookalike(
     settings: Settings,
     *,
     announce: Callable[[str], None],
-    encoder: Encoder | None = None,
+    encoders: Encoders | None = None,
     in_use: bool = True,
 ) -> AsyncGenerator[Lookalike]:
-    """Open the database, the encoder and all that depends on them; close them on leaving.
+    """Open the database, the encoders and all that depends on them; close them on leaving.
 
-    `announce` is called with one line for each slow step and each decision. A given `encoder` is
-    not closed. With `in_use=False`, ENCODER=auto keeps choosing the encoder it chose before.
+    Takes what `open_index` does.
 
     Opening blocks the event loop, which has no other tasks yet, so that Ctrl-C stops a download.
     Raises a `StartProblem`.
     """
     async with (
-        open_index(settings, announce=announce, encoder=encoder, in_use=in_use) as index,
+        open_index(settings, announce=announce, encoders=encoders, in_use=in_use) as index,
         AsyncExitStack() as stack,
     ):
         yield _open_parts(stack, settings, index)
@@ -118,14 +124,14 @@ async def open_lookalike(
 
 def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Lookalike:
     """Open the parts that need the index; the stack closes them."""
-    database, encoder = index.database, index.encoder
-    catalog, vectors = index.catalog, index.vectors
+    database, catalog, spaces = index.database, index.catalog, index.spaces
+    encoder, vectors = spaces.semantic.encoder, spaces.semantic.vectors
     # Of their own: indexing keeps those that decode busy.
     verifying = ThreadPoolExecutor(os.cpu_count() or 1, "verify")
     stack.callback(verifying.shutdown)
     pool = DecodingPool(os.cpu_count() or 1, memory=Memory(settings.max_decoded_bytes))
     stack.callback(pool.close)
-    decoder = Decoder(pool, max_pixels=settings.max_pixels, model_side=encoder.model.side)
+    decoder = Decoder(pool, max_pixels=settings.max_pixels, model_side=spaces.side)
     fetcher = _fetcher(stack, settings, most=MOST_FETCHES)
     job_items, workers = JobItems(database), Workers(database)
     uploads = Uploads(database, decoder)
@@ -134,10 +140,9 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     indexer = Indexer(
         database=database,
         catalog=catalog,
-        vectors=vectors,
+        spaces=spaces,
         trash=index.trash,
         job_items=job_items,
-        encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
         originals=originals,
@@ -152,7 +157,9 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
     stack.push_async_callback(captioner.close)
-    keypoint_maker = KeypointMaker(index.keypoints, work_done=lambda: encoder.images.items)
+    keypoint_maker = KeypointMaker(
+        index.keypoints, work_done=lambda: sum(space.encoder.images.items for space in spaces.all)
+    )
     stack.callback(keypoint_maker.close)
     fingerprints, pairs = Fingerprints(database), PairTable(database)
     resolver = Resolver(
@@ -186,6 +193,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         decoder=decoder,
         fetcher=fetcher,
         indexer=indexer,
+        reindexer=Reindexer(database=database, catalog=catalog, decoder=decoder),
         keypoint_maker=keypoint_maker,
         media=media,
         trash=trash,
@@ -204,7 +212,9 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             job_days=settings.job_days,
         ),
         searcher=searcher,
+        chance=Chance(encoder=encoder, vectors=vectors),
         lookup=Lookup(searcher=searcher, vectors=vectors, encoder=encoder, decoder=decoder),
+        lister=Lister(catalog=catalog, vectors=vectors),
         comparer=Comparer(
             searcher=searcher,
             catalog=catalog,
@@ -218,7 +228,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         duplicates=DuplicateFinder(
             catalog=catalog,
             fingerprints=fingerprints,
-            vectors=vectors,
+            vectors=spaces.copy.vectors,
             proofs=PairProofs(catalog=catalog, keypoints=index.keypoints, pairs=pairs),
         ),
         pairs=pairs,

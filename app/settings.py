@@ -51,8 +51,13 @@ class Settings(BaseSettings):
     encoder: str = Field(
         "auto",
         description="auto, builtin, lite, clip, a Hugging Face hub id, a folder, or "
-        "llamaindex:NAME. auto keeps the index's encoder; a new index gets clip if available, else "
-        "builtin.",
+        "llamaindex:NAME: what sees what an image shows. auto keeps the index's encoder; a new "
+        "index gets clip if available, else lite.",
+    )
+    copy_encoder: Literal["builtin", "off"] = Field(
+        "builtin",
+        description="The encoder that knows the same image again, however altered: builtin, or "
+        "off for one vector per image, that of ENCODER.",
     )
     precision: Literal["auto", "fp32", "int8"] = Field(
         "auto", description="fp32, int8, or auto: int8 if its vectors agree with those of fp32."

@@ -75,7 +75,9 @@ def overlay(query: Pixels, image: Pixels, matrix: Matrix, polygon: Floats) -> Ov
     laid = compose(canvas, inverse(matrix))
     size = width, height
     shared = _inside(query, canvas, size) & _inside(image, laid, size)
-    return Overlay(_warped(query, canvas, size), _warped(image, laid, size), shared, canvas)
+    return Overlay(
+        _blurred(warped(query, canvas, size)), _blurred(warped(image, laid, size)), shared, canvas
+    )
 
 
 def greyed(pixels: Pixels) -> Pixels:
@@ -84,7 +86,14 @@ def greyed(pixels: Pixels) -> Pixels:
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
 
-def _warped(pixels: Pixels, matrix: Matrix, size: tuple[int, int]) -> Pixels:
+def brightest(pixels: Pixels) -> Pixels:
+    """Return the brightest of the three colours of RGB pixels, (h, w, 3), as (h, w)."""
+    cv2 = opencv()
+    red, green, blue = cv2.split(pixels)
+    return cv2.max(cv2.max(red, green), blue)
+
+
+def warped(pixels: Pixels, matrix: Matrix, size: tuple[int, int]) -> Pixels:
     """Map an image onto a canvas of this (width, height), averaging where it is reduced."""
     cv2 = opencv()
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
@@ -93,14 +102,17 @@ def _warped(pixels: Pixels, matrix: Matrix, size: tuple[int, int]) -> Pixels:
         smaller = (max(1, round(width * scale)), max(1, round(height * scale)))
         pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
         matrix = compose(matrix, resized(smaller, (width, height)))
-    warped = cv2.warpAffine(
+    return cv2.warpAffine(
         pixels,
         _centred(matrix),
         size,
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return cv2.GaussianBlur(warped, (0, 0), BLUR)
+
+
+def _blurred(pixels: Pixels) -> Pixels:
+    return opencv().GaussianBlur(pixels, (0, 0), BLUR)
 
 
 def _inside(pixels: Pixels, matrix: Matrix, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -177,7 +177,7 @@ class Asked(BaseModel):
             raise cursors.not_ours()
         if not is_storable(asked.words) or (asked.vector is None and not asked.words):
             raise cursors.not_ours()
-        asked = asked.model_copy(update={"filters": _checked(asked.filters)})
+        asked = asked.model_copy(update={"filters": checked(asked.filters)})
         if asked.vector is not None and len(asked.vector) != 2 * dimensions:
             raise InvalidRequest("cursor: it belongs to another encoder; search again.")
         vector = asked.query_vector
@@ -190,7 +190,7 @@ def _packed(files: Sequence[str]) -> bytes:
     return b"".join(bytes.fromhex(file[:FILE_DIGITS]) for file in files)
 
 
-def _checked(filters: Filters) -> Filters:
+def checked(filters: Filters) -> Filters:
     """Return the filters of a cursor, checked as those of a request are."""
     given = {name: value for name, value in asdict(filters).items() if value not in (None, ())}
     if filters.box is not None:

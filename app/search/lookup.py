@@ -44,7 +44,9 @@ class Lookup:
 
         async def work(_query: Query) -> NearUrls:
             clock = Clock()
-            _, prepared = await self._decoder.look(data, self._encoder.prepare)
+            _, prepared = await self._decoder.look(
+                data, self._encoder.prepare, model_side=self._encoder.model.side
+            )
             clock.lap("decode")
             vector = await self._encoder.embed_prepared(prepared)
             clock.lap("embed")

@@ -23,7 +23,7 @@ from app.store.pairs import Pair, PairTable
 logger = logging.getLogger(__name__)
 
 # Increment when `verify` decides otherwise.
-VERSION = 1
+VERSION = 2
 
 Two: TypeAlias = tuple[Fingerprint, Fingerprint]
 

@@ -92,6 +92,11 @@ class Query:
         return named | {*self.like, *self.unlike}
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is searched for, apart from filters."""
+        return not (self.terms or self.like or self.unlike)
+
+    @property
     def texts(self) -> list[Term]:
         """The terms that are texts."""
         return [term for term in self.terms if term.text is not None]
@@ -151,6 +156,12 @@ def read_terms(expression: str) -> list[Term]:
     if any(not content for _, content in parts[1:]):
         raise InvalidRequest("text: a + or - must be followed by a term.")
     return terms
+
+
+def written_terms(terms: Sequence[Term]) -> str:
+    """Return terms as an expression, which `read_terms` reads as the same terms."""
+    written = " ".join(f"{'-' if term.weight < 0 else '+'} {_written(term)}" for term in terms)
+    return written.removeprefix("+ ")
 
 
 def check_sizes(terms: Sequence[Term]) -> None:
@@ -232,6 +243,13 @@ def _term(sign: str, content: str) -> Term:
     if _is_quoted(content):
         return Term(text=_unquoted(content), weight=weight, quoted=True)
     return Term(text=content, weight=weight)
+
+
+def _written(term: Term) -> str:
+    content = term.url or str(term.image or "") or term.text or ""
+    content = f'"{content}"' if term.quoted else content
+    weight = abs(term.weight)
+    return f"{weight:g}:{content}" if weight != 1 or _WEIGHT.match(content) else content
 
 
 def _as_words(term: Term) -> str:

@@ -132,7 +132,7 @@ class Resolver:
         Raises `NoPicture` for an empty query, `InvalidRequest`, `QueryCancels`, `NotFound` for an
         image without a vector, and what decoding raises.
         """
-        if not (query.terms or query.like or query.unlike):
+        if query.is_empty:
             raise NoPicture("Send an image as `file` or by `url`, or a phrase as `text`.")
         texts = [term.text or "" for term in query.texts]
         readings = await self._encoder.read(texts) if texts else {}

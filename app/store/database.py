@@ -195,16 +195,19 @@ async def stage_rows(
     columns: Mapping[str, str],
     rows: Iterable[Sequence[Any]],
 ) -> None:
-    """Copy rows into a temporary table, as `copy_rows` does, until the transaction ends."""
+    """Copy rows into a temporary table, as `copy_rows` does, until the transaction ends.
+
+    They take the place of those that the transaction has staged there before.
+    """
     driver = await driver_connection(connection)
     definitions = [
         sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(cast(LiteralString, kind)))
         for name, kind in columns.items()
     ]
     await driver.execute(
-        sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(
-            sql.Identifier(table), sql.SQL(", ").join(definitions)
-        )
+        sql.SQL(
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {0} ({1}) ON COMMIT DELETE ROWS; DELETE FROM {0}"
+        ).format(sql.Identifier(table), sql.SQL(", ").join(definitions))
     )
     await copy_rows(connection, table, columns, rows)
 

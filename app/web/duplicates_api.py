@@ -6,16 +6,16 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.indexing.requests import RequestModel
-from app.web.operations import Operation
+from app.web.operations import IMAGE_ID, OTHER_ID, Operation
 from app.web.requests import Request, json_body, parts, respond
 
 
 class KeepRequest(RequestModel):
     """The image to keep of a group of duplicates."""
 
-    keep: UUID
+    keep: UUID = Field(description="The id of the image to keep.")
     others: list[UUID] = Field(
-        min_length=1, max_length=1000, description="The images that go to the trash."
+        min_length=1, max_length=1000, description="Ids of the images that go to the trash."
     )
     merge: bool = Field(
         False, description="Keep what the others say, where the kept one is silent."
@@ -31,7 +31,7 @@ class KeepResponse(BaseModel):
 class NotDuplicatesRequest(RequestModel):
     """Images of which no two are duplicates."""
 
-    ids: list[UUID] = Field(min_length=2, max_length=500)
+    ids: list[UUID] = Field(min_length=2, max_length=500, description="Ids of the images.")
     undo: bool = Field(False, description="Forget it again.")
 
 
@@ -46,8 +46,11 @@ DUPLICATE_OPERATIONS = [
         "post",
         "/api/duplicates/keep",
         "Keep one of a group of duplicates, and move the others to the trash.",
+        name="keep_duplicate",
+        tag="Duplicates",
         answer=KeepResponse,
         body=KeepRequest,
+        example={"keep": IMAGE_ID, "others": [OTHER_ID]},
         failures=(404, 409, 413, 422, 503),
         writes=True,
     ),
@@ -55,8 +58,11 @@ DUPLICATE_OPERATIONS = [
         "post",
         "/api/duplicates/deny",
         "Remember for ever that images are not duplicates of each other, by their files.",
+        name="deny_duplicates",
+        tag="Duplicates",
         answer=NotDuplicatesResponse,
         body=NotDuplicatesRequest,
+        example={"ids": [IMAGE_ID, OTHER_ID]},
         failures=(413, 422, 503),
         writes=True,
     ),

@@ -24,6 +24,7 @@ from app.web.forms import chosen_files, form_of, lines_of, text_fields
 from app.web.images_api import page_of_images
 from app.web.indexing_api import SITEMAPS_WITHIN_S, keeping_uploads, urls_title
 from app.web.jobs_api import find_job
+from app.web.lightbox import lightbox_of
 from app.web.requests import Request, parts, selection_of
 from app.web.templating import accept, page, templates
 
@@ -46,6 +47,7 @@ async def index_page(request: Request, *, problem: Problem | None = None) -> Res
         "index.html",
         status_code=problem.status if problem else 200,
         images=images,
+        lightbox=await lightbox_of(request, images),
         next=following,
         jobs=jobs,
         workers=await lookalike.workers.count(),

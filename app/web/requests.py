@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from app.indexing.requests import MODEL, parse, read_json
 from app.lookalike import Lookalike
+from app.pictures.decoding import MEDIA_TYPES
 from app.problems import BodyTooLarge, EmptyPicture, NoPicture, NotFound, PictureTooLarge
 from app.store.catalog import Selection
 from app.store.images import ImageRow
@@ -19,6 +20,10 @@ from app.web.stream_counter import StreamCounter
 
 # JSON and forms without files.
 SMALL_BYTES = 4_000_000
+
+# Originals in these formats, of no more bytes, are shown in place of their thumbnails.
+SHOWN_FORMATS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
+MOST_SHOWN_BYTES = 20_000_000
 
 # For files from users: whatever type a browser takes them for, nothing in them runs.
 SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox"}
@@ -75,6 +80,16 @@ def original_url(request: Request, image: Indexed) -> str:
     if "original" not in state:
         state["original"] = str(request.url_for("original", id=str(_ANY)))
     return state["original"].replace(str(_ANY), str(image.id))
+
+
+def shown_original(image: ImageRow) -> str | None:
+    """Return a path of the original that a page may show; None if its thumbnail has to do.
+
+    Originals on the web are those of other hosts, which pages of ours do not ask for images.
+    """
+    is_ours = not image.url.startswith(("http:", "https:"))
+    is_shown = MEDIA_TYPES[image.format] in SHOWN_FORMATS and image.bytes <= MOST_SHOWN_BYTES
+    return f"/images/{image.id}/original" if is_ours and is_shown else None
 
 
 async def json_body(request: Request, model: type[MODEL]) -> MODEL:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, get_origin
+from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
@@ -10,6 +10,7 @@ from app.indexing.requests import parse
 from app.problems import InvalidRequest
 from app.search.documents import hit_document
 from app.search.duplicates import Groups
+from app.search.listing import is_of_list
 from app.search.pages import Results
 from app.search.query import Query, Term
 from app.search.requests import FilterRequest, SearchRequest, query_of
@@ -22,9 +23,11 @@ from app.web.forms import (
     chosen_files,
     form_of,
     is_form,
+    parse_query,
     query_fields,
     refuse_unknown_files,
     text_fields,
+    values_of,
 )
 from app.web.requests import Indexed, Request, json_body, original_url, parts, respond, uploaded
 from app.web.schemas import FacetsResponse, FacetValue, SearchResponse
@@ -76,7 +79,10 @@ async def search(request: Request) -> Response:
     results = await run_search(request, wanted, data)
     return respond(
         SearchResponse(
-            results=[hit_document(hit, original_url(request, hit.image)) for hit in results.hits],
+            results=[
+                hit_document(hit, original_url(request, hit.image), include=wanted.include)
+                for hit in results.hits
+            ],
             next=results.cursor,
             min_similarity=results.min_similarity,
             notes=list(results.notes),
@@ -95,7 +101,7 @@ async def facets(request: Request) -> Response:
 
 async def duplicates(request: Request) -> Response:
     """List groups of duplicates."""
-    wanted = parse(schemas.DuplicatesRequest, dict(query_fields(request)))
+    wanted = parse_query(request, schemas.DuplicatesRequest)
     found = await find_duplicates(request, wanted)
     return respond(
         schemas.DuplicatesResponse(
@@ -130,8 +136,11 @@ async def run_search(
             f"limit: this server returns at most {lookalike.settings.top_k} results (TOP_K)."
         )
     if wanted.cursor:
-        return await lookalike.searcher.next_page(wanted.cursor, limit=limit)
+        pages = lookalike.lister if is_of_list(wanted.cursor) else lookalike.searcher
+        return await pages.next_page(wanted.cursor, limit=limit)
     query = replace(query_of(wanted, data, limit=limit), preview=preview)
+    if query.is_empty and query.filters:
+        return await lookalike.lister.first_page(query)
     return await lookalike.searcher.search(query)
 
 
@@ -143,15 +152,8 @@ def search_fields(
     Fields that may be given several times become lists.
     """
     known = model.model_fields
-    fields: dict[str, Any] = {}
-    for name, value in items:
-        if not isinstance(value, str) or (name in known and not value.strip()):
-            continue
-        if name in known and get_origin(known[name].annotation) in (list, dict):
-            fields.setdefault(name, []).append(value.strip())
-        else:
-            fields[name] = value.strip()
-    return fields
+    texts = [(name, value.strip()) for name, value in items if isinstance(value, str)]
+    return values_of([(name, text) for name, text in texts if text or name not in known], model)
 
 
 def facets_document(counts: FacetCounts) -> FacetsResponse:

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ExceptionHandler
 
@@ -270,7 +270,22 @@ async def _http_exception(request: HttpRequest, exc: Exception) -> Response:
         problem.status = exc.status_code
     response = await _problem(request, problem)
     response.headers.update(exc.headers or {})
+    if exc.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods_at(request))
     return response
+
+
+def _methods_at(request: HttpRequest) -> list[str]:
+    """Return the methods that any route has at the URL of a request."""
+    # As it was before something mounted took its part of the path.
+    scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
+    methods: set[str] = set()
+    for route in request.app.routes:
+        matched, _ = route.matches(scope)
+        if matched is not Match.NONE:
+            # What is mounted are static files.
+            methods |= getattr(route, "methods", None) or {"GET", "HEAD"}
+    return sorted(methods)
 
 
 async def _unexpected(request: HttpRequest, _: Exception) -> Response:

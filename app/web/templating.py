@@ -30,6 +30,8 @@ def assets(name: str) -> Path:
 
 
 templates = Jinja2Templates(assets("templates"))
+# Lines that are only tags leave none behind.
+templates.env.trim_blocks = templates.env.lstrip_blocks = True
 # Jinja's own filters have types that ours need not have.
 cast(dict[str, Any], templates.env.filters).update(
     duration=duration, differences=differences_of, outline=outline_of

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app.encoding.encoder import Encoder
+from app.encoding.loading import Encoders
 from app.lookalike import Lookalike, open_lookalike
 from app.pictures.decoding import Facts, hamming
 from app.problems import InvalidRequest
@@ -174,7 +175,7 @@ def index(
         data_dir=tmp_path_factory.mktemp("partitions"),
         encoder="builtin",
     )
-    opened = open_lookalike(chosen, announce=lambda _: None, encoder=encoder)
+    opened = open_lookalike(chosen, announce=lambda _: None, encoders=Encoders.single(encoder))
     with loop.entered(opened) as lookalike:
         finder = DuplicateFinder(
             catalog=lookalike.catalog,

@@ -9,6 +9,7 @@ RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
+COPY lookalike lookalike
 COPY templates templates
 COPY static static
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .

@@ -33,6 +33,7 @@ from app.search.parts import PartFinder
 from app.search.resolution import Resolution
 from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
+from app.search.spreads import Spreads
 from app.search.verifier import Verifier
 from app.settings import Settings
 from app.store.catalog import Catalog
@@ -43,6 +44,7 @@ from app.store.index import Index, open_index
 from app.store.job_items import JobItems
 from app.store.pairs import PairTable
 from app.store.sizes import Sizes
+from app.store.spaces import Spaces
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
 from app.store.workers import Workers
@@ -125,7 +127,6 @@ async def open_lookalike(
 def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Lookalike:
     """Open the parts that need the index; the stack closes them."""
     database, catalog, spaces = index.database, index.catalog, index.spaces
-    encoder, vectors = spaces.semantic.encoder, spaces.semantic.vectors
     # Of their own: indexing keeps those that decode busy.
     verifying = ThreadPoolExecutor(os.cpu_count() or 1, "verify")
     stack.callback(verifying.shutdown)
@@ -164,27 +165,22 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     fingerprints, pairs = Fingerprints(database), PairTable(database)
     resolver = Resolver(
         catalog=catalog,
-        vectors=vectors,
-        encoder=encoder,
+        spaces=spaces,
+        spreads=Spreads(spaces.semantic, index.sizes),
         decoder=decoder,
         # With slots of its own: indexing does not wait for the URLs of searches, nor they for it.
         fetcher=_fetcher(stack, settings, most=MOST_FETCHING, outcomes=fetcher.outcomes),
         uploads=uploads,
-        min_similarity=settings.min_similarity,
+        min_similarity=_lowest(settings, spaces),
     )
-    verifier = Verifier(
-        index.keypoints, verifying, budget_ms=settings.verify_ms, encoder=encoder.model.name
-    )
+    verifier = Verifier(index.keypoints, verifying, budget_ms=settings.verify_ms)
     searcher = Searcher(
         catalog=catalog,
         fingerprints=fingerprints,
-        vectors=vectors,
-        encoder=encoder,
+        spaces=spaces,
         resolver=resolver,
         verifier=verifier,
-        part_finder=PartFinder(
-            catalog=catalog, vectors=vectors, encoder=encoder, verifier=verifier
-        ),
+        part_finder=PartFinder(catalog=catalog, copy=spaces.copy, verifier=verifier),
         timeout_s=settings.search_timeout_s,
     )
     return Lookalike(
@@ -212,15 +208,14 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             job_days=settings.job_days,
         ),
         searcher=searcher,
-        chance=Chance(encoder=encoder, vectors=vectors),
-        lookup=Lookup(searcher=searcher, vectors=vectors, encoder=encoder, decoder=decoder),
-        lister=Lister(catalog=catalog, vectors=vectors),
+        chance=Chance(encoder=spaces.semantic.encoder, vectors=spaces.semantic.vectors),
+        lookup=Lookup(searcher=searcher, space=spaces.of(spaces.calibrated), decoder=decoder),
+        lister=Lister(catalog=catalog, vectors=spaces.semantic.vectors),
         comparer=Comparer(
             searcher=searcher,
             catalog=catalog,
             keypoints=index.keypoints,
-            vectors=vectors,
-            encoder=encoder,
+            spaces=spaces,
             decoder=decoder,
             uploads=uploads,
         ),
@@ -234,6 +229,16 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         pairs=pairs,
         resolution=Resolution(catalog=catalog, indexer=indexer, trash=trash, pairs=pairs),
     )
+
+
+def _lowest(settings: Settings, spaces: Spaces) -> float | None:
+    """Return the default threshold of searches by one whole image, None for no limit.
+
+    Where what is the same image is proved and what looks alike is ranked by another vector, only a
+    threshold that someone has chosen counts.
+    """
+    is_chosen = "min_similarity" in settings.model_fields_set
+    return settings.min_similarity if spaces.are_one or is_chosen else None
 
 
 def _fetcher(

@@ -72,7 +72,8 @@ class Settings(BaseSettings):
         ge=-1,
         le=1,
         description="Lowest cosine similarity of a result when searching by one whole image "
-        "(inclusive). A request may ask for another.",
+        "(inclusive). A request may ask for another. Where images have two vectors, there is none "
+        "unless it is set.",
     )
     verify_ms: float = Field(
         150,

@@ -207,9 +207,17 @@ def _agreement(
 
 
 def _hues(query: Pixels, image: Pixels, matrix: Matrix, laid: Overlay) -> Hues:
-    size = laid.shared.shape[1], laid.shared.shape[0]
-    image = warped(image, compose(laid.canvas, inverse(matrix)), size)
-    return Hues.of(warped(query, laid.canvas, size), image, laid.shared, block=BLOCK)
+    rows, columns = (max(1, length // BLOCK) for length in laid.shared.shape)
+    # Hues need a quarter of the canvas' pixels each way.
+    canvas = compose(np.array([[0.25, 0, 0], [0, 0.25, 0]]), laid.canvas)
+    maps = canvas, compose(canvas, inverse(matrix))
+    size = columns * BLOCK // 4, rows * BLOCK // 4
+    means = [
+        block_means(warped(pixels, m, size), BLOCK // 4)
+        for pixels, m in zip((query, image), maps, strict=True)
+    ]
+    shared = block_means(laid.shared.astype(np.float32), BLOCK) > LEAST_SHARED
+    return Hues.of(means[0], means[1], shared)
 
 
 def _laid(query: Pixels, image: Pixels, matrix: Matrix) -> tuple[Overlay | None, Floats]:

@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.pictures.keypoints import Floats, Pixels
-from app.pictures.registration import block_means
+from app.pictures.keypoints import Pixels
 
 # Less colour than this, of 255, tells no hue.
 LEAST_CHROMA = 14
 # Hues differ from this angle on; what makes the others turn is within the smaller one.
 DIFFERENT, ALIKE = np.deg2rad(40), np.deg2rad(20)
-LEAST_SHARED = 0.75
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,11 +32,10 @@ class Hues:
     others: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, query: Pixels, image: Pixels, shared: NDArray[np.bool_], *, block: int) -> "Hues":
-        """Compare RGB images, (h, w, 3), where they are `shared`, in blocks of so many pixels."""
-        one, other = _chroma(query, block), _chroma(image, block)
-        told = block_means(shared.astype(np.float32), block) > LEAST_SHARED
-        told &= np.minimum(np.abs(one), np.abs(other)) > LEAST_CHROMA
+    def of(cls, query: Pixels, image: Pixels, shared: NDArray[np.bool_]) -> "Hues":
+        """Compare two images of one RGB pixel for each block, where they are `shared`."""
+        one, other = _chroma(query), _chroma(image)
+        told = shared & (np.minimum(np.abs(one), np.abs(other)) > LEAST_CHROMA)
         others = np.zeros(told.shape, bool)
         turns = np.angle(other[told] * one[told].conj())
         if not len(turns):
@@ -50,11 +47,7 @@ class Hues:
         return cls(float(turns[commonest]), others)
 
 
-def _chroma(pixels: Pixels, block: int) -> NDArray[np.complexfloating[Any]]:
-    """Return the mean colours of blocks as complex numbers, whose angle is the hue."""
-    means: list[Floats] = [
-        block_means(np.ascontiguousarray(pixels[..., i]).astype(np.float32), block)
-        for i in range(3)
-    ]
-    red, green, blue = means
+def _chroma(pixels: Pixels) -> NDArray[np.complexfloating[Any]]:
+    """Return colours as complex numbers, whose angle is the hue."""
+    red, green, blue = np.moveaxis(pixels.astype(np.float32), 2, 0)
     return (red - (green + blue) / 2) + 1j * (green - blue) * np.float32(np.sqrt(0.75))

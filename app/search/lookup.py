@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.encoding.encoder import Encoder
 from app.pictures.decoding import Decoder
 from app.search.query import Query, Term
 from app.search.resolver import Clock, Timings
 from app.search.searcher import Searcher
 from app.store.near_urls import NearUrl, near_urls
-from app.store.vectors import VectorTable
+from app.store.spaces import Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +22,13 @@ class NearUrls:
 class Lookup:
     """Finds what is near to an image, each time in the place of a search.
 
-    It gives the images that a search by this image gives, without what describes them.
+    It gives the images that a search by this image gives in the `space` in which a similarity of
+    0.90 means the same image, without what describes them.
     """
 
-    def __init__(
-        self, *, searcher: Searcher, vectors: VectorTable, encoder: Encoder, decoder: Decoder
-    ) -> None:
+    def __init__(self, *, searcher: Searcher, space: Space, decoder: Decoder) -> None:
         self._searcher = searcher
-        self._vectors = vectors
-        self._encoder = encoder
+        self._space = space
         self._decoder = decoder
 
     async def find(self, data: bytes, *, above: float, limit: int) -> NearUrls:
@@ -43,16 +40,17 @@ class Lookup:
         self._searcher.searches[query.kind] += 1
 
         async def work(_query: Query) -> NearUrls:
+            encoder, vectors = self._space.encoder, self._space.vectors
             clock = Clock()
             _, prepared = await self._decoder.look(
-                data, self._encoder.prepare, model_side=self._encoder.model.side
+                data, encoder.prepare, model_side=encoder.model.side
             )
             clock.lap("decode")
-            vector = await self._encoder.embed_prepared(prepared)
+            vector = await encoder.embed_prepared(prepared)
             clock.lap("embed")
             found = await near_urls(
-                self._vectors.database,
-                self._vectors.table,
+                vectors.database,
+                vectors.table,
                 vector,
                 limit=limit,
                 above=above,

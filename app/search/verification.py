@@ -5,6 +5,7 @@ pixels differ, as in photos of one place or thing taken again.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -91,7 +92,7 @@ class Verified:
     alignment: Alignment
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """The map that was found between a query, mirrored or not, and an image, and what it shows.
 
@@ -105,7 +106,7 @@ class Comparison:
     candidates: int
     pixels: Agreement
 
-    @property
+    @cached_property
     def match(self) -> VerifiedMatch | None:
         """What it proves."""
         if self._is_copy:
@@ -149,6 +150,7 @@ def verify(query: View, image: View) -> Verified | None:
     """
     if query.too_plain or image.too_plain:
         return None
+    query, image = query.keeping_pixels(), image.keeping_pixels()
     best: Comparison | None = None
     for mirrored in (False, True):
         found = compared(query, image, mirrored=mirrored)

@@ -33,6 +33,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    tablesample,
     text,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -60,6 +61,9 @@ MAX_RANKED = 10_000
 FILE_DIGITS = 16
 # The exact plan compares this many rows in the time that the HNSW index takes per candidate.
 ROWS_PER_CANDIDATE = 20
+
+# A sample of so many times fewer rows is read by pages, not from all rows.
+SAMPLED_BY_PAGE = 40
 
 FACETS = {
     "labels": "text[]",
@@ -248,6 +252,19 @@ async def neighbours(
         .order_by(nearest.c.distance)
     )
     await connection.execute(*local_settings(limit))
+    return list((await connection.execute(query)).all())
+
+
+async def sample(connection: AsyncConnection, table: Table, *, limit: int) -> list[Untyped]:
+    """Return rows of (embedding), at most `limit`: about the same ones each time."""
+    rows = await table_rows(connection, table)
+    if rows > SAMPLED_BY_PAGE * limit:
+        # Whole pages of rows, which are as far apart in time as in the table.
+        share = min(100.0, 100 * 2 * limit / rows)
+        some = tablesample(table, func.system(share), seed=literal(0))
+        return list((await connection.execute(select(some.c.embedding).limit(limit))).all())
+    in_any_order = func.md5(table.c.node_id)
+    query = select(table.c.embedding).order_by(in_any_order).limit(limit)
     return list((await connection.execute(query)).all())
 
 

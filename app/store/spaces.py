@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from app.encoding.encoder import Encoder, Pictured, Vector
+from app.encoding.lite import LITE
 from app.encoding.loading import Encoders
 from app.store.database import Database
 from app.store.vectors import VectorTable
@@ -23,6 +24,8 @@ class Space:
         """The name of the encoder."""
         return self.encoder.model.name
 
+
+SpaceKind = Literal["copy", "semantic"]
 
 Embedded: TypeAlias = Mapping[Space, Vector]
 """The unit vectors of one image, by space."""
@@ -43,6 +46,18 @@ class Spaces:
     def are_one(self) -> bool:
         """Whether an image has one vector, which serves for both."""
         return self.copy is self.semantic
+
+    def of(self, kind: "SpaceKind") -> Space:
+        """Return one of the two."""
+        return self.copy if kind == "copy" else self.semantic
+
+    @property
+    def calibrated(self) -> "SpaceKind":
+        """The space in which a similarity of 0.90 means the same image.
+
+        With a CLIP, it is that of its cosine, as clients expect; that of `lite` means little.
+        """
+        return "copy" if self.semantic.encoder.source == LITE else "semantic"
 
     @property
     def all(self) -> tuple[Space, ...]:

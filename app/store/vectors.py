@@ -33,7 +33,7 @@ from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.encoding.encoder import Encoder, Vector
+from app.encoding.encoder import Encoder, Vector, Vectors
 from app.store import cascade
 from app.store.database import Database, stage_rows
 from app.store.facet_counts import FacetCounts, facet_counts
@@ -51,6 +51,7 @@ from app.store.nearest import (
     nearest,
     neighbours,
     newest,
+    sample,
     worded,
 )
 from app.store.nodes import node_metadata
@@ -243,6 +244,12 @@ class VectorTable:
         async with self.database.reading() as connection:
             rows = await connection.execute(query)
             return {UUID(row[0]): np.array(row[1], np.float32) for row in rows}
+
+    async def sample(self, limit: int) -> Vectors:
+        """Return some of the vectors, evenly spread over the table: (n, dimensions) float32."""
+        async with self.database.begin() as connection:
+            rows = await sample(connection, self.table, limit=limit)
+        return np.array([np.array(row[0], np.float32) for row in rows]).reshape(-1, self.dimensions)
 
     async def embedded(self, ids: Sequence[UUID]) -> dict[UUID, str]:
         """Return the SHA-256 of the file that each vector was made from, by id."""

@@ -458,7 +458,7 @@ def test_the_longest_cursors_fit_in_a_url(index: Index) -> None:
     first = index.loop.run(index.lookalike.searcher.next_page(asked.cursor() or "", limit=1))
     assert first.cursor is not None
     assert len(first.cursor) < 8000
-    left = Asked.read(first.cursor, dimensions=512).ranking
+    left = Asked.read(first.cursor, spaces=index.lookalike.index.spaces).ranking
     assert len(left) > 500
     shown = [i for page in index.results(asked, 100) for ids in page for i in ids]
     assert len(shown) == len(set(shown)) == len(left) + 1

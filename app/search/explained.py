@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from app.search.documents import AlignmentDocument, HitDocument
 from app.search.hits import Hit
 from app.search.verification import Alignment
 
@@ -27,7 +28,7 @@ class Outline:
     differences: Sequence[Sequence[Point]] = field(default=())
 
 
-def differences_of(hit: Hit, query: str = "yours") -> list[str]:
+def differences_of(hit: Hit | HitDocument, query: str = "yours") -> list[str]:
     """Return in what a copy or scene differs from the query, such as `mirrored`.
 
     `query` is what the query is called.
@@ -72,7 +73,7 @@ def outline_of(hit: Hit, size: tuple[int, int] | None) -> Outline | None:
     return Outline(shared, differences) if shared or differences else None
 
 
-def _cropped(alignment: Alignment, query: str) -> list[str]:
+def _cropped(alignment: Alignment | AlignmentDocument, query: str) -> list[str]:
     query_is_whole = alignment.query_overlap >= WHOLE
     image_is_whole = alignment.image_overlap >= WHOLE
     if query_is_whole and image_is_whole:

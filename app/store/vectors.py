@@ -43,6 +43,7 @@ from app.store.images import Entry
 from app.store.nearest import (
     FACETS,
     Beyond,
+    conditions,
     facet_columns,
     facet_indexes,
     given_before,
@@ -226,6 +227,16 @@ class VectorTable:
         """Count the images that pass the filters, by the values of their facets."""
         async with self.database.begin() as connection:
             return await facet_counts(connection, self.table, filters)
+
+    async def places(self, filters: Filters, *, limit: int) -> list[tuple[float, float]]:
+        """Return the (latitude, longitude) of images that pass the filters and have one."""
+        c = self.table.c
+        query = select(c.latitude, c.longitude).where(
+            *conditions(self.table, filters), c.latitude.is_not(None)
+        )
+        async with self.database.begin() as connection:
+            rows = await connection.execute(query.limit(limit))
+            return [(row.latitude, row.longitude) for row in rows]
 
     async def fetch(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
         """Return the vectors of the images that have one: (dimensions,) float32, unit length."""

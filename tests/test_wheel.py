@@ -21,7 +21,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = folder / "source"
     source.mkdir()
     # What is in the image's build context, so that the build writes nothing here.
-    for name in ("app", "templates", "static", "pyproject.toml", "README.md", "LICENSE"):
+    for name in (
+        "app",
+        "lookalike",
+        "templates",
+        "static",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+    ):
         (source / name).symlink_to(ROOT / name)
     run(
         sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",

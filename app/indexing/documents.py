@@ -6,8 +6,11 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from app.indexing.outcomes import Outcome
+from app.pictures.exif import camera, location, taken_at
 from app.store.filters import MetadataValue
 from app.store.images import ImageRow
+
+DHASH = "64-bit difference hash, in hexadecimal."
 
 
 class ImageDocument(BaseModel):
@@ -33,6 +36,21 @@ class ImageDocument(BaseModel):
         "it is then no one's `copy`."
     )
     thumbnail: str = Field(description="Path of a JPEG, 256 px on the short side.")
+
+
+class ColourDocument(BaseModel):
+    """A dominant colour."""
+
+    name: str
+    rgb: str = Field(description="#rrggbb")
+    share: float = Field(description="Share of the image that it covers, 0 to 1.")
+
+
+class LocationDocument(BaseModel):
+    """Where a photo was taken, in degrees."""
+
+    latitude: float
+    longitude: float
 
 
 class OutcomeDocument(BaseModel):
@@ -68,3 +86,24 @@ def image_fields(image: ImageRow, url: str) -> dict[str, Any]:
         "too_plain": image.too_plain,
         "thumbnail": f"/images/{image.id}/thumbnail",
     }
+
+
+def exif_fields(image: ImageRow) -> dict[str, Any]:
+    """Return what EXIF says of an image, as fields of its documents."""
+    place = location(image.exif)
+    return {
+        "exif": image.exif,
+        "taken_at": taken_at(image.exif),
+        "camera": camera(image.exif),
+        "location": place and LocationDocument(latitude=place[0], longitude=place[1]),
+    }
+
+
+def hash_fields(image: ImageRow) -> dict[str, Any]:
+    """Return an image's hashes, as fields of its documents."""
+    return {"sha256": image.sha256, "dhash": image.dhash_hex}
+
+
+def colour_fields(image: ImageRow) -> dict[str, Any]:
+    """Return an image's dominant colours, as a field of its documents."""
+    return {"colours": [ColourDocument(**colour) for colour in image.colours]}

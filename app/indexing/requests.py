@@ -40,6 +40,16 @@ def _in_utc(time: datetime) -> datetime:
         raise ValueError("must be between the years 1 and 9999 in UTC") from exc
 
 
+def split_at_commas(value: object) -> object:
+    """Return a list with its texts split at commas; anything else as it is."""
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list):
+        return value
+    members = cast(list[object], given)
+    each = [member.split(",") if isinstance(member, str) else [member] for member in members]
+    return [part for parts in each for part in parts]
+
+
 Url = Annotated[str, Field(max_length=LONGEST_URL)]
 Title = Annotated[str, Field(max_length=MAX_TITLE)]
 Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
@@ -64,6 +74,13 @@ _MEMBERS = {"str", "constrained-str", "ImageEntry", "constrained-int", "int", "f
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 MODEL = TypeVar("MODEL", bound=BaseModel)
+T = TypeVar("T")
+
+Commas = Annotated[T, BeforeValidator(split_at_commas)]
+"""A list of ids, numbers or fixed words, of which several may be one text, with commas between.
+
+So forms and query strings may either repeat a field or separate its values.
+"""
 
 
 class RequestModel(BaseModel):

@@ -1,13 +1,25 @@
 """Hits as JSON, for the API and the command line."""
 
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
 
-from app.indexing.documents import ImageDocument, image_fields
+from app.indexing.documents import (
+    DHASH,
+    ColourDocument,
+    ImageDocument,
+    LocationDocument,
+    colour_fields,
+    exif_fields,
+    hash_fields,
+    image_fields,
+)
 from app.search.hits import Hit, Match
 from app.search.verification import Alignment
+from app.store.images import ImageRow
 
 Row: TypeAlias = tuple[float, float, float]
 
@@ -49,12 +61,31 @@ class AlignmentDocument(BaseModel):
     )
 
 
+Include = Literal["exif", "hashes", "colours", "metadata"]
+"""What results have when a request asks for it; none of it takes another look at the database."""
+
+_FIELDS: Mapping[Include, Callable[[ImageRow], dict[str, Any]]] = {
+    "exif": exif_fields,
+    "hashes": hash_fields,
+    "colours": colour_fields,
+    "metadata": lambda _: {},
+}
+_INCLUDED = frozenset(
+    {"exif", "taken_at", "camera", "location", "sha256", "dhash", "colours"},
+)
+
+
 class HitDocument(ImageDocument):
     """A search result."""
 
     similarity: float | None = Field(
-        description="Cosine similarity, -1 to 1; null for a search by words only, and for an image "
-        "that is not embedded."
+        description="Cosine similarity, -1 to 1; null for a search by words or filters only, and "
+        "for an image that is not embedded. Results are ranked by it, behind what is proved."
+    )
+    copy_similarity: float | None = Field(
+        None,
+        description="That of the copy vectors, in which the same image is at 0.90 or more; null "
+        "unless the query is one whole image and images have two vectors.",
     )
     matched: list[Literal["picture", "text"]] = Field(
         ["picture"], description="What found it: its pixels, the words about it, or both."
@@ -68,14 +99,36 @@ class HitDocument(ImageDocument):
     alignment: AlignmentDocument | None = Field(
         None, description="How the query lies on a `copy` or a `scene`."
     )
-    places: list[PlaceDocument] = Field(description="Other images with the same bytes.")
+    places: list[PlaceDocument] = Field(
+        description="Other images with the same bytes; none in a list of what passes filters."
+    )
+    # Only in answers to requests that ask for them by `include`.
+    exif: dict[str, str | int | float] | None = None
+    taken_at: datetime | None = None
+    camera: str | None = None
+    location: LocationDocument | None = None
+    sha256: str | None = None
+    dhash: str | None = Field(None, description=DHASH)
+    colours: list[ColourDocument] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_included(
+        self, serialized: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        absent = _INCLUDED - self.model_fields_set
+        return {name: value for name, value in serialized(self).items() if name not in absent}
 
 
-def hit_document(hit: Hit, url: str) -> HitDocument:
+def hit_document(hit: Hit, url: str, *, include: Collection[Include] = ()) -> HitDocument:
     """Return the JSON document of a hit; `url` is where the client finds the original."""
+    included: dict[str, Any] = {}
+    for name in include:
+        included |= _FIELDS[name](hit.image)
     return HitDocument(
+        **included,
         **image_fields(hit.image, url),
         similarity=None if hit.similarity is None else round(hit.similarity, 4),
+        copy_similarity=None if hit.copy_similarity is None else round(hit.copy_similarity, 4),
         match=hit.match,
         alignment=hit.alignment and alignment_document(hit.alignment),
         matched=list(hit.matched),

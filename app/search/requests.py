@@ -8,11 +8,21 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from app.indexing.requests import MAX_TEXT, Metadata, Moment, RequestModel, Url, parse
+from app.indexing.requests import (
+    MAX_TEXT,
+    Commas,
+    Metadata,
+    Moment,
+    RequestModel,
+    Url,
+    parse,
+    split_at_commas,
+)
 from app.pictures.colours import ColourName
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
 from app.search.cursors import MAX_CHARACTERS
+from app.search.documents import Include
 from app.search.query import MOST_TERMS, Query, Term, read_terms
 from app.search.sorting import MatchAtLeast, Sort
 from app.store.filters import PLAIN_NUMBER, Box, Filters, MetadataValue
@@ -46,11 +56,13 @@ class FilterRequest(RequestModel):
     """
 
     formats: Values = Field([], description="JPEG, PNG, …")
-    orientations: list[Literal["landscape", "portrait", "square"]] = Field([], max_length=100)
-    colours: list[ColourName] = Field([], max_length=100, description="Dominant colours.")
+    orientations: Commas[list[Literal["landscape", "portrait", "square"]]] = Field(
+        [], max_length=100, description="landscape, portrait or square."
+    )
+    colours: Commas[list[ColourName]] = Field([], max_length=100, description="Dominant colours.")
     hosts: Values = Field([], description="Host names of image URLs.")
     cameras: Values = Field([], description="Make and model, as in EXIF.")
-    tags: Values = Field([])
+    tags: Values = Field([], description="Tags, of which an image must have every one.")
     metadata: Metadata = Field(
         {},
         description="Your own keys and values; `key=value` in forms and URLs. A value such as "
@@ -58,14 +70,14 @@ class FilterRequest(RequestModel):
     )
     located: bool | None = Field(None, description="Whether EXIF has a location.")
     box: tuple[float, float, float, float] | None = Field(
-        None, description="West, south, east, north in degrees; comma-separated in forms."
+        None, description="West, south, east, north in degrees."
     )
     taken_after: Moment | None = Field(
         None, description="When it was taken, by EXIF; UTC unless an offset is given."
     )
-    taken_before: Moment | None = None
-    min_width: int | None = Field(None, ge=1, le=1_000_000)
-    min_height: int | None = Field(None, ge=1, le=1_000_000)
+    taken_before: Moment | None = Field(None, description="Likewise; the time itself excluded.")
+    min_width: int | None = Field(None, ge=1, le=1_000_000, description="Least width in pixels.")
+    min_height: int | None = Field(None, ge=1, le=1_000_000, description="Least height in pixels.")
 
     @field_validator("metadata", mode="before")
     @classmethod
@@ -80,8 +92,8 @@ class FilterRequest(RequestModel):
 
     @field_validator("box", mode="before")
     @classmethod
-    def _numbers(cls, value: object) -> object:
-        parts = value.split(",") if isinstance(value, str) else value
+    def _four(cls, value: object) -> object:
+        parts = split_at_commas(value)
         if isinstance(parts, list) and len(cast(list[object], parts)) != 4:
             raise ValueError("must be west, south, east, north")
         return cast(object, parts)
@@ -195,8 +207,8 @@ class SearchRequest(FilterRequest):
     """A query: images and texts, added and subtracted, within filters.
 
     The query is the sum of `url`, `text`, `query` and, in a form, `file`: at most 16 texts, of
-    10,000 characters together, and 5 URLs. With a `cursor`, only `limit` counts; the rest is as on
-    the first page.
+    10,000 characters together, and 5 URLs. With filters only, what passes them is listed. With a
+    `cursor`, only `limit` and `include` count; the rest is as on the first page.
     """
 
     url: Url | None = Field(None, description="The URL of a query image.")
@@ -210,15 +222,20 @@ class SearchRequest(FilterRequest):
     crop: CropField = Field(
         None, description="The region to search by, of every image without a region of its own."
     )
-    like: list[UUID] = Field([], max_length=MOST_TERMS, description="Ids of relevant images.")
-    unlike: list[UUID] = Field([], max_length=MOST_TERMS, description="Ids of irrelevant images.")
+    like: Commas[list[UUID]] = Field(
+        [], max_length=MOST_TERMS, description="Ids of relevant images."
+    )
+    unlike: Commas[list[UUID]] = Field(
+        [], max_length=MOST_TERMS, description="Ids of irrelevant images."
+    )
     diversity: Fraction = Field(0, description="How varied the results are, 0 to 1.")
     min_similarity: float | None = Field(
         None,
         ge=-1,
         le=1,
         description="The lowest cosine similarity of a result. By default, the server's "
-        "MIN_SIMILARITY for a single whole image, and none for any other query.",
+        "MIN_SIMILARITY for a single whole image (if images have two vectors, only where it is "
+        "set), and none for any other query.",
     )
     match: MatchAtLeast | None = Field(
         None,
@@ -234,13 +251,21 @@ class SearchRequest(FilterRequest):
         "best",
         description="`best`: best match first. `changed`: the copies that differ most first, for a "
         "search by one whole image. `biggest`: by pixels. `newest`, `oldest`: by when they were "
-        "indexed. All but `best` sort the best 300 results.",
+        "indexed. All but `best` sort the best 300 results; with filters only, all are sorted, and "
+        "`best` is `newest`.",
     )
     limit: int | None = Field(
         None, ge=1, description="Most results; by default, the server's TOP_K."
     )
     cursor: str | None = Field(
         None, max_length=MAX_CHARACTERS, description="`next` of the previous page."
+    )
+    include: Commas[list[Include]] = Field(
+        [],
+        max_length=100,
+        description="What else results have: `exif` (with when, where and by which camera a photo "
+        "was taken), `hashes` (of the file and of the picture), `colours`, `metadata` (which they "
+        "have anyway).",
     )
 
 

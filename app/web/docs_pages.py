@@ -3,8 +3,8 @@
 from starlette.responses import Response
 
 from app.indexing.sources import LIST_MEDIA_TYPES
-from app.problems import Problem, StartProblem
-from app.web.openapi import openapi_document
+from app.problems import Problem
+from app.web.openapi import openapi_document, problems_of
 from app.web.requests import Request
 from app.web.templating import page
 
@@ -16,17 +16,10 @@ async def docs_page(request: Request) -> Response:
         "docs.html",
         document=openapi_document(),
         lists=list(LIST_MEDIA_TYPES),
-        problems=_all_problems(),
+        problems=problems_of(),
     )
 
 
 def problem_page(request: Request, problem: Problem) -> Response:
     """Show a problem as a page, for browsers."""
     return page(request, "problem.html", status_code=problem.status, problem=problem)
-
-
-def _all_problems() -> list[type[Problem]]:
-    def below(problem: type[Problem]) -> list[type[Problem]]:
-        return [problem, *(leaf for child in problem.__subclasses__() for leaf in below(child))]
-
-    return [problem for problem in below(Problem) if not issubclass(problem, StartProblem)]

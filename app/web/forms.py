@@ -5,14 +5,16 @@ not demand, and guesses at text that is not in UTF-8.
 """
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from typing import Any, get_args, get_origin
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from pydantic import BaseModel
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from app.indexing.requests import MAX_TITLE, is_storable
+from app.indexing.requests import MAX_TITLE, MODEL, is_storable, parse
 from app.problems import InvalidRequest
 from app.store.database import storable
 from app.web.requests import Request, small_body
@@ -60,6 +62,28 @@ def query_fields(request: Request) -> list[tuple[str, str]]:
     `parse` refuses those by the field's name.
     """
     return _fields(request.scope["query_string"])
+
+
+def parse_query(request: Request, model: type[MODEL]) -> MODEL:
+    """Return a query string as a model; raises `InvalidRequest`."""
+    return parse(model, values_of(query_fields(request), model))
+
+
+def values_of(items: Iterable[tuple[str, str]], model: type[BaseModel]) -> dict[str, Any]:
+    """Return the values of fields by name: every one of a list, and the last of anything else."""
+    lists = {name for name, field in model.model_fields.items() if _is_list(field.annotation)}
+    values: dict[str, Any] = {}
+    for name, value in items:
+        if name in lists:
+            values.setdefault(name, []).append(value)
+        else:
+            values[name] = value
+    return values
+
+
+def _is_list(annotation: Any) -> bool:
+    kinds = {get_origin(kind) for kind in (annotation, *get_args(annotation))}
+    return bool(kinds & {list, dict, tuple})
 
 
 def file_name(given: str) -> str:

@@ -7,15 +7,13 @@ from uuid import UUID
 
 from starlette.responses import RedirectResponse, Response
 
-from app.indexing.documents import image_fields
-from app.indexing.requests import parse
+from app.indexing.documents import colour_fields, exif_fields, hash_fields, image_fields
 from app.pictures.decoding import MEDIA_TYPES
-from app.pictures.exif import camera, location, taken_at
 from app.problems import InvalidRequest, NotFound
 from app.store.catalog import Selection
 from app.store.images import Entry, ImageRow
 from app.web import schemas
-from app.web.forms import query_fields
+from app.web.forms import parse_query
 from app.web.requests import (
     SANDBOX,
     Request,
@@ -30,7 +28,7 @@ from app.web.requests import (
 
 async def list_images(request: Request) -> Response:
     """List indexed images, newest first."""
-    wanted = parse(schemas.ListRequest, dict(query_fields(request)))
+    wanted = parse_query(request, schemas.ListRequest)
     selection = selection_of(wanted)
     images, following = await page_of_images(
         request, selection, limit=wanted.limit, cursor=wanted.cursor
@@ -50,19 +48,12 @@ async def list_images(request: Request) -> Response:
 async def show_image(request: Request) -> Response:
     """Return all details of an image."""
     image = await find_image(request)
-    place = location(image.exif)
     return respond(
         schemas.ImageDetails(
             **image_fields(image, original_url(request, image)),
-            colours=[schemas.ColourDocument(**colour) for colour in image.colours],
-            taken_at=taken_at(image.exif),
-            camera=camera(image.exif),
-            location=(
-                schemas.LocationDocument(latitude=place[0], longitude=place[1]) if place else None
-            ),
-            sha256=image.sha256,
-            dhash=image.dhash_hex,
-            exif=image.exif,
+            **exif_fields(image),
+            **hash_fields(image),
+            **colour_fields(image),
             indexed_at=image.indexed_at,
             updated_at=image.updated_at,
             checked_at=image.checked_at,
@@ -73,7 +64,7 @@ async def show_image(request: Request) -> Response:
 
 async def delete_image(request: Request) -> Response:
     """Delete an image from the index, or move it to the trash."""
-    wanted = parse(schemas.DeleteOneRequest, dict(query_fields(request)))
+    wanted = parse_query(request, schemas.DeleteOneRequest)
     image = await find_image(request)
     if wanted.trash:
         await parts(request).trash.put([image.id])
@@ -84,7 +75,7 @@ async def delete_image(request: Request) -> Response:
 
 async def delete_images(request: Request) -> Response:
     """Delete a selection of images from the index, or move them to the trash."""
-    wanted = parse(schemas.DeleteRequest, dict(query_fields(request)))
+    wanted = parse_query(request, schemas.DeleteRequest)
     selection = replace(selection_of(wanted), ids=wanted.ids)
     if not selection:
         raise InvalidRequest("Select images with `ids`, `q`, `gone` or `checked_before`.")

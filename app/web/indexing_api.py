@@ -14,7 +14,6 @@ from app.indexing.coalescer import gather
 from app.indexing.documents import outcome_document
 from app.indexing.list_fetcher import list_fetcher
 from app.indexing.outcomes import Outcome
-from app.indexing.requests import parse
 from app.indexing.sources import ListKind, list_kind_of, posted_items, web_item
 from app.indexing.streams import charset_of
 from app.problems import InvalidRequest, JobCancelled, NoPicture
@@ -22,7 +21,7 @@ from app.store.catalog import Selection
 from app.store.images import Entry
 from app.store.items import NewItem
 from app.web import schemas
-from app.web.forms import chosen_files, form_of, query_fields, refuse_unknown_files
+from app.web.forms import chosen_files, form_of, parse_query, refuse_unknown_files
 from app.web.jobs_api import accepted
 from app.web.requests import Request, json_body, parts, respond, selection_of
 
@@ -62,14 +61,14 @@ async def upload_images(request: Request) -> Response:
 
 async def refresh(request: Request) -> Response:
     """Create a job that checks which images of a selection have changed or are gone."""
-    wanted = parse(schemas.SelectionRequest, dict(query_fields(request)))
+    wanted = parse_query(request, schemas.SelectionRequest)
     job_id = await parts(request).jobs.refresh(selection_of(wanted))
     return await accepted(request, job_id)
 
 
 async def caption(request: Request) -> Response:
     """Create a job that describes the images of a selection that have no description."""
-    wanted = parse(schemas.SelectionRequest, dict(query_fields(request)))
+    wanted = parse_query(request, schemas.SelectionRequest)
     if not parts(request).settings.caption_model:
         raise InvalidRequest("This server has no caption model; set CAPTION_MODEL.")
     selection = replace(selection_of(wanted), undescribed=True)
@@ -132,7 +131,7 @@ async def _upsert_list(request: Request, kind: ListKind) -> Response:
 
 async def _upload_to_job(request: Request, files: Sequence[UploadFile]) -> Response:
     """Store uploaded images and index them in a job, new or named by `job`."""
-    wanted = parse(schemas.UploadRequest, dict(query_fields(request)))
+    wanted = parse_query(request, schemas.UploadRequest)
     if wanted.job is None:
         async with keeping_uploads(request, files) as items:
             job_id = await parts(request).jobs.create("Uploads", items)

@@ -2,12 +2,11 @@
 
 from starlette.responses import Response
 
-from app.indexing.requests import parse
 from app.jobs.documents import item_document, job_document
 from app.store.items import JobProgress
 from app.web import schemas
 from app.web.event_streams import EventStream
-from app.web.forms import query_fields
+from app.web.forms import parse_query
 from app.web.requests import Request, parts, respond
 
 MOST_JOBS = 100
@@ -27,7 +26,7 @@ async def show_job(request: Request) -> Response:
 async def list_items(request: Request) -> Response:
     """List the items of a job."""
     job = await find_job(request)
-    wanted = parse(schemas.JobItemsRequest, dict(query_fields(request)))
+    wanted = parse_query(request, schemas.JobItemsRequest)
     items = await parts(request).job_items.items(
         job.id, state=wanted.state, after=wanted.after, limit=wanted.limit
     )

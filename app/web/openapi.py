@@ -1,282 +1,52 @@
-"""The OpenAPI document, made from a list of operations and the schemas."""
+"""The OpenAPI document, made from the lists of operations and the schemas."""
 
 from collections import ChainMap
+from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.indexing.sources import LIST_MEDIA_TYPES
-from app.search.compare_documents import VerdictDocument
-from app.search.requests import FilterRequest, SearchRequest
+from app.problems import Problem, StartProblem
 from app.settings import VERSION
-from app.store.index import StatsResponse
 from app.web import schemas
 from app.web.access import HEALTH
 from app.web.duplicates_api import DUPLICATE_OPERATIONS
-from app.web.operations import Operation
+from app.web.image_operations import IMAGE_OPERATIONS
+from app.web.job_operations import JOB_OPERATIONS, SERVER_OPERATIONS
+from app.web.operations import Operation, Tag
 from app.web.parameters import (
-    FILE,
-    FILE_URL_OR_ID,
     PREFER,
     REFERENCES,
+    REQUEST_ID,
     form_fields,
     nested_schemas,
     path_parameters,
     query_parameters,
 )
-from app.web.schemas import FacetsResponse, SearchResponse
+from app.web.search_operations import SEARCH_OPERATIONS
 from app.web.trash_api import TRASH_OPERATIONS
 
-EVENT = {
-    "type": "object",
-    "description": "One event of the stream.",
-    "properties": {
-        "event": {"enum": ["progress", "end"]},
-        "data": {"type": "string", "description": "The job as JSON; empty at the end."},
-    },
-}
-QUERY_SCHEMA = {"type": "array", "items": {"type": "string", "format": "uri"}}
-
-
 OPERATIONS = [
-    Operation(
-        "post",
-        "/api/upsert",
-        "Index images by URL. Idempotent; a URL that fails does not affect the others. With "
-        "`Prefer: respond-async`, or with a list as the body, return a job instead.",
-        answer=schemas.UpsertResponse,
-        body=schemas.UpsertRequest,
-        lists=tuple(LIST_MEDIA_TYPES),
-        prefer=True,
-        failures=(409, 413, 422, 503),
-        writes=True,
-    ),
-    Operation(
-        "post",
-        "/api/query",
-        "Return the URLs of the images whose similarity to `file` is above 0.90 (strictly), best "
-        "match first, 100 at most. With `verified`, those of the same files and of verified "
-        "copies, whatever their similarity.",
-        answer=QUERY_SCHEMA,
-        form={"file": FILE, **form_fields(schemas.QueryRequest)},
-        failures=(413, 415, 422, 503),
-    ),
-    Operation(
-        "post",
-        "/api/search",
-        "Search by images (a file, a URL, indexed images), by text, or by any weighted sum of "
-        "these, with filters.",
-        answer=SearchResponse,
-        body=SearchRequest,
-        form={"file": FILE},
-        failures=(404, 413, 415, 422, 503),
-    ),
-    Operation(
-        "post",
-        "/api/compare",
-        "Compare two images: similarity, match, and how one lies on the other.",
-        answer=VerdictDocument,
-        body=schemas.CompareRequest,
-        form={"a": FILE_URL_OR_ID, "b": FILE_URL_OR_ID},
-        failures=(404, 413, 415, 422, 503),
-    ),
-    Operation(
-        "get",
-        "/api/facets",
-        "Return the values to filter by, with counts, among the images that match the filters.",
-        answer=FacetsResponse,
-        query=FilterRequest,
-        failures=(422, 503),
-    ),
-    Operation(
-        "post",
-        "/api/images",
-        "Index uploaded images; the same bytes are the same image. With `Prefer: "
-        "respond-async`, or with the id of a `job` to add them to, return a job instead; a "
-        "cancelled one takes no more.",
-        answer=schemas.UpsertResponse,
-        form={"file": {"type": "array", "items": FILE}},
-        query=schemas.UploadRequest,
-        prefer=True,
-        failures=(404, 409, 413, 422, 503),
-        writes=True,
-    ),
-    Operation(
-        "get",
-        "/api/images",
-        "List indexed images, all or a selection, newest first.",
-        answer=schemas.ListResponse,
-        query=schemas.ListRequest,
-        failures=(422, 503),
-    ),
-    Operation(
-        "delete",
-        "/api/images",
-        "Delete a selection of images from the index, for good unless `trash` is true.",
-        answer=schemas.DeleteResponse,
-        query=schemas.DeleteRequest,
-        failures=(422, 503),
-        writes=True,
-    ),
-    Operation(
-        "patch",
-        "/api/images/{id}",
-        "Update the title, description, tags or metadata of an image.",
-        answer=schemas.ImageDetails,
-        body=schemas.DescribeRequest,
-        failures=(404, 413, 422, 503),
-        writes=True,
-    ),
-    Operation(
-        "get",
-        "/api/images/{id}",
-        "Return all details of an image.",
-        answer=schemas.ImageDetails,
-        failures=(404, 503),
-    ),
-    Operation(
-        "delete",
-        "/api/images/{id}",
-        "Delete an image from the index, for good unless `trash` is true.",
-        query=schemas.DeleteOneRequest,
-        status=204,
-        failures=(404, 422, 503),
-        writes=True,
-    ),
-    *TRASH_OPERATIONS,
-    Operation(
-        "get",
-        "/images/{id}/thumbnail",
-        "Return an image's thumbnail: a JPEG, 256 px on the short side.",
-        answer=FILE,
-        answer_type="image/jpeg",
-        others={304: "The thumbnail with the ETag in `If-None-Match` is still the right one."},
-        failures=(404, 503),
-    ),
-    Operation(
-        "get",
-        "/images/{id}/original",
-        "Return the original of an uploaded image, or redirect to the URL of any other.",
-        answer=FILE,
-        answer_type="image/*",
-        others={307: "The original is at `Location`."},
-        failures=(404, 503),
-    ),
-    Operation(
-        "post",
-        "/api/refresh",
-        "Create a job that checks which images of a selection have changed or are gone.",
-        answer=schemas.JobDocument,
-        query=schemas.SelectionRequest,
-        status=202,
-        failures=(422, 503),
-        writes=True,
-    ),
-    Operation(
-        "post",
-        "/api/captions",
-        "Create a job in which CAPTION_MODEL writes titles and descriptions for the images of a "
-        "selection that have no description.",
-        answer=schemas.JobDocument,
-        query=schemas.SelectionRequest,
-        status=202,
-        failures=(422, 503),
-        writes=True,
-    ),
-    Operation(
-        "get",
-        "/api/duplicates",
-        "List groups of duplicates: identical files and altered copies. A response with a "
-        "`next` may hold fewer groups than `limit`.",
-        answer=schemas.DuplicatesResponse,
-        query=schemas.DuplicatesRequest,
-        failures=(422, 503),
-    ),
+    *SEARCH_OPERATIONS,
+    *IMAGE_OPERATIONS,
     *DUPLICATE_OPERATIONS,
-    Operation(
-        "get",
-        "/api/jobs",
-        "List jobs, newest first.",
-        answer=schemas.JobsResponse,
-        failures=(503,),
-    ),
-    Operation(
-        "get",
-        "/api/jobs/{id}",
-        "Return job progress.",
-        answer=schemas.JobDocument,
-        failures=(404, 503),
-    ),
-    Operation(
-        "delete",
-        "/api/jobs/{id}",
-        "Cancel and delete a job, with the uploads that only it kept; images that it indexed stay.",
-        status=204,
-        failures=(404, 503),
-        writes=True,
-    ),
-    Operation(
-        "get",
-        "/api/jobs/{id}/items",
-        "List the items of a job, all or those in one state.",
-        answer=schemas.JobItemsResponse,
-        query=schemas.JobItemsRequest,
-        failures=(404, 422, 503),
-    ),
-    Operation(
-        "get",
-        "/api/jobs/{id}/events",
-        "Stream job progress as server-sent events: `progress` with the whole job at every change, "
-        "then `end`.",
-        answer=EVENT,
-        answer_type="text/event-stream",
-        failures=(404, 429, 503),
-    ),
-    Operation(
-        "post",
-        "/api/jobs/{id}/retry",
-        "Retry failed and cancelled items.",
-        answer=schemas.JobDocument,
-        failures=(404, 503),
-        writes=True,
-    ),
-    Operation(
-        "post",
-        "/api/jobs/{id}/cancel",
-        "Cancel pending items.",
-        answer=schemas.JobDocument,
-        failures=(404, 503),
-        writes=True,
-    ),
-    Operation(
-        "get",
-        "/api/stats",
-        "Return the size of the index and the encoder in use.",
-        answer=StatsResponse,
-        failures=(503,),
-    ),
-    Operation(
-        "get", "/healthz", "Check that the process is running.", answer=schemas.HealthResponse
-    ),
-    Operation(
-        "get",
-        "/metrics",
-        "Return metrics in Prometheus' format, to clients on the server's own machine and to keys "
-        "with the scope `admin`.",
-        answer={"type": "string"},
-        answer_type="text/plain",
-        failures=(403,),
-    ),
-    Operation(
-        "get",
-        "/readyz",
-        "Check that the database and the storage of uploads respond and can be written.",
-        answer=schemas.HealthResponse,
-        failures=(503,),
-    ),
+    *TRASH_OPERATIONS,
+    *JOB_OPERATIONS,
+    *SERVER_OPERATIONS,
 ]
+
+# Where the examples of the document send their requests; the page has its own URL instead.
+EXAMPLE_SERVER = "http://localhost:8000"
+
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which a retry makes sense, where that is known.",
+        "schema": {"type": "string"},
+    }
+}
+_LOCATION = {"Location": {"description": "Path of the job.", "schema": {"type": "string"}}}
 
 
 @cache
@@ -290,46 +60,60 @@ def openapi_document() -> dict[str, Any]:
         "info": {
             "title": "Lookalike",
             "version": VERSION,
-            "description": "Reverse image search: find copies of an image and similar images.",
+            "description": "Reverse image search: find copies of an image and similar images. "
+            "Lists in query strings and forms are repeated (`tags=a&tags=b`); lists of ids, "
+            "numbers and fixed words may also be one value, separated by commas.",
+            "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "tags": [{"name": name} for name in get_args(Tag)],
         "paths": paths,
         "components": {
             "schemas": _components(),
+            "responses": {_problem_name(s): _problem_answer(s) for s in sorted(_all_failures())},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
+def problems_of(status: int | None = None) -> list[type[Problem]]:
+    """Return the problems with which a request may end, or those with one status."""
+
+    def below(problem: type[Problem]) -> list[type[Problem]]:
+        return [problem, *(leaf for child in problem.__subclasses__() for leaf in below(child))]
+
+    every = [problem for problem in below(Problem) if not issubclass(problem, StartProblem)]
+    return [problem for problem in every if status in (None, problem.status)]
+
+
 def _operation(operation: Operation) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "summary": operation.summary,
-        "responses": {str(operation.status): _answer(operation)},
-    }
-    # 400 is the answer to a request whose `Host` is none, 429 to one of too many (at once, or in a
-    # time that RATE_LIMIT sets). 401 and 403 depend on the settings, too.
-    access = () if operation.path in HEALTH else (401, 403)
-    failures = {400, 429, *operation.failures, *access}
-    if operation.body is not None or operation.form is not None:
-        failures.add(408)
+    responses: dict[str, Any] = {str(operation.status): _answer(operation)}
     for status, description in operation.others.items():
-        document["responses"][str(status)] = {"description": description}
-    for status in sorted(failures):
-        document["responses"][str(status)] = {
-            "description": "A problem document (RFC 9457).",
-            "content": {
-                "application/problem+json": {"schema": _reference(schemas.ProblemDocument)}
-            },
-        }
+        responses[str(status)] = {"description": description}
+    for status in sorted(_failures(operation)):
+        responses[str(status)] = {"$ref": f"#/components/responses/{_problem_name(status)}"}
     if operation.prefer:
-        document["responses"]["202"] = {
-            "description": "The job, which is also at `Location`.",
-            "content": {"application/json": {"schema": _reference(schemas.JobDocument)}},
-        }
+        responses["202"] = _job_answer("The job, which is also at `Location`.")
+    document: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "responses": responses,
+        "x-codeSamples": [
+            {"lang": "Shell", "label": "curl", "source": operation.curl(EXAMPLE_SERVER)}
+        ],
+    }
+    if operation.summary != operation.about.rstrip("."):
+        document["description"] = operation.about
     parameters = path_parameters(operation.path)
-    parameters += query_parameters(operation.query) + ([PREFER] if operation.prefer else [])
+    parameters += query_parameters(operation.query, examples=operation.asks)
+    parameters += [PREFER] if operation.prefer else []
+    content = _body(operation)
+    if len(content) > 1:
+        # openapi-python-client 0.29 makes code that cannot be imported of several kinds of bodies
+        # without another parameter that may be left out.
+        parameters.append(REQUEST_ID)
     if parameters:
         document["parameters"] = parameters
-    content = _body(operation)
     if content:
         document["requestBody"] = {"required": True, "content": content}
     if operation.path not in HEALTH:
@@ -338,15 +122,58 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return document
 
 
+def _failures(operation: Operation) -> set[int]:
+    # 400 is the answer to a request whose `Host` is none, 429 to one of too many (at once, or in a
+    # time that RATE_LIMIT sets). 401 and 403 depend on the settings, too.
+    access = () if operation.path in HEALTH else (401, 403)
+    failures = {400, 429, *operation.failures, *access}
+    if operation.body is not None or operation.form is not None:
+        failures.add(408)
+    return failures
+
+
+def _all_failures() -> set[int]:
+    return {status for operation in OPERATIONS for status in _failures(operation)}
+
+
+def _problem_name(status: int) -> str:
+    return f"Problem{status}"
+
+
+def _problem_answer(status: int) -> dict[str, Any]:
+    """Return a response with a problem document; its description names what it may be."""
+    named = "; ".join(f"`{p.slug()}`: {p.title()}" for p in problems_of(status))
+    answer: dict[str, Any] = {
+        "description": f"A problem document (RFC 9457). {named}".rstrip(),
+        "content": {"application/problem+json": {"schema": _reference(schemas.ProblemDocument)}},
+    }
+    if status in (429, 503):
+        answer["headers"] = _RETRY_AFTER
+    return answer
+
+
 def _answer(operation: Operation) -> dict[str, Any]:
     if operation.answer is None:
         return {"description": "Deleted."}
+    if operation.answer is schemas.JobDocument and operation.status == 202:
+        return _job_answer(operation.summary + ".")
     schema = (
         operation.answer if isinstance(operation.answer, dict) else _reference(operation.answer)
     )
+    content: dict[str, Any] = {"schema": schema}
+    if operation.answers is not None:
+        content["example"] = operation.answers
     return {
-        "description": operation.summary,
-        "content": {operation.answer_type: {"schema": schema}},
+        "description": operation.summary + ".",
+        "content": {operation.answer_type: content},
+    }
+
+
+def _job_answer(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": _LOCATION,
+        "content": {"application/json": {"schema": _reference(schemas.JobDocument)}},
     }
 
 
@@ -354,17 +181,29 @@ def _body(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if operation.body is not None:
         content["application/json"] = {"schema": _reference(operation.body)}
+        if operation.example is not None:
+            content["application/json"]["example"] = operation.example
     for media_type in operation.lists:
         content[media_type] = {"schema": {"type": "string"}}
     if operation.form is not None:
-        fields = form_fields(operation.body) if operation.body else {}
-        schema: dict[str, Any] = {"type": "object", "properties": {**fields, **operation.form}}
-        if operation.body is None:
-            schema["required"] = [n for n, f in operation.form.items() if "default" not in f]
-        else:
-            schema["required"] = operation.body.model_json_schema().get("required", [])
-        content["multipart/form-data"] = {"schema": schema}
+        content["multipart/form-data"] = {
+            "schema": {"$ref": REFERENCES.format(model=operation.form.name)}
+        }
     return content
+
+
+def _forms() -> Iterator[tuple[str, dict[str, Any]]]:
+    for operation in OPERATIONS:
+        body, form = operation.body, operation.form
+        if form is None:
+            continue
+        fields = form_fields(body) if body else {}
+        schema: dict[str, Any] = {"type": "object", "properties": {**fields, **form.fields}}
+        if body is None:
+            required = [name for name, field in form.fields.items() if "default" not in field]
+        else:
+            required = body.model_json_schema().get("required", [])
+        yield form.name, schema | ({"required": required} if required else {})
 
 
 def _components() -> dict[str, Any]:
@@ -377,7 +216,8 @@ def _components() -> dict[str, Any]:
         [(model, "validation") for model in ordered], ref_template=REFERENCES
     )
     nested = [nested_schemas(operation.query) for operation in OPERATIONS]
-    return dict(sorted((definitions["$defs"] | dict(ChainMap(*nested))).items()))
+    every = definitions["$defs"] | dict(ChainMap(*nested)) | dict(_forms())
+    return dict(sorted(every.items()))
 
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:

@@ -4,17 +4,26 @@ Every value in them is a text or a list of texts, so a few fields are written in
 JSON.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-FILE = {"type": "string", "format": "binary"}
+FILE = {"type": "string", "format": "binary", "description": "An image file."}
 FILE_URL_OR_ID = FILE | {"description": "A file, or a URL or an image's id as a text."}
 PREFER = {
     "name": "Prefer",
     "in": "header",
     "description": "`respond-async` (RFC 7240): return at once and index as a job.",
     "schema": {"type": "string"},
+}
+REQUEST_ID = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "description": "An id of your own for the request, which the answer and the server's log have "
+    "instead of a new one. Any request may have it.",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~+/=:-]{1,128}$"},
 }
 REFERENCES = "#/components/schemas/{model}"
 _ID = {"type": "string", "format": "uuid"}
@@ -31,9 +40,11 @@ _WRITTEN: dict[str, dict[str, Any] | None] = {
         "description": "Your own keys and values, as `key=value`.",
     },
     "box": {
-        "type": "string",
-        "pattern": f"^{_NUMBER}(,{_NUMBER}){{3}}$",
-        "description": "`west,south,east,north` in degrees.",
+        "type": "array",
+        "items": {"type": "number", "minimum": -180, "maximum": 180},
+        "minItems": 4,
+        "maxItems": 4,
+        "description": "West, south, east, north in degrees: four values, or one with commas.",
     },
     "crop": {
         "type": "string",
@@ -59,10 +70,12 @@ def path_parameters(path: str) -> list[dict[str, Any]]:
     return [{"name": "id", "in": "path", "required": True, "schema": schema}]
 
 
-def query_parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
+def query_parameters(
+    model: type[BaseModel] | None, *, examples: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """Return the parameters of a query string with a model's fields; none without a model."""
     fields = form_fields(model) if model is not None else {}
-    return [_parameter(name, schema) for name, schema in fields.items()]
+    return [_parameter(name, schema, examples.get(name)) for name, schema in fields.items()]
 
 
 def nested_schemas(model: type[BaseModel] | None) -> dict[str, Any]:
@@ -72,12 +85,25 @@ def nested_schemas(model: type[BaseModel] | None) -> dict[str, Any]:
     return model.model_json_schema(ref_template=REFERENCES).get("$defs", {})
 
 
-def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    parameter = {"name": name, "in": "query", "schema": schema}
-    if name == "ids":
-        # Separated by commas.
-        parameter |= {"style": "form", "explode": False}
+def _parameter(name: str, schema: dict[str, Any], example: str | None) -> dict[str, Any]:
+    described = {key: value for key, value in schema.items() if key != "description"}
+    parameter: dict[str, Any] = {"name": name, "in": "query", "schema": described}
+    if "description" in schema:
+        parameter["description"] = schema["description"]
+    if example is not None:
+        parameter["example"] = _read(example, schema)
     return parameter
+
+
+def _read(text: str, schema: dict[str, Any]) -> object:
+    """Return the value that a text of a query string stands for."""
+    match schema.get("type"):
+        case "array":
+            return [text]
+        case "integer" | "number" | "boolean":
+            return json.loads(text)
+        case _:
+            return text
 
 
 def _given(schema: dict[str, Any]) -> dict[str, Any]:

@@ -4,11 +4,18 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, WithJsonSchema, field_validator
+from pydantic import BaseModel, Field, WithJsonSchema
 
-from app.indexing.documents import ImageDocument, OutcomeDocument
+from app.indexing.documents import (
+    DHASH,
+    ColourDocument,
+    ImageDocument,
+    LocationDocument,
+    OutcomeDocument,
+)
 from app.indexing.requests import (
     MAX_INTEGER,
+    Commas,
     Description,
     Metadata,
     Moment,
@@ -63,7 +70,7 @@ class SelectionRequest(RequestModel):
 class ListRequest(SelectionRequest):
     """A page of the list of images."""
 
-    limit: int = Field(50, ge=1, le=500)
+    limit: int = Field(50, ge=1, le=500, description="Most images of a page.")
     cursor: str | None = Field(None, max_length=200, description="`next` of the previous page.")
 
 
@@ -76,12 +83,7 @@ class DeleteOneRequest(RequestModel):
 class DeleteRequest(SelectionRequest, DeleteOneRequest):
     """A selection of images to delete; at least one condition is required."""
 
-    ids: list[UUID] = Field([], max_length=1000, description="Image ids, separated by commas.")
-
-    @field_validator("ids", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return value.split(",") if isinstance(value, str) else value
+    ids: Commas[list[UUID]] = Field([], max_length=1000, description="Image ids.")
 
 
 class DeleteResponse(BaseModel):
@@ -93,10 +95,12 @@ class DeleteResponse(BaseModel):
 class DescribeRequest(RequestModel):
     """New details of an image; fields that are left out keep their values."""
 
-    title: Title | None = None
-    description: Description | None = None
-    tags: Tags | None = None
-    metadata: Metadata | None = None
+    title: Title | None = Field(None, description="A title.")
+    description: Description | None = Field(None, description="A description.")
+    tags: Tags | None = Field(None, description="Tags, instead of those it has.")
+    metadata: Metadata | None = Field(
+        None, description="Your own keys and values, instead of those it has."
+    )
 
 
 class DuplicatesRequest(RequestModel):
@@ -112,7 +116,7 @@ class DuplicatesRequest(RequestModel):
         description="Maximum distance between their difference hashes, in bits; crops, mirrored "
         "and turned copies may have any.",
     )
-    limit: int = Field(20, ge=1, le=100)
+    limit: int = Field(20, ge=1, le=100, description="Most groups of a page.")
     cursor: str | None = Field(
         None, max_length=MAX_CHARACTERS, description="`next` from the previous response."
     )
@@ -155,11 +159,11 @@ class UploadRequest(RequestModel):
 class JobItemsRequest(RequestModel):
     """A page of a job's items."""
 
-    state: ItemState | None = None
+    state: ItemState | None = Field(None, description="Only items in this state.")
     after: int = Field(
         -1, ge=-1, le=MAX_INTEGER, description="Position after which the page starts."
     )
-    limit: int = Field(100, ge=1, le=1000)
+    limit: int = Field(100, ge=1, le=1000, description="Most items of a page.")
 
 
 class JobItemsResponse(BaseModel):
@@ -167,21 +171,6 @@ class JobItemsResponse(BaseModel):
 
     items: list[JobItemDocument]
     next: int | None = Field(description="The `after` of the next page; null on the last.")
-
-
-class ColourDocument(BaseModel):
-    """A dominant colour."""
-
-    name: str
-    rgb: str = Field(description="#rrggbb")
-    share: float = Field(description="Share of the image that it covers, 0 to 1.")
-
-
-class LocationDocument(BaseModel):
-    """Where a photo was taken, in degrees."""
-
-    latitude: float
-    longitude: float
 
 
 class ImageDetails(ImageDocument):
@@ -193,7 +182,7 @@ class ImageDetails(ImageDocument):
     location: LocationDocument | None
 
     sha256: str
-    dhash: str = Field(description="64-bit difference hash, in hexadecimal.")
+    dhash: str = Field(description=DHASH)
     exif: dict[str, str | int | float]
     indexed_at: datetime
     updated_at: datetime
@@ -210,7 +199,7 @@ class ListResponse(BaseModel):
 
 
 class DuplicatesResponse(BaseModel):
-    """Groups of duplicates; similarities and matches are to the first image of each group.
+    """Groups of duplicates; similarities, matches and alignments are to the first of each group.
 
     An image is in one group, with the duplicates of its duplicates, and over all pages in no other.
     """
@@ -226,6 +215,12 @@ class HealthResponse(BaseModel):
     """The server is healthy."""
 
     status: Literal["ok"] = "ok"
+
+
+class ReadyResponse(HealthResponse):
+    """The server is ready."""
+
+    provider: str = Field(description="The processor that embeds images: cpu, cuda, …")
 
 
 class ProblemDocument(BaseModel):

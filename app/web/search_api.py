@@ -1,7 +1,8 @@
 """The JSON endpoints of search; the search page uses the same functions."""
 
 from collections.abc import Sequence
-from typing import Any, get_origin
+from dataclasses import replace
+from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
@@ -9,6 +10,7 @@ from app.indexing.requests import parse
 from app.problems import InvalidRequest
 from app.search.documents import hit_document
 from app.search.duplicates import Groups
+from app.search.listing import is_of_list
 from app.search.pages import Results
 from app.search.query import Query, Term
 from app.search.requests import FilterRequest, SearchRequest, query_of
@@ -21,11 +23,13 @@ from app.web.forms import (
     chosen_files,
     form_of,
     is_form,
+    parse_query,
     query_fields,
     refuse_unknown_files,
     text_fields,
+    values_of,
 )
-from app.web.requests import Request, json_body, original_url, parts, respond, uploaded
+from app.web.requests import Indexed, Request, json_body, original_url, parts, respond, uploaded
 from app.web.schemas import FacetsResponse, FacetValue, SearchResponse
 
 # The contract of /api/query, which no setting changes. Similarities must be above this one, whereas
@@ -42,19 +46,22 @@ async def query(request: Request) -> Response:
     async with form_of(request) as form:
         data = await uploaded(request, form)
         given = {name: text for name, text in text_fields(form).items() if name == "verified"}
-    verified = parse(schemas.QueryRequest, given).verified
-    results = await parts(request).searcher.search(
-        Query(
-            [Term(data)],
-            min_similarity=QUERY_SIMILARITY,
-            limit=QUERY_LIMIT,
-            verified=verified,
-            match="copy" if verified else None,
-        )
+    lookalike = parts(request)
+    if not parse(schemas.QueryRequest, given).verified:
+        near = await lookalike.lookup.find(data, above=QUERY_SIMILARITY, limit=QUERY_LIMIT)
+        return _urls(request, near.images, near.took_ms)
+    results = await lookalike.searcher.search(
+        Query([Term(data)], min_similarity=QUERY_SIMILARITY, limit=QUERY_LIMIT, match="copy")
     )
-    hits = [hit for hit in results.hits if verified or (hit.similarity or 0.0) > QUERY_SIMILARITY]
-    images = [image for hit in hits for image in (hit.image, *hit.places)]
-    return JSONResponse([original_url(request, image) for image in images[:QUERY_LIMIT]])
+    images = [image for hit in results.hits for image in (hit.image, *hit.places)]
+    return _urls(request, images, results.took_ms)
+
+
+def _urls(request: Request, images: Sequence[Indexed], took_ms: Timings) -> Response:
+    """Return the URLs of images; how long the stages took is in `Server-Timing`."""
+    urls = [original_url(request, image) for image in images[:QUERY_LIMIT]]
+    stages = ", ".join(f"{stage};dur={ms}" for stage, ms in took_ms.items())
+    return JSONResponse(urls, headers={"Server-Timing": stages})
 
 
 async def search(request: Request) -> Response:
@@ -72,7 +79,10 @@ async def search(request: Request) -> Response:
     results = await run_search(request, wanted, data)
     return respond(
         SearchResponse(
-            results=[hit_document(hit, original_url(request, hit.image)) for hit in results.hits],
+            results=[
+                hit_document(hit, original_url(request, hit.image), include=wanted.include)
+                for hit in results.hits
+            ],
             next=results.cursor,
             min_similarity=results.min_similarity,
             notes=list(results.notes),
@@ -91,7 +101,7 @@ async def facets(request: Request) -> Response:
 
 async def duplicates(request: Request) -> Response:
     """List groups of duplicates."""
-    wanted = parse(schemas.DuplicatesRequest, dict(query_fields(request)))
+    wanted = parse_query(request, schemas.DuplicatesRequest)
     found = await find_duplicates(request, wanted)
     return respond(
         schemas.DuplicatesResponse(
@@ -115,7 +125,9 @@ async def find_duplicates(request: Request, wanted: schemas.DuplicatesRequest) -
     )
 
 
-async def run_search(request: Request, wanted: SearchRequest, data: bytes | None) -> Results:
+async def run_search(
+    request: Request, wanted: SearchRequest, data: bytes | None, *, preview: bool = False
+) -> Results:
     """Run the search of a form, a query string or a JSON body; raises `InvalidRequest`."""
     lookalike = parts(request)
     limit = wanted.limit or lookalike.settings.top_k
@@ -124,8 +136,12 @@ async def run_search(request: Request, wanted: SearchRequest, data: bytes | None
             f"limit: this server returns at most {lookalike.settings.top_k} results (TOP_K)."
         )
     if wanted.cursor:
-        return await lookalike.searcher.next_page(wanted.cursor, limit=limit)
-    return await lookalike.searcher.search(query_of(wanted, data, limit=limit))
+        pages = lookalike.lister if is_of_list(wanted.cursor) else lookalike.searcher
+        return await pages.next_page(wanted.cursor, limit=limit)
+    query = replace(query_of(wanted, data, limit=limit), preview=preview)
+    if query.is_empty and query.filters:
+        return await lookalike.lister.first_page(query)
+    return await lookalike.searcher.search(query)
 
 
 def search_fields(
@@ -136,15 +152,8 @@ def search_fields(
     Fields that may be given several times become lists.
     """
     known = model.model_fields
-    fields: dict[str, Any] = {}
-    for name, value in items:
-        if not isinstance(value, str) or (name in known and not value.strip()):
-            continue
-        if name in known and get_origin(known[name].annotation) in (list, dict):
-            fields.setdefault(name, []).append(value.strip())
-        else:
-            fields[name] = value.strip()
-    return fields
+    texts = [(name, value.strip()) for name, value in items if isinstance(value, str)]
+    return values_of([(name, text) for name, text in texts if text or name not in known], model)
 
 
 def facets_document(counts: FacetCounts) -> FacetsResponse:

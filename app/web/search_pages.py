@@ -62,7 +62,9 @@ async def search_page(request: Request) -> Response:
             wanted = parse(SearchRequest, search_fields(shown.asked))
             most = min(RESULTS, parts(request).settings.top_k)
             wanted = wanted.model_copy(update={"limit": wanted.limit or most})
-            results = await run_search(request, wanted, None)
+            # Of a stored upload, the page shows the file itself.
+            preview = not shown.value("upload")
+            results = await run_search(request, wanted, None, preview=preview)
         else:
             wanted = parse(FilterRequest, search_fields(shown.narrowed))
     except Problem as problem:

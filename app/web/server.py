@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ExceptionHandler
 
@@ -86,10 +86,20 @@ class _JobId(Convertor[int]):
 register_url_convertor("job", _JobId())
 
 
-def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """Return the application for opened parts; `routes` come before its own."""
+def create_app(
+    lookalike: Lookalike,
+    *,
+    routes: Sequence[BaseRoute] = (),
+    command_secret: str | None = None,
+) -> Starlette:
+    """Return the application for opened parts; `routes` come before its own.
+
+    Whoever sends `command_secret` as a key may read.
+    """
     settings = lookalike.settings
-    keyring = KeyRing(ApiKeys(lookalike.database), configured=settings.api_keys)
+    keyring = KeyRing(
+        ApiKeys(lookalike.database), configured=settings.api_keys, command_secret=command_secret
+    )
     counters = _rate_counters(settings)
     metrics = Metrics(lookalike)
 
@@ -235,6 +245,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         ),
         Route("/api/duplicates", search_api.duplicates),
         Route("/api/duplicates/keep", duplicates_api.keep, methods=["POST"], middleware=writes),
+        Route("/api/duplicates/denied", duplicates_api.denied),
         Route("/api/duplicates/deny", duplicates_api.deny, methods=["POST"], middleware=writes),
         Route("/api/stats", operations_api.stats),
         Route("/healthz", operations_api.healthz),
@@ -274,7 +285,22 @@ async def _http_exception(request: HttpRequest, exc: Exception) -> Response:
         problem.status = exc.status_code
     response = await _problem(request, problem)
     response.headers.update(exc.headers or {})
+    if exc.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods_at(request))
     return response
+
+
+def _methods_at(request: HttpRequest) -> list[str]:
+    """Return the methods that any route has at the URL of a request."""
+    # As it was before something mounted took its part of the path.
+    scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
+    methods: set[str] = set()
+    for route in request.app.routes:
+        matched, _ = route.matches(scope)
+        if matched is not Match.NONE:
+            # What is mounted are static files.
+            methods |= getattr(route, "methods", None) or {"GET", "HEAD"}
+    return sorted(methods)
 
 
 async def _unexpected(request: HttpRequest, _: Exception) -> Response:

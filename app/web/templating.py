@@ -74,11 +74,16 @@ def page(request: Request, name: str, *, status_code: int = 200, **context: Any)
     def original(image: ImageRow) -> str:
         return original_url(request, image)
 
-    encoder = parts(request).encoder
+    spaces = parts(request).index.spaces
     return templates.TemplateResponse(
         cast(HttpRequest, request),
         name,
-        {**context, "encoder": encoder, "original": original},
+        {
+            **context,
+            "encoder": spaces.semantic.encoder,
+            "two_vectors": not spaces.are_one,
+            "original": original,
+        },
         status_code=status_code,
     )
 

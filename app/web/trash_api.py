@@ -3,15 +3,15 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from app.indexing.requests import RequestModel, parse
+from app.indexing.requests import Commas, RequestModel
 from app.problems import InvalidRequest, NotFound
 from app.store.trash import Trashed
-from app.web.forms import query_fields
+from app.web.forms import parse_query
 from app.web.images_api import read_cursor, written_cursor
-from app.web.operations import Operation
+from app.web.operations import IMAGE_ID, Operation
 from app.web.requests import Request, json_body, parts, respond
 from app.web.schemas import DeleteResponse
 
@@ -21,20 +21,15 @@ JPEG = {"type": "string", "format": "binary"}
 class TrashRequest(RequestModel):
     """A page of the trash."""
 
-    limit: int = Field(50, ge=1, le=500)
+    limit: int = Field(50, ge=1, le=500, description="Most images of a page.")
     cursor: str | None = Field(None, max_length=200, description="`next` of the previous page.")
 
 
 class TrashSelection(RequestModel):
     """Images in the trash: those with these ids, or all of them."""
 
-    ids: list[UUID] = Field([], max_length=1000, description="Image ids, separated by commas.")
+    ids: Commas[list[UUID]] = Field([], max_length=1000, description="Image ids.")
     all: bool = Field(False, description="All images in the trash, instead of `ids`.")
-
-    @field_validator("ids", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return value.split(",") if isinstance(value, str) else value
 
     @property
     def chosen(self) -> list[UUID] | None:
@@ -78,16 +73,22 @@ TRASH_OPERATIONS = [
         "get",
         "/api/trash",
         "List the images in the trash, last trashed first.",
+        name="list_trash",
+        tag="Trash",
         answer=TrashResponse,
         query=TrashRequest,
+        asks={"limit": "10"},
         failures=(422, 503),
     ),
     Operation(
         "post",
         "/api/trash/restore",
         "Restore images from the trash, with all that the index had of them.",
+        name="restore",
+        tag="Trash",
         answer=RestoreResponse,
         body=TrashSelection,
+        example={"ids": [IMAGE_ID]},
         failures=(409, 413, 422, 503),
         writes=True,
     ),
@@ -95,8 +96,11 @@ TRASH_OPERATIONS = [
         "delete",
         "/api/trash",
         "Delete images in the trash for good, with their uploads; other files stay where they are.",
+        name="empty_trash",
+        tag="Trash",
         answer=DeleteResponse,
         query=TrashSelection,
+        asks={"ids": IMAGE_ID},
         failures=(422, 503),
         writes=True,
     ),
@@ -104,6 +108,8 @@ TRASH_OPERATIONS = [
         "get",
         "/api/trash/{id}/thumbnail",
         "Return the thumbnail of an image in the trash.",
+        name="show_trashed_thumbnail",
+        tag="Trash",
         answer=JPEG,
         answer_type="image/jpeg",
         failures=(404, 503),
@@ -113,7 +119,7 @@ TRASH_OPERATIONS = [
 
 async def list_trash(request: Request) -> Response:
     """List the images in the trash."""
-    wanted = parse(TrashRequest, dict(query_fields(request)))
+    wanted = parse_query(request, TrashRequest)
     return respond(await trash_page(request, wanted))
 
 
@@ -125,7 +131,7 @@ async def restore(request: Request) -> Response:
 
 async def empty_trash(request: Request) -> Response:
     """Delete images in the trash for good."""
-    wanted = parse(TrashSelection, dict(query_fields(request)))
+    wanted = parse_query(request, TrashSelection)
     return respond(DeleteResponse(deleted=await parts(request).trash.empty(wanted.chosen)))
 
 

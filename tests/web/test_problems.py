@@ -66,7 +66,19 @@ def test_an_unknown_url_is_a_404(shared_server: Server, path: str) -> None:
 def test_a_wrong_method_is_a_405(shared_server: Server, path: str) -> None:
     answer = shared_server.client.request("PUT", path)
     check(answer, 405)
-    assert answer.headers["allow"]
+    methods = {op.method.upper() for op in OPERATIONS if path_of(op) == path}
+    methods |= {"HEAD"} if "GET" in methods else set()
+    assert set(answer.headers["allow"].split(", ")) == methods
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("/", "GET, HEAD, POST"), ("/static/style.css", "GET, HEAD"), ("/docs", "GET, HEAD")],
+)
+def test_a_wrong_method_of_a_page_is_a_405(shared_server: Server, path: str, methods: str) -> None:
+    answer = shared_server.client.request("DELETE", path)
+    check(answer, 405)
+    assert answer.headers["allow"] == methods
 
 
 @contextmanager

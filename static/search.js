@@ -3,6 +3,7 @@
 
 import { drawing } from "./crop.js";
 import { listUrl } from "./lightbox.js";
+import "./map.js";
 
 const WAIT_WHILE_TYPING_MS = 300;
 // What changes the results at once.
@@ -51,11 +52,12 @@ function show(page, only) {
     const place = focused();
     const open = [...document.querySelectorAll("#options[open]")].map((details) => details.id);
     const cropping = document.querySelector("#query.open");
-    const scrolled = document.querySelector("#filters, #side")?.scrollTop;
+    // The filters scroll by themselves on a phone, and with the query image elsewhere.
+    const scrolled = ["filters", "side"].map((id) => [id, document.getElementById(id)?.scrollTop ?? 0]);
     document.querySelector("main").replaceChildren(...page.querySelector("main").childNodes);
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     if (cropping) crop(true);
-    if (scrolled) document.querySelector("#filters, #side")?.scrollTo(0, scrolled);
+    for (const [id, top] of scrolled) document.getElementById(id)?.scrollTo(0, top);
     if (place) document.querySelector(place)?.focus();
     ready();
   }
@@ -76,8 +78,16 @@ function crop(open) {
   dispatchEvent(new Event("resize"));
 }
 
+// What is typed to find a value of a filter is a value itself only if Enter is pressed there.
+function leaveSought() {
+  for (const field of document.querySelectorAll("#filters .seek")) {
+    if (field !== document.activeElement) field.value = "";
+  }
+}
+
 // The URL of the search that the form describes, without a chosen file.
 function searchUrl(more = {}) {
+  leaveSought();
   const fields = new FormData(form());
   const [parts, text] = [fields.get("parts"), fields.get("text").trim()];
   const sign = /^[+-] /.test(text) ? " " : " + ";
@@ -132,6 +142,14 @@ function apply() {
   const closest = document.querySelector("#closest");
   closest.hidden = below.children.length === 0;
   closest.querySelector("h2").textContent = hits.children.length ? "Less similar images" : "The closest images";
+}
+
+// Show only the values of a filter that contain what is typed.
+function narrow(field) {
+  const typed = field.value.trim().toLowerCase();
+  for (const value of field.closest("fieldset").querySelectorAll(".check")) {
+    value.hidden = !value.textContent.toLowerCase().includes(typed);
+  }
 }
 
 function searchFile(files) {
@@ -214,15 +232,19 @@ document.addEventListener("submit", (event) => {
   const fields = form().elements;
   const asked = ["text", "parts", "url", "upload"].some((name) => fields[name].value);
   const marked = event.submitter?.name || form().querySelector("[name=like], [name=unlike]");
-  const narrowed = document.querySelector("#filters :checked, .chosen");
+  leaveSought();
+  const narrowed = [...fields].some(
+    (field) => field.closest("#filters") && (field.type === "checkbox" ? field.checked : field.value),
+  );
   if (!asked && !marked && !narrowed && !fields.file.files.length) {
-    return location.search ? visit("/") : fields.file.click();
+    return location.search ? visit(searchUrl()) : fields.file.click();
   }
   visit("/", { body: new FormData(form(), event.submitter) });
 });
 
 document.addEventListener("input", (event) => {
   if (event.target.id === "min_similarity") return apply();
+  if (event.target.matches("#filters .seek")) return narrow(event.target);
   if (event.target.id !== "text") return;
   clearTimeout(typing);
   // A URL is searched by when it is complete.
@@ -232,6 +254,8 @@ document.addEventListener("input", (event) => {
 
 document.addEventListener("change", (event) => {
   if (event.target.id === "file") submitFile();
+  // What is typed there is to find a value; Enter takes it as one.
+  else if (event.target.matches("#filters .seek")) return;
   else if (event.target.closest("#filters") || SUBMITTING.includes(event.target.name)) {
     form().requestSubmit();
   } else if (event.target.id === "min_similarity") {

@@ -26,6 +26,8 @@ from app.store.urls import LONGEST_URL, URL_TOO_LONG, without_credentials
 
 # Prefix of table columns that hold metadata.
 METADATA = "metadata."
+# What Postgres' bigint and floating point numbers hold exactly.
+MOST_DIGITS = 15
 NAMED = ("url", "title", "description", "tags")
 # Characters shown of an overlong URL, or of a table's first line.
 SHOWN = 200
@@ -152,9 +154,25 @@ def _entry(fields: dict[str, Any], line: int) -> Entry | Refused:
     )
 
 
+def _value(written: Any) -> Any:
+    """Return a table's cell, which is text, as the number that it is written exactly like.
+
+    `00123` and `1.10` are text: as numbers, they would be written otherwise.
+    """
+    if not isinstance(written, str) or len(written) > MOST_DIGITS:
+        return written
+    for kind in (int, float):
+        try:
+            if str(kind(written)) == written and math.isfinite(float(written)):
+                return kind(written)
+        except ValueError:
+            continue
+    return written
+
+
 def _metadata(fields: dict[str, Any]) -> dict[str, MetadataValue] | None:
     given: dict[str, Any] = {
-        name.removeprefix(METADATA): value
+        name.removeprefix(METADATA): _value(value)
         for name, value in fields.items()
         if name.startswith(METADATA) and value
     }

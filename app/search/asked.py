@@ -19,7 +19,7 @@ from app.search import cursors
 from app.search.hits import Match, Reason
 from app.search.proofs import Proof
 from app.search.query import MOST_TERMS
-from app.search.requests import FilterRequest
+from app.search.requests import FilterRequest, written_range
 from app.search.sorting import MatchAtLeast, Sort
 from app.search.verification import Verified
 from app.store.filters import NO_FILTERS, Filters
@@ -216,4 +216,7 @@ def checked(filters: Filters) -> Filters:
     given = {name: value for name, value in asdict(filters).items() if value not in (None, ())}
     if filters.box is not None:
         given["box"] = list(asdict(filters.box).values())
+    ranges = {key: written_range(*limits) for key, limits in filters.ranges.items()}
+    given["metadata"] = {**given.pop("metadata", {}), **ranges}
+    given.pop("ranges", None)
     return parse(FilterRequest, given).filters

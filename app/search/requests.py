@@ -1,5 +1,6 @@
 """Search requests of the API and the command line, validated and turned into queries."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Annotated, Literal, Self, cast
@@ -24,10 +25,27 @@ from app.search.cursors import MAX_CHARACTERS
 from app.search.documents import Include
 from app.search.query import MOST_TERMS, Query, Term, read_terms
 from app.search.sorting import MatchAtLeast, Sort
-from app.store.filters import Box, Filters
+from app.store.filters import PLAIN_NUMBER, Box, Filters, MetadataValue
 
 Values = Annotated[list[Annotated[str, Field(min_length=1, max_length=300)]], Field(max_length=100)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+_RANGE = re.compile(rf"({PLAIN_NUMBER})?\.\.({PLAIN_NUMBER})?", re.IGNORECASE)
+
+
+def _range(value: MetadataValue) -> tuple[float | None, float | None] | None:
+    """Return the limits that a value such as `10..20` names; None for any other value."""
+    found = _RANGE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or value == "..":
+        return None
+    lowest, highest = found[1], found[5]
+    return (float(lowest) if lowest else None), (float(highest) if highest else None)
+
+
+def written_range(lowest: float | None, highest: float | None) -> str:
+    """Return limits as a value of metadata that names them."""
+    return "..".join("" if limit is None else f"{limit!r}" for limit in (lowest, highest))
 
 
 class FilterRequest(RequestModel):
@@ -46,7 +64,9 @@ class FilterRequest(RequestModel):
     cameras: Values = Field([], description="Make and model, as in EXIF.")
     tags: Values = Field([], description="Tags, of which an image must have every one.")
     metadata: Metadata = Field(
-        {}, description="Your own keys and values; `key=value` in forms and URLs."
+        {},
+        description="Your own keys and values; `key=value` in forms and URLs. A value such as "
+        "`10..20`, `10..` or `..20` is a range of numbers, both ends included.",
     )
     located: bool | None = Field(None, description="Whether EXIF has a location.")
     box: tuple[float, float, float, float] | None = Field(
@@ -92,9 +112,15 @@ class FilterRequest(RequestModel):
     @property
     def filters(self) -> Filters:
         """The filters of the request."""
-        names = {f.name for f in fields(Filters)} - {"box"}
+        names = {f.name for f in fields(Filters)} - {"box", "metadata", "ranges"}
         given = {name: getattr(self, name) for name in names}
-        return Filters(**given, box=Box(*self.box) if self.box else None)
+        ranges = {key: limits for key, v in self.metadata.items() if (limits := _range(v))}
+        return Filters(
+            **given,
+            metadata={key: v for key, v in self.metadata.items() if key not in ranges},
+            ranges=ranges,
+            box=Box(*self.box) if self.box else None,
+        )
 
 
 class CropRequest(RequestModel):

@@ -46,7 +46,9 @@ class Filters:
 
     Of several `formats`, `orientations`, `colours`, `hosts` or `cameras`, one must match; of
     several `tags` and `metadata`, all must. Case does not matter. `taken_after` is inclusive,
-    `taken_before` exclusive.
+    `taken_before` exclusive. `ranges` are the lowest and the highest number, both inclusive, that
+    the metadata of a key may have; None for no limit. What is no number in its plain form, such as
+    `00123`, is in no range.
     """
 
     formats: Sequence[str] = ()
@@ -56,6 +58,9 @@ class Filters:
     cameras: Sequence[str] = ()
     tags: Sequence[str] = ()
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict[str, MetadataValue])
+    ranges: Mapping[str, tuple[float | None, float | None]] = field(
+        default_factory=dict[str, tuple[float | None, float | None]]
+    )
     located: bool | None = None
     box: Box | None = None
     taken_after: datetime | None = None
@@ -163,6 +168,11 @@ def orientation(width: int, height: int) -> str:
 def label(kind: str, value: str) -> str:
     """Return `kind:value`, with the value in lower case, single-spaced and cut to length."""
     return f"{kind}:{' '.join(value.split()).casefold()}"[:LONGEST_LABEL]
+
+
+# A number in its plain form, without leading zeros: as Python and JSON write it, or people a price.
+# Others, such as `00123` or `+1`, are names that happen to be of digits.
+PLAIN_NUMBER = r"-?(0|[1-9][0-9]{0,30})([.][0-9]{1,30})?(e[+-]?[0-9]{1,2})?"
 
 
 def metadata_label(key: str, value: MetadataValue) -> str:

@@ -24,24 +24,30 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    Numeric,
     Select,
     Table,
     Text,
     all_,
+    and_,
+    case,
     cast,
+    exists,
+    false,
     func,
     literal,
     or_,
     select,
     tablesample,
     text,
+    true,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ClauseElement, Executable
 from sqlalchemy.sql.elements import ColumnElement
 
-from app.store.filters import Filters
+from app.store.filters import PLAIN_NUMBER, Filters, metadata_label
 from app.store.row_counts import row_count
 from app.store.tables import IMAGES
 
@@ -121,6 +127,7 @@ def conditions(table: Table, filters: Filters) -> list[ColumnElement[bool]]:
     ]
     if filters.all_of:
         wanted.append(c.labels.op("@>")(cast(filters.all_of, ARRAY(Text))))
+    wanted += [_in_range(table, key, *limits) for key, limits in filters.ranges.items()]
     if filters.taken_after is not None:
         wanted.append(c.taken_at >= filters.taken_after)
     if filters.taken_before is not None:
@@ -137,6 +144,21 @@ def conditions(table: Table, filters: Filters) -> list[ColumnElement[bool]]:
         wanted.append(c.latitude.between(box.south, box.north))
         wanted += [or_(east, west)] if box.west > box.east else [east, west]
     return wanted
+
+
+def _in_range(
+    table: Table, key: str, lowest: float | None, highest: float | None
+) -> ColumnElement[bool]:
+    """Return whether metadata of this key is a number within limits, both inclusive."""
+    written = func.unnest(table.c.labels).column_valued("label")
+    prefix = metadata_label(key, "")
+    number = func.substr(written, len(prefix) + 1)
+    # Postgres casts only what the CASE before it has let through.
+    value = cast(number, Numeric)
+    limits = [value >= lowest] if lowest is not None else []
+    limits += [value <= highest] if highest is not None else []
+    is_number = and_(func.starts_with(written, prefix), number.regexp_match(f"^{PLAIN_NUMBER}$"))
+    return exists().where(case((is_number, and_(true(), *limits)), else_=false()))
 
 
 async def nearest(

@@ -237,6 +237,16 @@ class VectorTable:
         async with self.database.begin() as connection:
             return await facet_counts(connection, self.table, filters)
 
+    async def places(self, filters: Filters, *, limit: int) -> list[tuple[float, float]]:
+        """Return the (latitude, longitude) of images that pass the filters and have one."""
+        c = self.table.c
+        query = select(c.latitude, c.longitude).where(
+            *conditions(self.table, filters), c.latitude.is_not(None)
+        )
+        async with self.database.reading() as connection:
+            rows = await connection.execute(query.limit(limit))
+            return [(row.latitude, row.longitude) for row in rows]
+
     async def fetch(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
         """Return the vectors of the images that have one: (dimensions,) float32, unit length."""
         query = select(self.table.c.node_id, self.table.c.embedding).where(

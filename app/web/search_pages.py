@@ -6,6 +6,7 @@ uploaded query image, for a day.
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from uuid import UUID
 
 from starlette.responses import RedirectResponse, Response
@@ -25,6 +26,8 @@ from app.web.shown import Shown, submitted
 from app.web.templating import accept, page
 
 NEWEST = 12
+# Points on the map.
+MOST_PLACES = 300
 RESULTS = 60
 # The room beside the results, in CSS pixels.
 PREVIEW = (242, 300)
@@ -91,6 +94,7 @@ async def _search_page(
     problem: Problem | None = None,
 ) -> Response:
     lookalike = parts(request)
+    facets = await _facets(request, shown, filters)
     marked = await _marked(request, shown)
     newest = [] if results or problem else await _newest(request, filters)
     listed = [hit.image for hit in (*results.hits, *results.below)] if results else newest
@@ -108,7 +112,8 @@ async def _search_page(
         lightbox=await lightbox_of(request, listed, results=results, compared=shown.image),
         marked=marked,
         named=await _named(request, shown),
-        facets=await _facets(request, shown, filters),
+        facets=facets,
+        places=await _places(request, filters, facets),
         preview=_preview(shown, results),
         sized=_sized(results),
         accept=accept(),
@@ -144,6 +149,15 @@ async def _facets(request: Request, shown: Shown, filters: Filters) -> FacetsRes
     if shown.value("panel") != "filters":
         return None
     return facets_document(await parts(request).vectors.facets(filters))
+
+
+async def _places(
+    request: Request, filters: Filters, facets: FacetsResponse | None
+) -> list[tuple[float, float]]:
+    """Return where images that pass the filters were taken, whatever area is chosen."""
+    if facets is None or not (facets.located or filters.box):
+        return []
+    return await parts(request).vectors.places(replace(filters, box=None), limit=MOST_PLACES)
 
 
 async def _newest(request: Request, filters: Filters) -> list[ImageRow]:

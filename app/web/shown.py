@@ -55,6 +55,18 @@ class Shown:
         """Return every value of a field."""
         return [value for key, value in self.fields if key == name and value.strip()]
 
+    def starting(self, name: str, prefix: str) -> list[str]:
+        """Return the values of a field that start so, whatever their case."""
+        return [v for v in self.values(name) if v.casefold().startswith(prefix.casefold())]
+
+    def range_of(self, key: str) -> tuple[str, str]:
+        """Return the limits of a range of metadata, as they were entered."""
+        for value in self.starting("metadata", f"{key}="):
+            lowest, dots, highest = value.partition("=")[2].partition("..")
+            if dots:
+                return lowest, highest
+        return "", ""
+
     def url(self, **changed: str) -> str:
         """Return the URL of the same search with some fields changed; an empty one is removed."""
         kept = [pair for pair in self.fields if pair[0] not in (*changed, *PASSING)]
@@ -159,7 +171,28 @@ def submitted(fields: Sequence[tuple[str, str]]) -> Shown:
         typed = ""
     parts = _weighted(parts, form.values("weight"))
     others = [(n, v) for n, v in fields if n not in (*PASSING, "text", *changed)]
-    return Shown([*others, *changed.items(), ("text", joined(parts, typed))])
+    return Shown([*_with_metadata(others), *changed.items(), ("text", joined(parts, typed))])
+
+
+def _with_metadata(fields: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return a form's fields with those for one key of metadata as `metadata`.
+
+    `from:KEY` and `to:KEY` are the limits of a range, `metadata:KEY=` is one more value.
+    """
+    kept: list[tuple[str, str]] = []
+    limits: dict[str, dict[str, str]] = {}
+    for name, value in fields:
+        kind, _, key = name.partition(":")
+        if key and kind in ("from", "to"):
+            limits.setdefault(key, {})[kind] = value.strip()
+        elif key and kind == "metadata":
+            kept += [("metadata", f"{key}{value.strip()}")] if value.strip() else []
+        else:
+            kept.append((name, value))
+    for key, given in limits.items():
+        if any(given.values()):
+            kept.append(("metadata", f"{key}={given.get('from', '')}..{given.get('to', '')}"))
+    return kept
 
 
 def joined(parts: str, typed: str) -> str:

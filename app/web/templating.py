@@ -1,5 +1,7 @@
 """The Jinja templates and the context that all of them share."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,8 +12,10 @@ from starlette.templating import Jinja2Templates
 import app
 from app.pictures.decoding import MEDIA_TYPES, SUFFIXES
 from app.search.explained import differences_of, outline_of
+from app.store.filters import PLAIN_NUMBER
 from app.store.images import ImageRow
 from app.web.requests import Request, original_url, parts
+from app.web.schemas import FacetsResponse, FacetValue
 
 
 def duration(seconds: float) -> str:
@@ -21,6 +25,28 @@ def duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"{round(seconds / 60)} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def by_key(facets: FacetsResponse) -> list[tuple[str, list[FacetValue]]]:
+    """Return the values of metadata by key; those of numbers in their order."""
+    found: dict[str, list[FacetValue]] = {}
+    for value in facets.metadata:
+        found.setdefault(value.value.partition("=")[0], []).append(value)
+    plain = {
+        key: _plain(key, values) if numeric(values) else values for key, values in found.items()
+    }
+    return sorted(plain.items())
+
+
+def numeric(values: Sequence[FacetValue]) -> bool:
+    """Return whether values of metadata are several numbers, of which a range can be chosen."""
+    written = [value.value.rpartition("=")[2] for value in values]
+    return len(values) > 1 and all(re.fullmatch(PLAIN_NUMBER, number) for number in written)
+
+
+def _plain(key: str, values: Sequence[FacetValue]) -> list[FacetValue]:
+    numbers = [FacetValue(value=v.value.removeprefix(f"{key}="), count=v.count) for v in values]
+    return sorted(numbers, key=lambda number: float(number.value))
 
 
 def assets(name: str) -> Path:
@@ -34,7 +60,11 @@ templates = Jinja2Templates(assets("templates"))
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
 # Jinja's own filters have types that ours need not have.
 cast(dict[str, Any], templates.env.filters).update(
-    duration=duration, differences=differences_of, outline=outline_of
+    duration=duration,
+    by_key=by_key,
+    numeric=numeric,
+    differences=differences_of,
+    outline=outline_of,
 )
 
 

@@ -11,24 +11,29 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from app.encoding.encoder import Encoder
+from app.encoding.loading import Encoders
 from app.indexing.fetcher import MOST_FETCHES, Fetcher
 from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.media import Media
 from app.indexing.originals import Originals
+from app.indexing.reindexer import Reindexer
 from app.indexing.trash import Trash
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
+from app.search.chance import Chance
 from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
 from app.search.listing import Lister
+from app.search.lookup import Lookup
 from app.search.pair_proofs import PairProofs
 from app.search.parts import PartFinder
 from app.search.resolution import Resolution
 from app.search.resolver import Resolver
 from app.search.searcher import MOST_FETCHING, Searcher
+from app.search.spreads import Spreads
 from app.search.verifier import Verifier
 from app.settings import Settings
 from app.store.catalog import Catalog
@@ -39,6 +44,7 @@ from app.store.index import Index, open_index
 from app.store.job_items import JobItems
 from app.store.pairs import PairTable
 from app.store.sizes import Sizes
+from app.store.spaces import Spaces
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
 from app.store.workers import Workers
@@ -53,6 +59,7 @@ class Lookalike:
     decoder: Decoder
     fetcher: Fetcher
     indexer: Indexer
+    reindexer: Reindexer
     keypoint_maker: KeypointMaker
     media: Media
     trash: Trash
@@ -60,6 +67,8 @@ class Lookalike:
     workers: Workers
     jobs: Jobs
     searcher: Searcher
+    chance: Chance
+    lookup: Lookup
     lister: Lister
     comparer: Comparer
     uploads: Uploads
@@ -74,8 +83,8 @@ class Lookalike:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder that the index is searched with."""
-        return self.index.encoder
+        """The encoder that sees what an image shows, and embeds texts."""
+        return self.index.spaces.semantic.encoder
 
     @property
     def catalog(self) -> Catalog:
@@ -89,8 +98,8 @@ class Lookalike:
 
     @property
     def vectors(self) -> VectorTable:
-        """The table of the encoder's vectors."""
-        return self.index.vectors
+        """The table of this encoder's vectors."""
+        return self.index.spaces.semantic.vectors
 
 
 @asynccontextmanager
@@ -98,19 +107,18 @@ async def open_lookalike(
     settings: Settings,
     *,
     announce: Callable[[str], None],
-    encoder: Encoder | None = None,
+    encoders: Encoders | None = None,
     in_use: bool = True,
 ) -> AsyncGenerator[Lookalike]:
-    """Open the database, the encoder and all that depends on them; close them on leaving.
+    """Open the database, the encoders and all that depends on them; close them on leaving.
 
-    `announce` is called with one line for each slow step and each decision. A given `encoder` is
-    not closed. With `in_use=False`, ENCODER=auto keeps choosing the encoder it chose before.
+    Takes what `open_index` does.
 
     Opening blocks the event loop, which has no other tasks yet, so that Ctrl-C stops a download.
     Raises a `StartProblem`.
     """
     async with (
-        open_index(settings, announce=announce, encoder=encoder, in_use=in_use) as index,
+        open_index(settings, announce=announce, encoders=encoders, in_use=in_use) as index,
         AsyncExitStack() as stack,
     ):
         yield _open_parts(stack, settings, index)
@@ -118,14 +126,13 @@ async def open_lookalike(
 
 def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Lookalike:
     """Open the parts that need the index; the stack closes them."""
-    database, encoder = index.database, index.encoder
-    catalog, vectors = index.catalog, index.vectors
+    database, catalog, spaces = index.database, index.catalog, index.spaces
     # Of their own: indexing keeps those that decode busy.
     verifying = ThreadPoolExecutor(os.cpu_count() or 1, "verify")
     stack.callback(verifying.shutdown)
     pool = DecodingPool(os.cpu_count() or 1, memory=Memory(settings.max_decoded_bytes))
     stack.callback(pool.close)
-    decoder = Decoder(pool, max_pixels=settings.max_pixels, model_side=encoder.model.side)
+    decoder = Decoder(pool, max_pixels=settings.max_pixels, model_side=spaces.side)
     fetcher = _fetcher(stack, settings, most=MOST_FETCHES)
     job_items, workers = JobItems(database), Workers(database)
     uploads = Uploads(database, decoder)
@@ -134,10 +141,9 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     indexer = Indexer(
         database=database,
         catalog=catalog,
-        vectors=vectors,
+        spaces=spaces,
         trash=index.trash,
         job_items=job_items,
-        encoder=encoder,
         decoder=decoder,
         fetcher=fetcher,
         originals=originals,
@@ -152,32 +158,29 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
     stack.push_async_callback(captioner.close)
-    keypoint_maker = KeypointMaker(index.keypoints, work_done=lambda: encoder.images.items)
+    keypoint_maker = KeypointMaker(
+        index.keypoints, work_done=lambda: sum(space.encoder.images.items for space in spaces.all)
+    )
     stack.callback(keypoint_maker.close)
     fingerprints, pairs = Fingerprints(database), PairTable(database)
     resolver = Resolver(
         catalog=catalog,
-        vectors=vectors,
-        encoder=encoder,
+        spaces=spaces,
+        spreads=Spreads(spaces.semantic, index.sizes),
         decoder=decoder,
         # With slots of its own: indexing does not wait for the URLs of searches, nor they for it.
         fetcher=_fetcher(stack, settings, most=MOST_FETCHING, outcomes=fetcher.outcomes),
         uploads=uploads,
-        min_similarity=settings.min_similarity,
+        min_similarity=_lowest(settings, spaces),
     )
-    verifier = Verifier(
-        index.keypoints, verifying, budget_ms=settings.verify_ms, encoder=encoder.model.name
-    )
+    verifier = Verifier(index.keypoints, verifying, budget_ms=settings.verify_ms)
     searcher = Searcher(
         catalog=catalog,
         fingerprints=fingerprints,
-        vectors=vectors,
-        encoder=encoder,
+        spaces=spaces,
         resolver=resolver,
         verifier=verifier,
-        part_finder=PartFinder(
-            catalog=catalog, vectors=vectors, encoder=encoder, verifier=verifier
-        ),
+        part_finder=PartFinder(catalog=catalog, copy=spaces.copy, verifier=verifier),
         timeout_s=settings.search_timeout_s,
     )
     return Lookalike(
@@ -186,6 +189,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         decoder=decoder,
         fetcher=fetcher,
         indexer=indexer,
+        reindexer=Reindexer(database=database, catalog=catalog, decoder=decoder),
         keypoint_maker=keypoint_maker,
         media=media,
         trash=trash,
@@ -204,13 +208,14 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
             job_days=settings.job_days,
         ),
         searcher=searcher,
-        lister=Lister(catalog=catalog, vectors=vectors),
+        chance=Chance(encoder=spaces.semantic.encoder, vectors=spaces.semantic.vectors),
+        lookup=Lookup(searcher=searcher, space=spaces.of(spaces.calibrated), decoder=decoder),
+        lister=Lister(catalog=catalog, vectors=spaces.semantic.vectors),
         comparer=Comparer(
             searcher=searcher,
             catalog=catalog,
             keypoints=index.keypoints,
-            vectors=vectors,
-            encoder=encoder,
+            spaces=spaces,
             decoder=decoder,
             uploads=uploads,
         ),
@@ -218,12 +223,22 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         duplicates=DuplicateFinder(
             catalog=catalog,
             fingerprints=fingerprints,
-            vectors=vectors,
+            vectors=spaces.copy.vectors,
             proofs=PairProofs(catalog=catalog, keypoints=index.keypoints, pairs=pairs),
         ),
         pairs=pairs,
         resolution=Resolution(catalog=catalog, indexer=indexer, trash=trash, pairs=pairs),
     )
+
+
+def _lowest(settings: Settings, spaces: Spaces) -> float | None:
+    """Return the default threshold of searches by one whole image, None for no limit.
+
+    Where what is the same image is proved and what looks alike is ranked by another vector, only a
+    threshold that someone has chosen counts.
+    """
+    is_chosen = "min_similarity" in settings.model_fields_set
+    return settings.min_similarity if spaces.are_one or is_chosen else None
 
 
 def _fetcher(

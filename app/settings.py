@@ -51,18 +51,29 @@ class Settings(BaseSettings):
     encoder: str = Field(
         "auto",
         description="auto, builtin, lite, clip, a Hugging Face hub id, a folder, or "
-        "llamaindex:NAME. auto keeps the index's encoder; a new index gets clip if available, else "
-        "builtin.",
+        "llamaindex:NAME: what sees what an image shows. auto keeps the index's encoder; a new "
+        "index gets clip if available, else lite.",
+    )
+    copy_encoder: Literal["builtin", "off"] = Field(
+        "builtin",
+        description="The encoder that knows the same image again, however altered: builtin, or "
+        "off for one vector per image, that of ENCODER.",
     )
     precision: Literal["auto", "fp32", "int8"] = Field(
         "auto", description="fp32, int8, or auto: int8 if its vectors agree with those of fp32."
+    )
+    providers: Literal["auto", "cpu", "cuda", "coreml", "openvino"] = Field(
+        "auto",
+        description="The processor that embeds images: cpu, cuda, coreml, openvino, or auto: cuda "
+        "if it is there and agrees with the CPU, else cpu.",
     )
     min_similarity: float = Field(
         0.90,
         ge=-1,
         le=1,
         description="Lowest cosine similarity of a result when searching by one whole image "
-        "(inclusive). A request may ask for another.",
+        "(inclusive). A request may ask for another. Where images have two vectors, there is none "
+        "unless it is set.",
     )
     verify_ms: float = Field(
         150,
@@ -204,7 +215,7 @@ class Settings(BaseSettings):
         "the server does on its own port.",
     )
 
-    @field_validator("log_level", "log_format", mode="before")
+    @field_validator("log_level", "log_format", "providers", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

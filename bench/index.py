@@ -111,6 +111,7 @@ def main() -> None:
             settings = read_settings(
                 data_dir=folder / name.replace("/", "-"),
                 encoder=encoder(),
+                copy_encoder="off",
                 fetch_allow=["127.0.0.1"],
                 database_url=None,
             )

@@ -8,7 +8,7 @@ export let drawing = Promise.resolve();
 
 function croppable(box) {
   const image = box.querySelector("img");
-  const form = box.closest("form") ?? box.parentElement.querySelector("form.region");
+  const form = box.parentElement.querySelector("form.region") ?? document.querySelector("#search");
   if (!image || box.tabIndex === 0) return;
   const field = form.elements.crop;
   const rectangle = document.createElement("div");
@@ -130,7 +130,6 @@ function croppable(box) {
 }
 
 function start() {
-  for (const hint of document.querySelectorAll(".with-script")) hint.hidden = false;
   for (const box of document.querySelectorAll(".croppable:not([hidden])")) croppable(box);
 }
 

@@ -2,12 +2,15 @@
 // and replaces what is shown.
 
 import { drawing } from "./crop.js";
+import { listUrl } from "./lightbox.js";
 
 const WAIT_WHILE_TYPING_MS = 300;
 // What changes the results at once.
-const SUBMITTING = ["diversity", "match", "thorough", "sort"];
+const SUBMITTING = ["diversity", "match", "thorough", "sort", "density", "weight"];
 let running = null;
 let typing = null;
+// The URL of the search whose page this is.
+let shown = listUrl();
 
 const form = () => document.querySelector("#search");
 const answer = () => document.querySelector("#answer");
@@ -31,6 +34,7 @@ async function visit(url, { body, push = true, only = false } = {}) {
     const final = new URL(response.url);
     if (push) history.pushState(null, "", final.pathname + final.search);
     else history.replaceState(null, "", final.pathname + final.search);
+    shown = listUrl();
     show(page, only);
   } catch (error) {
     if (error.name !== "AbortError") fail("The server is not responding. Is it still running?");
@@ -45,18 +49,42 @@ function show(page, only) {
     answer().replaceWith(document.adoptNode(page.querySelector("#answer")));
   } else {
     const place = focused();
+    const open = [...document.querySelectorAll("#options[open]")].map((details) => details.id);
+    const cropping = document.querySelector("#query.open");
+    const scrolled = document.querySelector("#filters, #side")?.scrollTop;
     document.querySelector("main").replaceChildren(...page.querySelector("main").childNodes);
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    if (cropping) crop(true);
+    if (scrolled) document.querySelector("#filters, #side")?.scrollTo(0, scrolled);
     if (place) document.querySelector(place)?.focus();
     ready();
   }
   apply();
+  intoView();
+}
+
+// After a search, its results are in view, without a jump if they are already.
+function intoView() {
+  const { top } = answer().getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) document.querySelector("main").scrollIntoView();
+}
+
+// Show or hide the query image to draw a region on, where there is no room for it beside the results.
+function crop(open) {
+  document.querySelector("#query")?.classList.toggle("open", open);
+  document.querySelector("#given .crop")?.setAttribute("aria-expanded", open);
+  dispatchEvent(new Event("resize"));
 }
 
 // The URL of the search that the form describes, without a chosen file.
 function searchUrl(more = {}) {
   const fields = new FormData(form());
-  fields.delete("file");
-  const given = [...fields, ...Object.entries(more)].filter(([, value]) => value);
+  const [parts, text] = [fields.get("parts"), fields.get("text").trim()];
+  const sign = /^[+-] /.test(text) ? " " : " + ";
+  fields.set("text", parts && text ? parts + sign + text : parts || text);
+  for (const name of ["file", "parts", "weight"]) fields.delete(name);
+  for (const [name, value] of Object.entries(more)) fields.set(name, value);
+  const given = [...fields].filter(([, value]) => value);
   return `/?${new URLSearchParams(given)}`;
 }
 
@@ -70,7 +98,9 @@ function focused() {
 }
 
 function ready() {
-  for (const hint of document.querySelectorAll(".with-script")) hint.hidden = false;
+  // Once in the page, however large: the preview of an image from elsewhere is a `data:` URL.
+  const [chip, preview] = document.querySelectorAll("#given img, #preview img");
+  if (preview && !chip.hasAttribute("src")) chip.src = preview.src;
   document.dispatchEvent(new Event("page"));
 }
 
@@ -99,7 +129,9 @@ function apply() {
   document.querySelector("#count").textContent = `${hits.children.length}${more ? "+" : ""}`;
   document.querySelector("#noun").textContent = hits.children.length === 1 ? "image" : "images";
   document.querySelector("#nothing").hidden = hits.children.length > 0;
-  document.querySelector("#closest").hidden = below.children.length === 0;
+  const closest = document.querySelector("#closest");
+  closest.hidden = below.children.length === 0;
+  closest.querySelector("h2").textContent = hits.children.length ? "Less similar images" : "The closest images";
 }
 
 function searchFile(files) {
@@ -118,15 +150,46 @@ function submitFile() {
   image.onload = () => URL.revokeObjectURL(image.src);
   // If the browser cannot show the format, the preview comes with the response.
   image.onerror = () => image.remove();
-  const preview = document.querySelector("#preview");
-  preview.hidden = false;
-  preview.replaceChildren(image);
+  const chip = document.createElement("li");
+  chip.className = "chip";
+  chip.id = "given";
+  chip.append(image);
+  let chips = form().querySelector(".chips");
+  if (!chips) {
+    chips = document.createElement("ul");
+    chips.className = "chips";
+    form().querySelector(".box").prepend(chips);
+  }
+  document.querySelector("#given")?.remove();
+  chips.prepend(chip);
   visit("/", { body: new FormData(form()) });
 }
 
 function searchByUrl(url) {
-  form().elements.url.value = url;
+  form().elements.text.value = url;
   form().requestSubmit();
+}
+
+// A chip's term with its weight, as it is typed.
+function written(chip) {
+  const weight = Number(chip.querySelector("select").value);
+  const size = Math.abs(weight) === 1 ? "" : `${Math.abs(weight)}:`;
+  return `${weight < 0 ? "-" : "+"} ${size}${chip.dataset.term}`;
+}
+
+// Take a chip out of the search; the others stay, with the weights that they show.
+function takeOut(chip) {
+  chip.remove();
+  const chips = [...form().querySelectorAll("[data-term]")];
+  form().elements.parts.value = chips.map(written).join(" ").replace(/^\+ /, "");
+}
+
+// Take a chip's words back into the text field, to be changed there.
+function edit(chip) {
+  const { text } = form().elements;
+  text.value = written(chip).replace(/^\+ /, "");
+  takeOut(chip);
+  text.focus();
 }
 
 async function showMore(link) {
@@ -138,13 +201,6 @@ async function showMore(link) {
   const first = found.firstElementChild;
   const list = document.querySelector("#hits");
   list.append(...found.children);
-  // Ranks continue from the previous page.
-  [...list.querySelectorAll(".strength")].forEach((strength, place, all) => {
-    strength.querySelector("span").textContent = place + 1;
-    const meter = strength.querySelector("meter");
-    Object.assign(meter, { max: all.length, value: all.length - place });
-    meter.ariaLabel = `Rank ${place + 1} of ${all.length}`;
-  });
   const following = page.querySelector("#more");
   if (following) link.replaceWith(document.adoptNode(following));
   else link.parentElement.remove();
@@ -156,22 +212,21 @@ document.addEventListener("submit", (event) => {
   if (event.target !== form()) return;
   event.preventDefault();
   const fields = form().elements;
-  const asked = ["text", "url", "upload"].some((name) => fields[name].value);
+  const asked = ["text", "parts", "url", "upload"].some((name) => fields[name].value);
   const marked = event.submitter?.name || form().querySelector("[name=like], [name=unlike]");
-  if (!asked && !marked && !fields.file.files.length && !form().querySelector(":checked")) {
-    return fields.file.click();
+  const narrowed = document.querySelector("#filters :checked, .chosen");
+  if (!asked && !marked && !narrowed && !fields.file.files.length) {
+    return location.search ? visit("/") : fields.file.click();
   }
   visit("/", { body: new FormData(form(), event.submitter) });
 });
 
 document.addEventListener("input", (event) => {
   if (event.target.id === "min_similarity") return apply();
-  if (event.target.id === "url") {
-    // The URL replaces the previous query image.
-    for (const name of ["upload", "crop"]) form().elements[name].value = "";
-  }
   if (event.target.id !== "text") return;
   clearTimeout(typing);
+  // A URL is searched by when it is complete.
+  if (/^https?:/i.test(event.target.value.trim())) return;
   typing = setTimeout(() => visit(searchUrl(), { push: false, only: true }), WAIT_WHILE_TYPING_MS);
 });
 
@@ -183,34 +238,59 @@ document.addEventListener("change", (event) => {
     const url = new URL(location);
     url.searchParams.set("min_similarity", event.target.value);
     if (location.search) history.replaceState(null, "", url);
+    shown = listUrl();
   }
 });
 
 document.addEventListener("click", (event) => {
+  if (event.target.closest("#given .crop")) {
+    return crop(!document.querySelector("#query").classList.contains("open"));
+  }
+  const words = event.target.closest("button.words");
+  if (words) return edit(words.closest(".chip"));
+  const removed = event.target.closest("[data-term] .remove")?.closest(".chip");
+  if (removed) {
+    event.preventDefault();
+    takeOut(removed);
+    return form().requestSubmit();
+  }
+  for (const open of document.querySelectorAll(".popover[open]")) {
+    if (!open.contains(event.target)) open.open = false;
+  }
   const link = event.target.closest("a");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (link.id === "more") {
     event.preventDefault();
     showMore(link);
-  } else if (link.closest("#search") && new URL(link.href).pathname === "/") {
+  } else if (link.id === "open-filters") {
+    // With the words typed since, which its own URL does not have.
+    event.preventDefault();
+    visit(searchUrl({ panel: link.ariaCurrent ? "" : "filters" }));
+  } else if (link.closest("#search, #filters, #query, .chosen") && new URL(link.href).pathname === "/") {
     event.preventDefault();
     visit(link.href);
   }
 });
 
-// The filters are loaded when the panel is opened for the first time.
-document.addEventListener(
-  "toggle",
-  (event) => {
-    const link = document.querySelector("#open-filters");
-    if (event.target.id === "filters" && event.target.open && link) {
-      visit(searchUrl({ panel: "filters" }), { push: false });
-    }
-  },
-  true,
-);
+document.addEventListener("keydown", (event) => {
+  const open = document.querySelector(".popover[open]");
+  if (event.key === "Escape" && open) {
+    open.open = false;
+    open.querySelector("summary").focus();
+  }
+  // In an empty field, Backspace goes to what is before it, as in other fields with chips.
+  if (event.key === "Backspace" && event.target.id === "text" && !event.target.value) {
+    const last = [...form().querySelectorAll(".chip")].at(-1);
+    const word = last?.querySelector("button.words");
+    if (word) edit(last);
+    else last?.querySelector(".remove").focus();
+    if (last) event.preventDefault();
+  }
+});
 
-addEventListener("popstate", () => visit(location.href, { push: false }));
+addEventListener("popstate", () => {
+  if (listUrl() !== shown) visit(location.href, { push: false });
+});
 
 document.addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) {
@@ -218,7 +298,11 @@ document.addEventListener("paste", (event) => {
     return searchFile(event.clipboardData.files);
   }
   const text = event.clipboardData.getData("text").trim();
-  if (!event.target.matches?.("input, textarea") && /^https?:\/\/\S+$/.test(text)) searchByUrl(text);
+  const elsewhere = !event.target.matches?.("input:not(#text), textarea");
+  if (elsewhere && !form().elements.text.value && /^https?:\/\/\S+$/.test(text)) {
+    event.preventDefault();
+    searchByUrl(text);
+  }
 });
 
 let inside = 0;

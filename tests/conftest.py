@@ -15,13 +15,14 @@ import psycopg
 import pytest
 
 from app.encoding.encoder import Encoder
+from app.encoding.loading import Encoders
 from app.encoding.onnx_model import OnnxModel
 from app.encoding.weights import BUILTIN_DIRECTORY
 from app.lookalike import Lookalike, open_lookalike
 from app.settings import Settings, read_settings
 from app.store.database import open_database
 from app.store.embedded import embedded_server
-from app.store.index import open_vectors
+from app.store.spaces import open_vectors
 from app.web.openapi import Operation
 from app.web.server import create_app
 from tests.image_host import ImageHost
@@ -138,6 +139,8 @@ def settings_of(database_url: str, folder: Path) -> Settings:
         database_url=database_url,
         data_dir=folder / "data",
         encoder="builtin",
+        # Most tests change encoders for what has nothing to do with there being two.
+        copy_encoder="off",
         fetch_allow=["127.0.0.1"],
         fetch_timeout_s=10,
         retry_s=0.01,
@@ -163,7 +166,7 @@ def lookalike(settings: Settings, loop: Loop, encoder: Encoder) -> Generator[Loo
 def opened(settings: Settings, loop: Loop, encoder: Encoder) -> Generator[Lookalike]:
     """Open a Lookalike with batches and counts of its own around a model that is loaded already."""
     with closing(Encoder(encoder.model, source=encoder.source)) as own:
-        manager = open_lookalike(settings, announce=lambda _: None, encoder=own)
+        manager = open_lookalike(settings, announce=lambda _: None, encoders=Encoders.single(own))
         with loop.entered(manager) as lookalike:
             yield lookalike
 

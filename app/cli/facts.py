@@ -22,15 +22,24 @@ async def show_stats(*, as_json: bool) -> None:
     tables, keypoints = facts.pop("tables"), facts.pop("keypoints")
     facts["keypoints"] = f"{keypoints['made']} of {keypoints['of']} images"
     facts |= {f"encoder {key}": value for key, value in facts.pop("encoder").items()}
+    copy_encoder = facts.pop("copy_encoder")
+    if copy_encoder is None:
+        del facts["copy_vectors"]
+    else:
+        facts |= {f"copy encoder {key}": value for key, value in copy_encoder.items()}
     show_facts(facts, as_json=False)
     for table in tables:
         show_line(_line(table))
 
 
 async def show_encoder(*, as_json: bool) -> None:
-    """Print the encoder in use."""
+    """Print the encoders in use."""
     async with open_index(read_settings(), announce=say) as index:
-        show_facts(_facts(index.encoder), as_json=as_json)
+        spaces = index.spaces
+        facts = _facts(spaces.semantic.encoder)
+        if not spaces.are_one:
+            facts |= {f"copy_{key}": value for key, value in _facts(spaces.copy.encoder).items()}
+        show_facts(facts, as_json=as_json)
 
 
 def drop_encoder(name: str) -> None:
@@ -54,6 +63,10 @@ def drop_encoder(name: str) -> None:
             if unwanted.source and (unwanted == stored[0] or unwanted.source == settings.encoder):
                 raise InvalidRequest(
                     f"{name} is the encoder in use: change it first (lookalike reindex --encoder)"
+                )
+            if unwanted.source == settings.copy_encoder:
+                raise InvalidRequest(
+                    f"{name} is the copy encoder in use: set COPY_ENCODER=off first"
                 )
             drop_vectors(connection, unwanted.table)
     finally:

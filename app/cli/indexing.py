@@ -1,7 +1,7 @@
 """The commands that fill the index: `index`, `reindex`, `export` and `import`."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from app.problems import InvalidRequest, Problem
 from app.settings import read_settings
 from app.store.images import Entry
 from app.store.items import NewItem
+from app.store.spaces import Space
 from app.store.urls import is_web, without_credentials
 
 # Enough to fill the encoder's batches while other images are fetched and decoded.
@@ -83,22 +84,33 @@ async def index_as_job(sources: tuple[str, ...], *, as_json: bool) -> None:
         show_new_job(await lookalike.job_items.find(job_id), as_json=as_json)
 
 
-async def reindex(encoder: str | None) -> None:
-    """Embed what an encoder has not embedded yet, and use it from now on.
+async def reindex(encoder: str | None, *, copy: bool = True, semantic: bool = True) -> None:
+    """Make the vectors that images lack: their copy vectors, their semantic ones, or both.
 
-    None is the encoder that the settings choose.
+    The semantic ones are those of an encoder that is used from now on; None is the one that the
+    settings choose. Raises `InvalidRequest` if the settings have no copy vectors of their own.
     """
     settings = read_settings(**({"encoder": encoder} if encoder else {}))
     async with open_lookalike(settings, announce=say, in_use=False) as lookalike:
-        looked_at, before = await lookalike.catalog.count(), await lookalike.vectors.count()
-        await _embed_missing(lookalike)
+        spaces = lookalike.index.spaces
+        if spaces.are_one and not semantic:
+            raise InvalidRequest(
+                f"The encoder {spaces.semantic.name} serves for both: there are no copy vectors "
+                "of their own to make."
+            )
+        wanted = {spaces.copy: copy, spaces.semantic: semantic}
+        chosen = [space for space in spaces.all if wanted[space]]
+        looked_at = await lookalike.catalog.count()
+        before = [await space.vectors.count() for space in chosen]
+        await _embed_missing(lookalike, chosen)
         lookalike.index.use_encoder()
-        embedded = lookalike.encoder.images.items
-        after, name = await lookalike.vectors.count(), lookalike.encoder.model.name
-    say(
-        f"Looked at {looked_at} images and embedded {embedded} with {name}: "
-        f"{after} have vectors now, {before} had before."
-    )
+        say(f"Looked at {looked_at} images.")
+        for space, earlier in zip(chosen, before, strict=True):
+            embedded, now = space.encoder.images.items, await space.vectors.count()
+            say(
+                f"Embedded {embedded} with {space.name}: {now} have vectors now, "
+                f"{earlier} had before."
+            )
 
 
 async def export_file(file: Path) -> None:
@@ -107,7 +119,7 @@ async def export_file(file: Path) -> None:
     from app.indexing.archive import Archive
 
     async with open_lookalike(read_settings(), announce=say) as lookalike:
-        archive = Archive(lookalike.catalog, lookalike.vectors, lookalike.encoder)
+        archive = Archive(lookalike.database, lookalike.catalog, lookalike.index.spaces)
         written = 0
         with bar("Writing", await lookalike.catalog.count()) as show:
             async for written in archive.write(file):
@@ -121,7 +133,7 @@ async def import_file(file: Path) -> None:
     from app.indexing.archive import Archive, Imported, count_images
 
     async with open_lookalike(read_settings(), announce=say) as lookalike:
-        archive = Archive(lookalike.catalog, lookalike.vectors, lookalike.encoder)
+        archive = Archive(lookalike.database, lookalike.catalog, lookalike.index.spaces)
         read = Imported(0, 0)
         with bar("Reading", count_images(file)) as show:
             async for read in archive.read(file):
@@ -130,7 +142,7 @@ async def import_file(file: Path) -> None:
             async for share in archive.build_index():
                 show(round(100 * share))
         if read.vectors < read.images:
-            await _embed_missing(lookalike)
+            await _embed_missing(lookalike, lookalike.index.spaces.all)
         total = await lookalike.catalog.count()
     say(
         f"Imported {read.images} images from {file}, {read.vectors} of them with their vectors; "
@@ -216,8 +228,8 @@ async def _prune(lookalike: Lookalike, sources: tuple[str, ...], *, prune: bool)
         say(f"{gone} files no longer exist; --prune removes them from the index.")
 
 
-async def _embed_missing(lookalike: Lookalike) -> None:
-    """Embed the thumbnails of the images that the encoder has not embedded yet."""
+async def _embed_missing(lookalike: Lookalike, spaces: Sequence[Space]) -> None:
+    """Embed the thumbnails of the images that lack a vector of these spaces."""
     with bar("Embedding", await lookalike.catalog.count()) as show:
-        async for looked_at in lookalike.indexer.reindex():
+        async for looked_at in lookalike.reindexer.run(spaces):
             show(looked_at)

@@ -267,16 +267,21 @@ def stats(as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--encoder", help="The encoder to change to: builtin, clip, a hub id or a folder.")
-def reindex(encoder: str | None) -> None:
+@click.option(
+    "--encoder", help="The encoder to change to: builtin, lite, clip, a hub id or a folder."
+)
+@click.option("--copy", is_flag=True, help="Only the copy vectors.")
+@click.option("--semantic", is_flag=True, help="Only the vectors of what images show.")
+def reindex(encoder: str | None, copy: bool, semantic: bool) -> None:
     """Embed the thumbnails of all images that an encoder has not embedded yet.
 
-    Running servers keep their encoder. When all images are embedded, ENCODER=auto chooses the new
+    Running servers keep their encoders. When all images are embedded, ENCODER=auto chooses the new
     one: restart the servers to switch.
     """
     from app.cli.indexing import reindex as embed_again
 
-    asyncio.run(embed_again(encoder))
+    both = copy == semantic
+    asyncio.run(embed_again(encoder, copy=copy or both, semantic=semantic or both))
 
 
 @cli.command()

@@ -26,6 +26,9 @@ class ClipModel:
 
     precision = "fp32"
     has_text = True
+    # torch is told nothing else.
+    provider = "cpu"
+    largest_batch = 16
 
     def __init__(self, name: str) -> None:
         # Imported here because LlamaIndex takes most of a second, and few use this model.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.encoding.providers import CPU
 from app.encoding.tally import Tally
 from app.problems import NoTextTower
 
@@ -21,12 +22,12 @@ T = TypeVar("T")
 Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]
 
-# Larger batches bring no more throughput, of ViT-B/32 or of the built-in model (bench/encoder.py).
-MAX_BATCH = 16
+# Of texts, and of images that the CPU embeds.
+MAX_BATCH = CPU.largest_batch
 # How long a batch is held open for expected images, about the time to decode 16 on one core.
 MAX_WAIT_S = 0.05
 # Of the tallies: from the built-in model on a fast machine to a CLIP on a slow one.
-SIZES = (1, 2, 4, 8, 12, MAX_BATCH)
+SIZES = (1, 2, 4, 8, 12, 16, 32)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
@@ -47,7 +48,8 @@ class Model(Protocol):
     """A model as the encoder uses it; its vectors need not have unit length.
 
     `name` and `fingerprint` identify it: vectors of different models are never compared. `side` is
-    the short side of its input, in pixels. `prepare` and `read` must be thread-safe; each of the
+    the short side of its input, in pixels; `provider` is the processor that embeds images, at most
+    `largest_batch` at once. `prepare` and `read` must be thread-safe; each of the
     other methods is called from one thread only.
     """
 
@@ -56,6 +58,8 @@ class Model(Protocol):
     precision: str
     dimensions: int
     side: int
+    provider: str
+    largest_batch: int
 
     @property
     def has_text(self) -> bool:
@@ -80,11 +84,10 @@ class Model(Protocol):
 
 
 class Pictured(Protocol):
-    """Anything with an RGB image, such as a decoded picture."""
+    """Anything that has an RGB image for a model, such as a decoded picture."""
 
-    @property
-    def image(self) -> Image.Image:
-        """The pixels."""
+    def seen_by(self, side: int) -> Image.Image:
+        """Return the pixels for a model whose input is `side` pixels square."""
         ...
 
 
@@ -99,7 +102,7 @@ class Encoder:
     def __init__(self, model: Model, *, source: str, threads: int = 2) -> None:
         self.model = model
         self.source = source
-        self.images: Batcher[Any] = Batcher(model.embed_images)
+        self.images: Batcher[Any] = Batcher(model.embed_images, max_batch=model.largest_batch)
         self.texts: Batcher[str] = Batcher(model.embed_texts)
         self._preparing = ThreadPoolExecutor(threads, "prepare")
 
@@ -122,7 +125,7 @@ class Encoder:
         if not self.has_text:
             raise NoTextTower(
                 f"The encoder {self.model.name} embeds images only. To search by text, set "
-                "ENCODER=builtin or ENCODER=clip."
+                "ENCODER=lite or ENCODER=clip."
             )
         return self.texts.submit(text)
 
@@ -134,7 +137,7 @@ class Encoder:
 
     def prepare(self, picture: Pictured) -> Any:
         """Return what the model reads of a picture, for `embed_prepared`; to be used in threads."""
-        return self.model.prepare(picture.image)
+        return self.model.prepare(picture.seen_by(self.model.side))
 
     async def embed_prepared(self, prepared: Any) -> Vector:
         """Return the unit vector of a picture that has been prepared."""

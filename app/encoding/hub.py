@@ -58,7 +58,7 @@ def fetch(repository: str, announce: Callable[[str], None]) -> Path:
             raise UnusableEncoder(f"The Hugging Face hub has no model {repository}.") from exc
         raise UnusableEncoder(
             f"{repository} is not cached and could not be downloaded from the Hugging Face hub: "
-            f"{str(exc).splitlines()[0]}. ENCODER=builtin needs no download."
+            f"{str(exc).splitlines()[0]}. ENCODER=lite needs no download."
         ) from exc
     if not (Path(path) / FILES[0]).exists():
         raise UnusableEncoder(

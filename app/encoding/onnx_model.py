@@ -12,16 +12,16 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 
 from app.encoding.encoder import Reading, Vectors
 from app.encoding.preprocessing import read_preprocessing
+from app.encoding.providers import CPU, Provider, ProviderMissing, open_session
 from app.problems import UnusableEncoder
 
 VISION = Path("onnx/vision_model.onnx")
@@ -40,17 +40,24 @@ CLIP_TOKENS = 77
 class OnnxModel:
     """The image tower of a model directory and, if there is one, its text tower.
 
-    `vision` is another file for the image tower, its int8 form. Raises `UnusableEncoder`, naming
-    the file, if the directory has no such model.
+    `vision` is another file for the image tower, its int8 form. The image tower runs on the
+    `provider`; texts, which come one by one and are short, run on the CPU. Raises
+    `UnusableEncoder`, naming the file, if the directory has no such model, and `ProviderMissing`.
     """
 
-    def __init__(self, directory: Path, *, name: str, vision: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, name: str, vision: Path | None = None, provider: Provider = CPU
+    ) -> None:
         self.name = name
+        self.provider = provider.name
+        self.largest_batch = provider.largest_batch
         self.precision = "fp32" if vision is None else "int8"
         self.fingerprint = fingerprint(directory)
         self._preprocessing = read_preprocessing(directory / PREPROCESSOR)
         self.side = self._preprocessing.side
-        self._vision = _Tower(vision or directory / VISION, "pixel_values", "image_embeds")
+        self._vision = _Tower(
+            vision or directory / VISION, "pixel_values", "image_embeds", provider
+        )
         self._text = _TextTower(directory) if (directory / TEXT).exists() else None
         self.dimensions = self._probe()
 
@@ -94,13 +101,17 @@ class OnnxModel:
 class _Tower:
     """An ONNX graph, of which one output is used."""
 
-    def __init__(self, path: Path, expected_input: str, output: str) -> None:
+    def __init__(
+        self, path: Path, expected_input: str, output: str, provider: Provider = CPU
+    ) -> None:
         if not path.exists():
             raise UnusableEncoder(
                 f"There is no {path.parent.name}/{path.name} in {path.parent.parent}."
             )
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), _session_options())
+            self._session = open_session(path, provider)
+        except ProviderMissing:
+            raise
         except Exception as exc:
             raise UnusableEncoder(f"{path} is not an ONNX model that can be loaded: {exc}") from exc
         self.inputs: set[str] = {node.name for node in self._session.get_inputs()}
@@ -193,11 +204,3 @@ def _pad_id(directory: Path, tokenizer: Tokenizer) -> int:
     if known is not None:
         return known
     return tokenizer.encode("").ids[-1] if tokenizer.encode("").ids else 0
-
-
-def _session_options() -> Any:
-    options = cast(Any, onnxruntime).SessionOptions()
-    options.log_severity_level = 3
-    # Spinning threads would occupy the cores that decoding and Postgres need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options

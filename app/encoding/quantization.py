@@ -20,6 +20,8 @@ from PIL import Image
 
 from app.encoding.encoder import Vectors
 from app.encoding.onnx_model import INT8, VISION, OnnxModel, fingerprint
+from app.encoding.providers import CPU, Provider, ProviderMissing, candidates
+from app.problems import UnusableEncoder
 
 MIN_AGREEMENT = 0.99
 PROBES = 16
@@ -41,12 +43,20 @@ def load(
     precision: Literal["auto", "fp32", "int8"],
     data_dir: Path,
     announce: Callable[[str], None],
+    providers: str = "cpu",
 ) -> OnnxModel:
     """Load a model directory with the given precision; raises `UnusableEncoder`.
 
-    `auto` uses int8 if its mean cosine with fp32 is at least 0.99. The int8 form is made and
-    measured once, then read from disk. A directory that has an int8 form keeps it.
+    `auto` uses int8 on the CPU if its mean cosine with fp32 is at least 0.99. The int8 form is made
+    and measured once, then read from disk. A directory that has an int8 form keeps it. `providers`
+    is a value of PROVIDERS; other processors use fp32, and one whose vectors differ from the CPU's
+    gives way to it.
     """
+    for provider in candidates(providers):
+        if provider is not CPU:
+            model = _elsewhere(directory, name, provider, providers, announce)
+            if model is not None:
+                return model
     if precision == "fp32":
         return OnnxModel(directory, name=name)
     folder = _writable_folder(directory, name, data_dir)
@@ -63,6 +73,43 @@ def load(
         announce(f"Using fp32: the mean cosine of int8 is only {agreement.mean_cosine:.4f}")
         return OnnxModel(directory, name=name)
     return OnnxModel(directory, name=name, vision=vision)
+
+
+def _elsewhere(
+    directory: Path, name: str, provider: Provider, choice: str, announce: Callable[[str], None]
+) -> OnnxModel | None:
+    """Return the model in fp32 on another processor; None if that does not do what the CPU does.
+
+    Raises `UnusableEncoder` if it was asked for by its name and cannot be had.
+    """
+    reference = OnnxModel(directory, name=name)
+    try:
+        model = OnnxModel(directory, name=name, provider=provider)
+        lowest = _agreement_with_cpu(model, reference)
+    except (ProviderMissing, UnusableEncoder) as exc:
+        if choice != "auto":
+            raise UnusableEncoder(f"PROVIDERS={choice} cannot be had: {exc}.") from exc
+        announce(f"Using the CPU: {provider.name} cannot be had ({exc})")
+        return None
+    if not lowest >= provider.least_cosine:
+        announce(
+            f"Using the CPU: vectors from {provider.name} differ from the CPU's "
+            f"(cosine {lowest:.4f}, needed {provider.least_cosine:g})"
+        )
+        return None
+    announce(f"Using {provider.name}: its vectors agree with the CPU's (cosine {lowest:.4f})")
+    return model
+
+
+def _agreement_with_cpu(model: OnnxModel, reference: OnnxModel) -> float:
+    """Return the lowest cosine with the CPU's vectors, alone and in a full batch."""
+    prepared = [model.prepare(probe(seed)) for seed in range(PROBES)]
+    expected = np.concatenate([reference.embed_images([one]) for one in prepared])
+    batch = [prepared[i % PROBES] for i in range(model.largest_batch)]
+    places = [i % PROBES for i in range(model.largest_batch)]
+    alone = _cosines(model.embed_images(prepared[:1]), expected[:1])
+    together = _cosines(model.embed_images(batch), expected[places])
+    return float(np.min([*alone, *together]))
 
 
 def _writable_folder(directory: Path, name: str, data_dir: Path) -> Path:

@@ -66,10 +66,10 @@ def _auto(indexed: Sequence[str], data_dir: Path, announce: Callable[[str], None
         except UnusableEncoder as exc:
             reason = exc.detail
     announce(
-        f"CLIP is not available ({reason}): using the built-in encoder, which finds copies and "
-        "similar images and knows some 8,000 words; ENCODER=clip understands more"
+        f"CLIP is not available ({reason}): using the encoder lite, which sees what an image shows "
+        "and knows some 8,000 words; ENCODER=clip understands more"
     )
-    return Weights(BUILTIN, BUILTIN_DIRECTORY, BUILTIN)
+    return Weights(LITE, lite_directory(data_dir, announce), LITE)
 
 
 def _from_hub(repository: str, announce: Callable[[str], None]) -> Weights:

@@ -5,7 +5,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,17 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import numpy as np
 
-from app.encoding.encoder import Encoder, Vector
+from app.encoding.encoder import Vector
 from app.pictures.decoding import Facts
 from app.problems import InvalidRequest, MissingPackage
 from app.store.catalog import Catalog
+from app.store.database import Database
 from app.store.hnsw import build, drop, is_worth_building
 from app.store.images import DROPPED, Entry, ImageRow, NewImage, Validators
+from app.store.spaces import Space, Spaces
 from app.store.trash import TrashTable
 from app.store.urls import split_credentials
-from app.store.vectors import NewVector, VectorTable
+from app.store.vectors import NewVector
 
 try:
     import pyarrow as pa
@@ -32,7 +34,9 @@ except ImportError as exc:
     ) from exc
 
 ROWS_AT_ONCE = 1000
-ENCODER = b"lookalike.encoder"
+# The columns of vectors, and the keys of the metadata that name the encoder of each. An export has
+# the first of an index with one vector per image.
+ENCODERS = {"vector": b"lookalike.encoder", "copy_vector": b"lookalike.copy_encoder"}
 
 _TEXTS = ("url", "sha256", "format", "title", "description")
 # An id is that of the URL, but of those that had a user and password in it.
@@ -42,7 +46,7 @@ _NUMBERS = ("dhash", "bytes", "width", "height")
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The number of images imported so far, and how many came with a usable vector."""
+    """The number of images imported so far, and how many came with every vector of this index."""
 
     images: int
     vectors: int
@@ -51,24 +55,29 @@ class Imported:
 class Archive:
     """Exports the index, without the trash, to a file and imports such files."""
 
-    def __init__(self, catalog: Catalog, vectors: VectorTable, encoder: Encoder) -> None:
-        self._database = vectors.database
+    def __init__(self, database: Database, catalog: Catalog, spaces: Spaces) -> None:
+        self._database = database
         self._catalog = catalog
-        self._trash = TrashTable(vectors.database)
-        self._vectors = vectors
-        self._encoder = encoder
+        self._trash = TrashTable(database)
+        self._spaces = spaces
+        # The vectors of an index by what serves for both are those of the semantic encoder.
+        columns = {"vector": spaces.semantic, "copy_vector": spaces.copy}
+        self._columns = dict(list(columns.items())[: len(spaces.all)])
 
     async def write(self, path: Path) -> AsyncGenerator[int]:
-        """Export every image with its thumbnail and vector; yields the number written so far.
+        """Export every image with its thumbnail and vectors; yields the number written so far.
 
         The file is written beside `path` and renamed when it is complete.
         """
-        schema = _schema(self._encoder)
+        schema = _schema(self._columns)
         scratch = path.with_name(f"{path.name}.part")
         written, after = 0, None
         with pq.ParquetWriter(scratch, schema, compression="zstd") as file:
             while rows := await self._catalog.thumbnails(after=after, limit=ROWS_AT_ONCE):
-                vectors = await self._vectors.fetch([image.id for image, _ in rows])
+                ids = [image.id for image, _ in rows]
+                vectors = {
+                    name: await space.vectors.fetch(ids) for name, space in self._columns.items()
+                }
                 table = await asyncio.to_thread(_table, rows, vectors, schema)
                 await asyncio.to_thread(file.write_table, table)
                 written, after = written + len(rows), rows[-1][0].id
@@ -78,43 +87,53 @@ class Archive:
     async def read(self, path: Path) -> AsyncGenerator[Imported]:
         """Upsert every image of a file; yields the progress.
 
-        Vectors of another encoder are skipped; `Indexer.reindex` makes new ones from the
-        thumbnails. A large import drops the vector index: call `build_index` afterwards. Raises
+        Vectors of other encoders are skipped; `Reindexer` makes new ones from the thumbnails. A
+        large import drops the vector indexes: call `build_index` afterwards. Raises
         `InvalidRequest` if the file is not an export.
         """
         images = vectors = 0
         with _opened(path) as file:
-            same = _encoder_of(file) == self._encoder.model.fingerprint
-            if same and is_worth_building(
-                existing=await self._vectors.count(), coming=file.metadata.num_rows
-            ):
-                await drop(self._database, self._vectors.index)
+            given = _spaces_of(file, self._spaces)
+            for space in given.values():
+                if is_worth_building(
+                    existing=await space.vectors.count(), coming=file.metadata.num_rows
+                ):
+                    await drop(self._database, space.vectors.index)
             for batch in file.iter_batches(ROWS_AT_ONCE):
                 rows = await asyncio.to_thread(batch.to_pylist)
-                vectors += await self._upsert(rows, with_vectors=same)
+                vectors += await self._upsert(rows, given)
                 images += len(rows)
                 yield Imported(images, vectors)
 
     async def build_index(self) -> AsyncGenerator[float]:
-        """Build the vector index if it is missing; yields the share done, 0 to 1."""
-        rows = await self._vectors.count()
-        async for share in build(self._database, self._vectors.index, rows=rows):
-            yield share
+        """Build the vector indexes that are missing; yields the share done, 0 to 1."""
+        spaces = self._spaces.all
+        for place, space in enumerate(spaces):
+            rows = await space.vectors.count()
+            async for share in build(self._database, space.vectors.index, rows=rows):
+                yield (place + share) / len(spaces)
 
-    async def _upsert(self, rows: Sequence[dict[str, Any]], *, with_vectors: bool) -> int:
+    async def _upsert(self, rows: Sequence[dict[str, Any]], given: Mapping[str, Space]) -> int:
+        """Write images, with their vectors of the given columns; return how many have all."""
         new = [_new_image(row) for row in rows]
-        nodes = [
-            NewVector(image.entry, image.picture, image.picture.sha256, np.array(row["vector"]))
-            for image, row in zip(new, rows, strict=True)
-            if with_vectors and row["vector"] is not None
-        ]
+        vectors = {
+            space: [
+                NewVector(image.entry, image.picture, image.picture.sha256, np.array(row[name]))
+                for image, row in zip(new, rows, strict=True)
+                if row[name] is not None
+            ]
+            for name, space in given.items()
+        }
         async with self._database.begin() as connection:
             # With what the file does not have: the vectors of other encoders.
             await self._trash.restore(connection, ids=[image.entry.id for image in new])
             await self._catalog.upsert(connection, new)
-            if nodes:
-                await self._vectors.upsert(connection, nodes)
-        return len(nodes)
+            for space, some in vectors.items():
+                if some:
+                    await space.vectors.upsert(connection, some)
+        if len(given) < len(self._spaces.all):
+            return 0
+        return sum(all(row[name] is not None for name in given) for row in rows)
 
 
 def count_images(path: Path) -> int:
@@ -136,7 +155,7 @@ def _opened(path: Path) -> Any:
     return file
 
 
-def _schema(encoder: Encoder) -> Any:
+def _schema(columns: Mapping[str, Space]) -> Any:
     fields = [(name, pa.string()) for name in _TEXTS]
     fields += [(name, pa.int64()) for name in _NUMBERS]
     fields += [
@@ -153,16 +172,32 @@ def _schema(encoder: Encoder) -> Any:
         ("too_plain", pa.bool_()),
         ("decoder", pa.int32()),
         ("thumbnail", pa.binary()),
-        ("vector", pa.list_(pa.float16(), encoder.dimensions)),
+        *(
+            (name, pa.list_(pa.float16(), space.encoder.dimensions))
+            for name, space in columns.items()
+        ),
     ]
-    return pa.schema(fields, metadata={ENCODER: encoder.model.fingerprint})
+    encoders = {ENCODERS[name]: s.encoder.model.fingerprint for name, s in columns.items()}
+    return pa.schema(fields, metadata=encoders)
 
 
-def _encoder_of(file: Any) -> str:
-    return (file.schema_arrow.metadata or {}).get(ENCODER, b"").decode()
+def _spaces_of(file: Any, spaces: Spaces) -> dict[str, Space]:
+    """Return the space of each column of vectors that this index can use."""
+    said = file.schema_arrow.metadata or {}
+    by_encoder = {space.encoder.model.fingerprint: space for space in spaces.all}
+    return {
+        name: by_encoder[encoder]
+        for name, key in ENCODERS.items()
+        if name in file.schema_arrow.names
+        and (encoder := said.get(key, b"").decode()) in by_encoder
+    }
 
 
-def _table(rows: Sequence[tuple[ImageRow, bytes]], vectors: dict[UUID, Vector], schema: Any) -> Any:
+def _table(
+    rows: Sequence[tuple[ImageRow, bytes]],
+    vectors: Mapping[str, Mapping[UUID, Vector]],
+    schema: Any,
+) -> Any:
     records = [
         {
             **{name: getattr(image, name) for name in (*_TEXTS, *_NUMBERS)},
@@ -179,7 +214,10 @@ def _table(rows: Sequence[tuple[ImageRow, bytes]], vectors: dict[UUID, Vector], 
             "too_plain": image.too_plain,
             "decoder": image.decoder,
             "thumbnail": thumbnail,
-            "vector": list(vectors[image.id].astype(np.float16)) if image.id in vectors else None,
+            **{
+                name: list(found[image.id].astype(np.float16)) if image.id in found else None
+                for name, found in vectors.items()
+            },
         }
         for image, thumbnail in rows
     ]

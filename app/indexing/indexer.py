@@ -2,13 +2,14 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-from app.encoding.encoder import Encoder, Vector
+from app.encoding.encoder import Vector
 from app.indexing.coalescer import Coalescer, gather
 from app.indexing.fetcher import Fetcher
 from app.indexing.files import file_title, read_file
@@ -31,8 +32,8 @@ from app.store.database import Database
 from app.store.images import DROPPED, Entry, ImageRow, Validators
 from app.store.items import Item, ItemSource
 from app.store.job_items import JobItems
+from app.store.spaces import Embedded, Space, Spaces, prepare
 from app.store.trash import TrashTable
-from app.store.vectors import NewVector, VectorTable
 
 # Images that are fetched but not yet stored, over all requests and jobs: one batch of the encoder
 # that runs, one that fills and one being written. With the fetches (fetcher.py), they bound the
@@ -45,13 +46,13 @@ MAX_PER_STATEMENT = 128
 class _Known:
     """What the index has of an image.
 
-    `embedded` says whether its vector is what the bytes of its row give now. `vector` is that of
-    the new bytes, if any indexed image has them.
+    `embedded` says whether its vectors are what the bytes of its row give now. `vectors` are those
+    of the new bytes, as far as any indexed image has them.
     """
 
     image: ImageRow | None
     embedded: bool
-    vector: Vector | None
+    vectors: Embedded
 
 
 class Indexer:
@@ -67,10 +68,9 @@ class Indexer:
         *,
         database: Database,
         catalog: Catalog,
-        vectors: VectorTable,
+        spaces: Spaces,
         trash: TrashTable,
         job_items: JobItems,
-        encoder: Encoder,
         decoder: Decoder,
         fetcher: Fetcher,
         originals: Originals,
@@ -78,9 +78,8 @@ class Indexer:
     ) -> None:
         self._database = database
         self._catalog = catalog
-        self._vectors = vectors
+        self._spaces = spaces
         self._trash = trash
-        self._encoder = encoder
         self._decoder = decoder
         self._fetcher = fetcher
         self.originals = originals
@@ -88,7 +87,7 @@ class Indexer:
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._lookups = Coalescer(self._look_up, max_batch=MAX_PER_STATEMENT)
-        writer = Writer(database, catalog, vectors, trash, job_items)
+        writer = Writer(database, catalog, spaces, trash, job_items)
         self._writes = Coalescer(writer.write, max_batch=MAX_PER_STATEMENT)
 
     async def upsert_urls(self, entries: Sequence[Entry]) -> list[Outcome]:
@@ -163,59 +162,6 @@ class Indexer:
             await self._catalog.delete(connection, ids)
         await self.originals.remove_unneeded([image.url for image in images])
 
-    async def reindex(self, *, batch: int = 64) -> AsyncGenerator[int]:
-        """Embed, from their thumbnails, the images that this encoder has not embedded.
-
-        Vectors of an older version are kept, and get the columns that filters use. Yields the
-        number of images checked so far.
-        """
-        checked, after = 0, None
-        while rows := await self._catalog.thumbnails(after=after, limit=batch):
-            checked, after = checked + len(rows), rows[-1][0].id
-            while rows:
-                rows = await self._embed_missing(rows)
-            yield checked
-
-    async def _embed_missing(
-        self, rows: Sequence[tuple[ImageRow, bytes]]
-    ) -> Sequence[tuple[ImageRow, bytes]]:
-        """Embed the thumbnails that need it; return the images whose bytes changed meanwhile."""
-        ids = [image.id for image, _ in rows]
-        embedded = await self._vectors.embedded(ids)
-        current = {i.id for i, _ in rows if embedded.get(i.id) == i.sha256}
-        without_facets = await self._vectors.without_facets(list(current))
-        new = await gather(
-            [
-                self._from_thumbnail(image, thumbnail, without_facets.get(image.id))
-                for image, thumbnail in rows
-                if image.id not in current or image.id in without_facets
-            ]
-        )
-        if not new:
-            return []
-        async with self._database.begin() as connection:
-            now = await self._catalog.lock(connection, [row.entry.id for row in new])
-            same = [row for row in new if (i := now.get(row.entry.id)) and i.sha256 == row.sha256]
-            if same:
-                colours = {row.entry.id: row.picture.colours for row in same}
-                await self._catalog.set_colours(connection, colours)
-                # What is said of them may have changed, too.
-                said = [replace(r, entry=Entry(r.entry.url).over(now[r.entry.id])) for r in same]
-                await self._vectors.upsert(connection, said)
-        changed = now.keys() - {row.entry.id for row in same}
-        if not changed:
-            return []
-        return await self._catalog.thumbnails(ids=list(changed), limit=len(ids))
-
-    async def _from_thumbnail(
-        self, image: ImageRow, thumbnail: bytes, vector: Vector | None
-    ) -> NewVector:
-        picture, prepared = await self._decoder.decode_and(thumbnail, self._encoder.prepare)
-        image = replace(image, colours=image.colours or picture.colours)
-        if vector is None:
-            vector = await self._encoder.embed_prepared(prepared)
-        return NewVector(Entry(image.url).over(image), image, image.sha256, vector)
-
     def _lock(self, key: str) -> asyncio.Lock:
         lock = self._locks.get(key) or asyncio.Lock()
         self._locks[key] = lock
@@ -268,25 +214,35 @@ class Indexer:
         item: Item | None,
     ) -> tuple[OutcomeStatus, UUID]:
         known = await self._lookups.submit((entry, sha256, source != "refresh"))
-        image, vector = known.image, known.vector
+        image, vectors = known.image, known.vectors
         entry = _with_title(source, entry, image)
         if image is not None and image.sha256 == sha256 and known.embedded:
             return await self._keep(source, entry, image, validators, item), image.id
-        if vector is None:
-            picture, vector = await self._decode_and_embed(data)
-        else:
-            picture = await self._decoder.facts(data)
+        missing = [space for space in self._spaces.all if space not in vectors]
+        picture, new = await self._decode_and_embed(data, missing)
         write = Write(
-            _of(entry, image), picture, vector, validators, creates=source != "refresh", item=item
+            _of(entry, image),
+            picture,
+            {**vectors, **new},
+            validators,
+            creates=source != "refresh",
+            item=item,
         )
         return await self._writes.submit(write), write.entry.id
 
-    async def _decode_and_embed(self, data: bytes) -> tuple[Facts, Vector]:
-        # The encoder briefly holds its batch open for images that are being decoded.
-        with self._encoder.images.expected():
-            picture, prepared = await self._decoder.decode_and(data, self._encoder.prepare)
-            future = self._encoder.images.submit(prepared, hurried=False)
-        return picture, await asyncio.wrap_future(future)
+    async def _decode_and_embed(
+        self, data: bytes, wanted: Sequence[Space]
+    ) -> tuple[Facts, dict[Space, Vector]]:
+        # The encoders briefly hold their batches open for images that are being decoded.
+        with ExitStack() as stack:
+            for space in wanted:
+                stack.enter_context(space.encoder.images.expected())
+            picture, prepared = await self._decoder.decode_and(data, partial(prepare, wanted))
+            futures = [
+                asyncio.wrap_future(space.encoder.images.submit(prepared[space], hurried=False))
+                for space in wanted
+            ]
+        return picture, dict(zip(wanted, await asyncio.gather(*futures), strict=True))
 
     async def _read(
         self, source: ItemSource, entry: Entry, seen: Validators
@@ -344,21 +300,43 @@ class Indexer:
         hashes = [sha256 for _, sha256, _ in wanted]
         others = await self._catalog.same_bytes([sha256 for sha256 in hashes if sha256])
         ids = [*(image.id for image in images if image), *others.values()]
-        embedded = await self._vectors.embedded(ids) if ids else {}
+        embedded = {
+            space: await space.vectors.embedded(ids) if ids else {} for space in self._spaces.all
+        }
         pairs = list(zip(images, hashes, strict=True))
-        # Only for bytes that are new at their URL, or were read by an older decoder there.
-        kept = {(image.id, image.sha256) for image in images if image and not image.is_outdated}
-        new = {s for image, s in pairs if s and (image is None or (image.id, s) not in kept)}
-        same = {s: i for s, i in others.items() if s in new and embedded.get(i) == s}
-        vectors = await self._vectors.fetch(list(same.values())) if same else {}
+        kept = [image is not None and _is_current(image, embedded) for image in images]
+        # Only for bytes that are new at their URL, or were not read there as they are now.
+        new = {
+            s
+            for (image, s), is_kept in zip(pairs, kept, strict=True)
+            if s and not (is_kept and image is not None and image.sha256 == s)
+        }
+        vectors = await _vectors_of({s: i for s, i in others.items() if s in new}, embedded)
         return [
-            _Known(
-                image,
-                image is not None and (image.id, embedded.get(image.id)) in kept,
-                vectors.get(same[sha256]) if sha256 in same else None,
-            )
-            for image, sha256 in pairs
+            _Known(image, is_kept, vectors.get(sha256 or "", {}))
+            for (image, sha256), is_kept in zip(pairs, kept, strict=True)
         ]
+
+
+def _is_current(image: ImageRow, embedded: Mapping[Space, Mapping[UUID, str]]) -> bool:
+    """Return whether an image has every vector that its bytes give now."""
+    return not image.is_outdated and all(
+        hashes.get(image.id) == image.sha256 for hashes in embedded.values()
+    )
+
+
+async def _vectors_of(
+    files: Mapping[str, UUID], embedded: Mapping[Space, Mapping[UUID, str]]
+) -> dict[str, dict[Space, Vector]]:
+    """Return the vectors that there are of files, each given by its SHA-256 with an image of it."""
+    found: dict[str, dict[Space, Vector]] = {}
+    for space, hashes in embedded.items():
+        same = {sha256: i for sha256, i in files.items() if hashes.get(i) == sha256}
+        vectors = await space.vectors.fetch(list(same.values())) if same else {}
+        for sha256, image_id in same.items():
+            if image_id in vectors:
+                found.setdefault(sha256, {})[space] = vectors[image_id]
+    return found
 
 
 def _with_title(source: ItemSource, entry: Entry, image: ImageRow | None) -> Entry:

@@ -16,8 +16,9 @@ from app.store.descriptions import Described, describe
 from app.store.images import Entry, ImageRow, NewImage, Validators
 from app.store.items import Ended, Item
 from app.store.job_items import JobItems
+from app.store.spaces import Embedded, Space, Spaces
 from app.store.trash import TrashTable
-from app.store.vectors import NewVector, VectorTable
+from app.store.vectors import NewVector
 
 
 class RowGone(Exception):  # noqa: N818 - not a problem of the client's
@@ -26,7 +27,7 @@ class RowGone(Exception):  # noqa: N818 - not a problem of the client's
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """An image to write; without `picture` and `vector`, only what is said of it changes.
+    """An image to write; without `picture` and `vectors`, only what is said of it changes.
 
     The entry's id is that of the row, if there is one. Whatever the entry leaves out (None), it
     gets from the row as the transaction finds it; with `fills`, it also leaves alone what the row
@@ -37,7 +38,7 @@ class Write:
 
     entry: Entry
     picture: Facts | None = None
-    vector: Vector | None = None
+    vectors: Embedded = field(default_factory=dict[Space, Vector])
     validators: Validators = field(default_factory=Validators)
     checked: str | None = None
     fills: bool = False
@@ -56,14 +57,14 @@ class Writer:
         self,
         database: Database,
         catalog: Catalog,
-        vectors: VectorTable,
+        spaces: Spaces,
         trash: TrashTable,
         job_items: JobItems,
     ) -> None:
         self._database = database
         self._trash = trash
         self._catalog = catalog
-        self._vectors = vectors
+        self._spaces = spaces
         self._job_items = job_items
 
     async def write(self, writes: Sequence[Write]) -> list[OutcomeStatus]:
@@ -98,13 +99,14 @@ class Writer:
                     await self._catalog.describe(connection, entry)
                     described.append((row, entry))
                 statuses.append("unchanged" if entry.describes(row) else "updated")
-            nodes = [
-                NewVector(entry, write.picture, write.picture.sha256, write.vector)
-                for write, entry in pairs
-                if write.picture and write.vector is not None
-            ]
-            if nodes:
-                await self._vectors.upsert(connection, nodes)
+            for space in self._spaces.all:
+                new_vectors = [
+                    NewVector(entry, write.picture, write.picture.sha256, write.vectors[space])
+                    for write, entry in pairs
+                    if write.picture and space in write.vectors
+                ]
+                if new_vectors:
+                    await space.vectors.upsert(connection, new_vectors)
             if described:
                 await describe(connection, described)
             ended = [

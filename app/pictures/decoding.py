@@ -3,9 +3,10 @@
 import asyncio
 import hashlib
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from io import BytesIO
 from typing import TypeVar
 
@@ -51,6 +52,9 @@ THUMBNAIL_LONGEST_SIDE = 2048
 REDUCING_GAP = 3
 # Regions smaller than this share of a side are not decoded at the model's full resolution.
 LEAST_REGION = 0.1
+# Of what only the model sees, the short side is no less than this many times the model's: built-in
+# vectors are then within a cosine of 0.999 of those of larger images.
+LEAST_OVERSIZE = 1.5
 # The largest input of the common CLIP models is 448 px; most take 224.
 LARGEST_MODEL_SIDE = 448
 
@@ -61,15 +65,12 @@ SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What the index stores about an image.
+class Source:
+    """A file that was decoded.
 
-    `width` and `height` are those of the upright image at full size. `dhash` is a signed 64-bit
-    integer. `colours` are the dominant ones.
-    `thumbnail` is a JPEG with a short side of 256 px, or of the image's own size if smaller.
-    `truncated` means that the file ends early or is damaged, so pixels may be missing;
-    `too_plain`, that the image resembles too many others to be called a copy of any. `decoder` is
-    the decoder version that read it.
+    `width` and `height` are those of the upright image at full size. `truncated` means that the
+    file ends early or is damaged, so pixels may be missing; `decoder` is the decoder version that
+    read it.
     """
 
     width: int
@@ -77,28 +78,88 @@ class Facts:
     format: str
     sha256: str
     file_bytes: int
-    dhash: int
-    exif: dict[str, str | int | float]
-    colours: list[Colour]
-    thumbnail: bytes
     truncated: bool = field(default=False, kw_only=True)
-    too_plain: bool = field(default=False, kw_only=True)
     decoder: int = field(default=DECODER, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Picture(Facts):
-    """A decoded image.
+class Facts(Source):
+    """What the index stores about an image.
 
-    `image` is RGB and upright, reduced to a short side of at least twice the model's input, unless
-    the original is smaller.
+    `dhash` is a signed 64-bit integer. `colours` are the dominant ones. `thumbnail` is a JPEG with
+    a short side of 256 px, or of the image's own size if smaller. `too_plain` means that the image
+    resembles too many others to be called a copy of any.
+    """
+
+    dhash: int
+    exif: dict[str, str | int | float]
+    colours: list[Colour]
+    thumbnail: bytes
+    too_plain: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture(Source):
+    """A decoded image; what else the index stores about it is made at first use.
+
+    `image` is RGB and upright, reduced to a short side of no less than was asked for, unless the
+    original is smaller. `whole` is the same, also where `image` is only a region of it, and `tags`
+    is the EXIF block.
     """
 
     image: Image.Image
+    whole: Image.Image
+    tags: Block
+
+    @cached_property
+    def small(self) -> Image.Image:
+        """The whole image as its thumbnail shows it."""
+        return _small(self.whole)
+
+    @cached_property
+    def dhash(self) -> int:
+        """The difference hash, as a signed 64-bit integer."""
+        return dhash(self.small)
+
+    @cached_property
+    def exif(self) -> dict[str, str | int | float]:
+        """The EXIF tags by name."""
+        return named_tags(self.tags)
+
+    @cached_property
+    def colours(self) -> list[Colour]:
+        """The dominant colours."""
+        return dominant_colours(self._sample)
+
+    @cached_property
+    def thumbnail(self) -> bytes:
+        """The thumbnail, a JPEG."""
+        return jpeg(self.small)
+
+    @cached_property
+    def too_plain(self) -> bool:
+        """Whether the image resembles too many others to be called a copy of any."""
+        return is_too_plain(self._sample)
+
+    @cached_property
+    def _sample(self) -> Image.Image:
+        return self.small.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=1)
+
+    def seen_by(self, side: int) -> Image.Image:
+        """Return the smallest image that there is and that a model of this `side` can do with."""
+        made: Image.Image | None = self.__dict__.get("small")
+        if made is None or self.image is not self.whole:
+            return self.image
+        return made if min(made.size) >= LEAST_OVERSIZE * side else self.image
+
+    def source(self) -> Source:
+        """Return what is known of the file, without the pixels."""
+        return Source(**{field.name: getattr(self, field.name) for field in fields(Source)})
 
     def facts(self) -> Facts:
-        """Return what the index stores, without the pixels."""
-        return Facts(**{field.name: getattr(self, field.name) for field in fields(Facts)})
+        """Return what the index stores, without the pixels; raises `DamagedPicture`."""
+        with _damage():
+            return Facts(**{field.name: getattr(self, field.name) for field in fields(Facts)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +211,33 @@ class Decoder:
         has fewer. What is to be done `first` comes before all else. Raises what `decode` raises.
         """
         # The model should see as many pixels of a region as of a whole image.
-        side = self._model_side / max(LEAST_REGION, min(crop.width, crop.height) if crop else 1)
-        side = max(round(side), short_side // 2)
+        side = max(round(self._model_side / _share(crop)), short_side // 2)
 
         def work(room: Room) -> tuple[Facts, T]:
             picture = decode(data, max_pixels=self._max_pixels, model_side=side, need=room.need)
-            if crop:
-                picture = replace(picture, image=crop.of(picture.image))
-            return picture.facts(), prepare(picture)
+            return picture.facts(), prepare(_cropped(picture, crop))
 
         return await self._run(work, first=first)
+
+    async def look(
+        self,
+        data: bytes,
+        prepare: Callable[[Picture], T],
+        *,
+        crop: Crop | None = None,
+        model_side: int | None = None,
+    ) -> tuple[Source, T]:
+        """Do what `decode_and` does, but first, and no more than a model of `model_side` needs.
+
+        Nothing is made that the index stores about an image.
+        """
+        side = round(LEAST_OVERSIZE * (model_side or self._model_side) / _share(crop))
+
+        def work(room: Room) -> tuple[Source, T]:
+            picture = decode(data, max_pixels=self._max_pixels, least_side=side, need=room.need)
+            return picture.source(), prepare(_cropped(picture, crop))
+
+        return await self._run(work, first=True)
 
     async def _run(self, work: Callable[[Room], T], *, first: bool) -> T:
         """Run work in the pool, and stop waiting for it if it takes too long."""
@@ -188,6 +266,15 @@ class Decoder:
             raise TooCostly(f"Decoding the image takes longer than {LONGEST_S:g} s.") from exc
 
 
+def _share(crop: Crop | None) -> float:
+    """Return which share of its sides a region has."""
+    return max(LEAST_REGION, min(crop.width, crop.height) if crop else 1)
+
+
+def _cropped(picture: Picture, crop: Crop | None) -> Picture:
+    return replace(picture, image=crop.of(picture.image)) if crop else picture
+
+
 def _unlimited(_: int) -> None:
     """Let any image be decoded at once."""
 
@@ -197,28 +284,39 @@ def decode(
     *,
     max_pixels: int,
     model_side: int = LARGEST_MODEL_SIDE,
+    least_side: int | None = None,
     need: Callable[[int], None] = _unlimited,
 ) -> Picture:
-    """Decode an image file for a model whose input is `model_side` pixels square.
+    """Decode an image file for its thumbnail and a model whose input is `model_side` pixels square.
 
-    An animation is represented by its first frame that is not blank. `need` is called before pixels
+    With a `least_side`, the short side is no less than that, and nothing else is asked of it. An
+    animation is represented by its first frame that is not blank. `need` is called before pixels
     are decoded with about the number of bytes that it takes at most, copies included.
 
     Raises `EmptyPicture`, `NotAPicture`, `TooManyPixels` or `TooCostly` (before any pixel is
     decoded), `DamagedPicture`, and what `need` raises.
     """
+    side = max(THUMBNAIL_SIDE, 2 * model_side) if least_side is None else least_side
     if not data:
         raise EmptyPicture
+    with _damage():
+        parts = take_apart(data)
+        picture = _decode(data, parts, Limits(len(data), max_pixels, side, need, parts.scans))
+        # No larger than the thumbnail if that is enough: it is made anyway.
+        if least_side is None and side <= THUMBNAIL_SIDE:
+            picture = replace(picture, image=picture.small, whole=picture.small)
+        return picture
+
+
+@contextmanager
+def _damage() -> Generator[None]:
+    """Turn whatever fails within into `DamagedPicture`, except for want of memory."""
     try:
         # Pillow reports oddities in a file as warnings, and faults as nearly any exception:
         # struct.error, SyntaxError, zlib.error, OSError, ValueError, ...
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parts = take_apart(data)
-            limits = Limits(
-                len(data), max_pixels, max(THUMBNAIL_SIDE, 2 * model_side), need, parts.scans
-            )
-            return _decode(data, parts, limits)
+            yield
     except (MemoryError, PictureProblem):
         raise
     except Exception as exc:
@@ -245,22 +343,17 @@ def _decode(data: bytes, parts: Parts, limits: Limits) -> Picture:
             ),
             image,
         )
-    small = _small(image)
-    sample = small.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=1)
     width, height = size if turn < 5 else size[::-1]
     return Picture(
-        image=small if side <= THUMBNAIL_SIDE else image,
+        image=image,
+        whole=image,
+        tags=exif,
         width=width,
         height=height,
         format=source.format or "",
         sha256=hashlib.sha256(data).hexdigest(),
         file_bytes=len(data),
-        dhash=dhash(small),
-        exif=named_tags(exif),
-        colours=dominant_colours(sample),
-        thumbnail=jpeg(small),
         truncated=loaded.is_truncated or parts.ends_early,
-        too_plain=is_too_plain(sample),
     )
 
 

@@ -57,9 +57,11 @@ def smooth_motion(flow: Floats, laid: Overlay) -> Floats:
     x, y, moved, weights = _sampled(flow, laid)
     height, width = flow.shape[:2]
     factors = _robust(_quadratic(x / width, y / height), moved, weights)
-    down, across = np.mgrid[0:height, 0:width]
-    terms = _quadratic(across.ravel() / width, down.ravel() / height)
-    return (terms @ factors).reshape(height, width, 2).astype(np.float32)
+    one, across, down, across2, both, down2 = factors.astype(np.float32)
+    x, y = (np.arange(n, dtype=np.float32)[:, None] / n for n in (width, height))
+    by_column = one + across * x + across2 * x * x
+    by_row = down * y + down2 * y * y
+    return by_row[:, None] + by_column + both * (y[:, None] * x)
 
 
 def moved_back(image: Pixels, motion: Floats) -> Pixels:
@@ -77,9 +79,10 @@ def _sampled(flow: Floats, laid: Overlay) -> tuple[Any, Any, Any, Any]:
     if not keep.any():
         keep |= True
     x, y = x[keep], y[keep]
-    down, across = np.gradient(laid.query.astype(np.float32))
+    grey = np.pad(laid.query.astype(np.float32), 1, "edge")
+    across, down = grey[y + 1, x + 2] - grey[y + 1, x], grey[y + 2, x + 1] - grey[y, x + 1]
     # Where nothing is to be seen, the displacement is a guess.
-    return x, y, flow[y, x], (np.hypot(down, across) + np.float32(0.5))[y, x]
+    return x, y, flow[y, x], np.hypot(down, across) / 2 + np.float32(0.5)
 
 
 def _robust(terms: Any, moved: Any, weights: Any) -> Any:
@@ -111,9 +114,19 @@ def _equalised(pixels: Pixels) -> Pixels:
     """Return a grey image with the same mean and spread in every neighbourhood."""
     cv2 = opencv()
     grey = pixels.astype(np.float32)
-    mean = cv2.GaussianBlur(grey, (0, 0), NEIGHBOURHOOD)
-    spread = np.sqrt(cv2.GaussianBlur((grey - mean) ** 2, (0, 0), NEIGHBOURHOOD)) + 4
-    return np.clip(128 + 48 * (grey - mean) / spread, 0, 255).astype(np.uint8)
+    off = cv2.subtract(grey, _smoothed(grey))
+    spread = cv2.sqrt(_smoothed(cv2.multiply(off, off))) + 4
+    return cv2.convertScaleAbs(cv2.divide(off, spread), alpha=48, beta=128)
+
+
+def _smoothed(values: Floats) -> Floats:
+    """Return means over the neighbourhood, made from a quarter of the pixels each way."""
+    cv2 = opencv()
+    height, width = values.shape
+    small = (max(1, width // 4), max(1, height // 4))
+    reduced = cv2.resize(values, small, interpolation=cv2.INTER_AREA)
+    smooth = cv2.GaussianBlur(reduced, (0, 0), NEIGHBOURHOOD / 4)
+    return cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _sharpness(pixels: Pixels) -> float:

@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 # Increment when the same pixels give other keypoints; those of other versions are made again.
-VERSION = 1
+VERSION = 2
 
 # Keypoints are looked for at this size; smaller images are enlarged to it.
 SHORT_SIDE = 192
@@ -32,6 +32,9 @@ MOST_KEYPOINTS = 320
 # Lowe's 0.04 finds too little in faint or blurred images: recall of blurred copies 0.67, with this
 # 0.76.
 LEAST_CONTRAST = 0.01
+# Lowe leaves out places along edges, whose principal curvatures have a ratio above 10. Drawings and
+# logos have few others, so if fewer than these are found, the ratio is larger.
+FEW, EDGES, MORE_EDGES = 80, 10, 30
 
 DIMENSIONS = 48
 # A coefficient is stored as one of 16 levels, this far apart.
@@ -112,7 +115,9 @@ def find_keypoints(image: Image.Image) -> Keypoints:
     """
     width, height = working_size(image.size)
     grey = image.convert("L").resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3)
-    found, descriptors = _detector().detectAndCompute(np.asarray(grey), None)
+    found, descriptors = _detector(EDGES).detectAndCompute(np.asarray(grey), None)
+    if len(found) < FEW:
+        found, descriptors = _detector(MORE_EDGES).detectAndCompute(np.asarray(grey), None)
     found, count = found[:MOST_KEYPOINTS], min(len(found), MOST_KEYPOINTS)
     # OpenCV counts from the centre of the first pixel, and is a quarter of a pixel off because it
     # doubles the image first; we count from the corner.
@@ -137,13 +142,14 @@ def working_size(size: tuple[int, int]) -> tuple[int, int]:
 _local = threading.local()
 
 
-def _detector() -> Any:
+def _detector(edges: float) -> Any:
     """Return this thread's detector: OpenCV's algorithms must not be shared between threads."""
-    if not hasattr(_local, "detector"):
-        _local.detector = opencv().SIFT.create(
-            nfeatures=MOST_KEYPOINTS, contrastThreshold=LEAST_CONTRAST
+    detectors = _local.__dict__.setdefault("detectors", {})
+    if edges not in detectors:
+        detectors[edges] = opencv().SIFT.create(
+            nfeatures=MOST_KEYPOINTS, contrastThreshold=LEAST_CONTRAST, edgeThreshold=edges
         )
-    return _local.detector
+    return detectors[edges]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

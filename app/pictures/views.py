@@ -1,6 +1,6 @@
 """What verification sees of an image: its keypoints and its pixels at thumbnail size."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 
 import numpy as np
@@ -31,6 +31,7 @@ class View:
     dhash: int
     too_plain: bool = False
     _hashes: list[int] = field(default_factory=list[int], repr=False)
+    _decoded: list[Pixels] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, image: Image.Image, *, size: tuple[int, int] | None = None) -> "View":
@@ -50,12 +51,21 @@ class View:
             is_too_plain(sample),
         )
 
+    def keeping_pixels(self) -> "View":
+        """Return a view that decodes its thumbnail once, and keeps a quarter of a megabyte."""
+        return self if self._decoded is not None else replace(self, _decoded=[])
+
     def pixels(self) -> Pixels:
         """Return the pixels, (h, w, 3)."""
-        if isinstance(self.shown, bytes):
-            with Image.open(BytesIO(self.shown)) as thumbnail:
-                return np.asarray(thumbnail.convert("RGB"))
-        return self.shown
+        if not isinstance(self.shown, bytes):
+            return self.shown
+        if self._decoded:
+            return self._decoded[0]
+        with Image.open(BytesIO(self.shown)) as thumbnail:
+            pixels = np.asarray(thumbnail.convert("RGB"))
+        if self._decoded is not None:
+            self._decoded.append(pixels)
+        return pixels
 
     def hashes(self) -> list[int]:
         """Return the difference hashes of the image in eight orientations, made at first use.
@@ -64,7 +74,7 @@ class View:
         mirror image turned likewise.
         """
         if not self._hashes:
-            self._hashes.extend(_dihedral_hashes(self.pixels()))
+            self._hashes[:] = _dihedral_hashes(self.pixels())
         return self._hashes
 
 

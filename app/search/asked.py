@@ -25,6 +25,7 @@ from app.search.verification import Verified
 from app.store.filters import NO_FILTERS, Filters
 from app.store.fingerprints import BRIEF_BYTES, Fingerprint, brief
 from app.store.nearest import FILE_DIGITS, Beyond
+from app.store.spaces import SpaceKind, Spaces
 from app.store.vectors import ROUNDING
 
 MAX_BYTES = 200_000
@@ -45,6 +46,9 @@ _FILE = FILE_DIGITS // 2
 class Asked(BaseModel):
     """A query by `vector` (float16 bytes, as the store compares them), by `words`, or by both.
 
+    The vector is one of the space `ranked_by`. Of a query by one whole image, there may also be a
+    `copy_vector`.
+
     By vector alone, the next page starts at the cosine distance `distance`, without the files
     `shown`, the beginnings of whose SHA-256 earlier pages had at that distance or up to the
     distance `reach`. With words, it has
@@ -62,6 +66,8 @@ class Asked(BaseModel):
     )
 
     vector: bytes | None
+    ranked_by: SpaceKind = "semantic"
+    copy_vector: bytes | None = None
     # Twice, because subtracted texts are put in quotes.
     words: str = Field(max_length=2 * MAX_TEXT)
     filters: Filters = NO_FILTERS
@@ -85,9 +91,12 @@ class Asked(BaseModel):
     @property
     def query_vector(self) -> Vector | None:
         """The vector as float32, None for a query by words only."""
-        if self.vector is None:
-            return None
-        return np.frombuffer(self.vector, np.float16).astype(np.float32)
+        return _unpacked(self.vector)
+
+    @property
+    def query_copy_vector(self) -> Vector | None:
+        """The copy vector as float32, None if there is none."""
+        return _unpacked(self.copy_vector)
 
     @property
     def beyond(self) -> Beyond | None:
@@ -165,8 +174,8 @@ class Asked(BaseModel):
         return cursor if is_short else None
 
     @classmethod
-    def read(cls, cursor: str, *, dimensions: int) -> "Asked":
-        """Return the query of a cursor; raises `InvalidRequest` unless this encoder made it."""
+    def read(cls, cursor: str, *, spaces: Spaces) -> "Asked":
+        """Return the query of a cursor; raises `InvalidRequest` unless these encoders made it."""
         try:
             packed = zlib.decompressobj().decompress(cursors.read(cursor), MAX_BYTES)
             asked = cls.model_validate_json(packed)
@@ -178,12 +187,24 @@ class Asked(BaseModel):
         if not is_storable(asked.words) or (asked.vector is None and not asked.words):
             raise cursors.not_ours()
         asked = asked.model_copy(update={"filters": checked(asked.filters)})
-        if asked.vector is not None and len(asked.vector) != 2 * dimensions:
-            raise InvalidRequest("cursor: it belongs to another encoder; search again.")
-        vector = asked.query_vector
-        if vector is not None and not np.isfinite(vector).all():
-            raise cursors.not_ours()
+        given = ((asked.vector, spaces.of(asked.ranked_by)), (asked.copy_vector, spaces.copy))
+        for vector, space in given:
+            if vector is None:
+                continue
+            if len(vector) != 2 * space.encoder.dimensions:
+                raise InvalidRequest("cursor: it belongs to another encoder; search again.")
+            if not np.isfinite(np.frombuffer(vector, np.float16)).all():
+                raise cursors.not_ours()
         return asked
+
+
+def packed_vector(vector: Vector | None) -> bytes | None:
+    """Return a vector as an `Asked` holds it."""
+    return None if vector is None else vector.astype(np.float16).tobytes()
+
+
+def _unpacked(vector: bytes | None) -> Vector | None:
+    return None if vector is None else np.frombuffer(vector, np.float16).astype(np.float32)
 
 
 def _packed(files: Sequence[str]) -> bytes:

@@ -27,6 +27,9 @@ class VerdictDocument(BaseModel):
         "geometry; `similar`: neither was proved."
     )
     similarity: float = Field(description="Cosine similarity, -1 to 1.")
+    copy_similarity: float | None = Field(
+        description="That of the copy vectors; null where images have one vector."
+    )
     too_plain: bool = Field(
         description="Whether one of them is too plain for anything but its bytes to prove a match."
     )
@@ -43,6 +46,7 @@ def verdict_document(verdict: Verdict, *, encoder: str) -> VerdictDocument:
     return VerdictDocument(
         match=verdict.match,
         similarity=round(verdict.similarity, 4),
+        copy_similarity=verdict.copy_similarity and round(verdict.copy_similarity, 4),
         too_plain=verdict.too_plain,
         alignment=verdict.alignment and alignment_document(verdict.alignment),
         a=_compared(verdict.a),

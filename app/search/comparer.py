@@ -1,11 +1,12 @@
 """Compares two images: how similar they are, what is proved, and how one lies on the other."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from app.encoding.encoder import Encoder, Vector
+from app.encoding.encoder import Vector
 from app.indexing.coalescer import gather
 from app.indexing.keypoint_maker import keypoints_of
 from app.pictures.decoding import Decoder, Facts
@@ -21,8 +22,8 @@ from app.search.verifier import Subject
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
 from app.store.keypoints import KeypointTable
+from app.store.spaces import Space, Spaces, embed, prepare
 from app.store.uploads import Uploads
-from app.store.vectors import VectorTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,12 +51,14 @@ class ComparedImage:
 class Verdict:
     """What is known of two images: their cosine similarity, -1 to 1, and what is proved.
 
+    `copy_similarity` is that of their copy vectors, None where one vector serves for both.
     `alignment` says how `a` lies on `b`; None if nothing is proved.
     """
 
     a: ComparedImage
     b: ComparedImage
     similarity: float
+    copy_similarity: float | None
     match: Match
     alignment: Alignment | None
 
@@ -67,11 +70,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """An image with its vector; `keypoints` are those that are stored, None without any."""
+    """An image with its vectors; `keypoints` are those that are stored, None without any."""
 
     image: ComparedImage
     subject: Subject
-    vector: Vector
+    vectors: Mapping[Space, Vector]
     keypoints: bytes | None = None
 
     def view(self) -> View | None:
@@ -91,16 +94,14 @@ class Comparer:
         searcher: Searcher,
         catalog: Catalog,
         keypoints: KeypointTable,
-        vectors: VectorTable,
-        encoder: Encoder,
+        spaces: Spaces,
         decoder: Decoder,
         uploads: Uploads,
     ) -> None:
         self._searcher = searcher
         self._catalog = catalog
         self._keypoints = keypoints
-        self._vectors = vectors
-        self._encoder = encoder
+        self._spaces = spaces
         self._decoder = decoder
         self._uploads = uploads
 
@@ -113,8 +114,10 @@ class Comparer:
 
     async def _compare(self, query: Query) -> Verdict:
         a, b = await gather([self._look(term) for term in query.terms])
-        similarity = min(1.0, max(-1.0, float(a.vector @ b.vector)))
-        given = partial(Verdict, a.image, b.image, similarity)
+        cosines = {space: _cosine(a.vectors[space], b.vectors[space]) for space in self._spaces.all}
+        copy_similarity = None if self._spaces.are_one else cosines[self._spaces.copy]
+        similarity = cosines[self._spaces.semantic]
+        given = partial(Verdict, a.image, b.image, similarity, copy_similarity)
         if a.image.sha256 == b.image.sha256:
             return given("exact", _same(a.image, b.image))
         work = partial(_verified, a, b)
@@ -135,17 +138,22 @@ class Comparer:
         stored = (await self._keypoints.find([image_id])).get(image_id)
         if row is None or stored is None:
             raise NotFound(f"There is no image {image_id} in the index.")
-        vector = (await self._vectors.fetch([image_id])).get(image_id)
-        if vector is None:
-            _, vector = await self._embedded(stored.thumbnail)
+        vectors: dict[Space, Vector] = {}
+        for space in self._spaces.all:
+            found = await space.vectors.fetch([image_id])
+            if image_id in found:
+                vectors[space] = found[image_id]
+        if missing := [space for space in self._spaces.all if space not in vectors]:
+            _, made = await self._embedded(stored.thumbnail, missing)
+            vectors |= made
         image = ComparedImage(
             row.width, row.height, row.sha256, stored.thumbnail, row.too_plain, row
         )
-        return _Seen(image, row, vector, stored.keypoints)
+        return _Seen(image, row, vectors, stored.keypoints)
 
     async def _sent(self, data: bytes, *, sha256: str | None = None) -> _Seen:
         """Look at an image file; `sha256` is that of the original, if it is another file."""
-        facts, vector = await self._embedded(data)
+        facts, vectors = await self._embedded(data, self._spaces.all)
         image = ComparedImage(
             facts.width,
             facts.height,
@@ -153,11 +161,18 @@ class Comparer:
             facts.thumbnail,
             facts.too_plain,
         )
-        return _Seen(image, facts, vector)
+        return _Seen(image, facts, vectors)
 
-    async def _embedded(self, data: bytes) -> tuple[Facts, Vector]:
-        facts, prepared = await self._decoder.decode_and(data, self._encoder.prepare, first=True)
-        return facts, await self._encoder.embed_prepared(prepared)
+    async def _embedded(
+        self, data: bytes, spaces: Sequence[Space]
+    ) -> tuple[Facts, dict[Space, Vector]]:
+        work = partial(prepare, spaces)
+        facts, prepared = await self._decoder.decode_and(data, work, first=True)
+        return facts, await embed(prepared)
+
+
+def _cosine(one: Vector, other: Vector) -> float:
+    return min(1.0, max(-1.0, float(one @ other)))
 
 
 def _verified(a: _Seen, b: _Seen) -> Verified | None:

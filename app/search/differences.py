@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from app.pictures.decoding import Crop
 from app.pictures.registration import apply, inverse
-from app.search.agreement import AGREES, BLOCK, Agreement
+from app.search.agreement import BLOCK, Agreement
 
 # Fewer blocks than this side by side are noise.
 LEAST_BLOCKS = 2
@@ -16,8 +16,7 @@ def differences(found: Agreement, size: tuple[int, int]) -> tuple[Crop, ...]:
 
     They are the boxes around connected blocks that disagree.
     """
-    differing = found.blocks.correlations < AGREES
-    regions = [cells for cells in _connected(differing) if len(cells) >= LEAST_BLOCKS]
+    regions = [cells for cells in _connected(found.differing) if len(cells) >= LEAST_BLOCKS]
     regions.sort(key=len, reverse=True)
     return tuple(_box(found, cells, size) for cells in regions)
 

@@ -80,7 +80,12 @@ class HitDocument(ImageDocument):
 
     similarity: float | None = Field(
         description="Cosine similarity, -1 to 1; null for a search by words or filters only, and "
-        "for an image that is not embedded."
+        "for an image that is not embedded. Results are ranked by it, behind what is proved."
+    )
+    copy_similarity: float | None = Field(
+        None,
+        description="That of the copy vectors, in which the same image is at 0.90 or more; null "
+        "unless the query is one whole image and images have two vectors.",
     )
     matched: list[Literal["picture", "text"]] = Field(
         ["picture"], description="What found it: its pixels, the words about it, or both."
@@ -123,6 +128,7 @@ def hit_document(hit: Hit, url: str, *, include: Collection[Include] = ()) -> Hi
         **included,
         **image_fields(hit.image, url),
         similarity=None if hit.similarity is None else round(hit.similarity, 4),
+        copy_similarity=None if hit.copy_similarity is None else round(hit.copy_similarity, 4),
         match=hit.match,
         alignment=hit.alignment and alignment_document(hit.alignment),
         matched=list(hit.matched),

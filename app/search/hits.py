@@ -23,6 +23,9 @@ RRF_K = 60
 class Hit:
     """An image with its cosine similarity to the query, -1 to 1, or None for a query by words only.
 
+    `copy_similarity` is that of the copy vectors, for a query by one whole image where images have
+    two vectors.
+
     `match` is `exact` for the same bytes, `copy` for the same image, altered, `scene` for the same
     place or thing in another image, and `similar` otherwise; it is None unless the query is a
     single image. `alignment` says how the query lies on a copy or scene. `matched` says what found
@@ -36,6 +39,7 @@ class Hit:
     matched: Sequence[Reason] = ("picture",)
     places: list[ImageRow] = field(default_factory=list[ImageRow])
     alignment: Alignment | None = None
+    copy_similarity: float | None = None
 
     def passes(self, lowest: float | None) -> bool:
         """Return whether the similarity is at least `lowest`; without one, it passes.

@@ -16,7 +16,7 @@ from app.search.verification import Verified
 from app.search.verifier import Verification, Verifier
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
-from app.store.vectors import VectorTable
+from app.store.spaces import Space
 
 # Candidates for each part.
 NEAREST = 2
@@ -50,24 +50,23 @@ def cut(picture: Picture, encoder: Encoder, *, size: tuple[int, int] | None = No
 
 
 class PartFinder:
-    """Searches for each part of a query image."""
+    """Searches for each part of a query image, by the copy vectors."""
 
-    def __init__(
-        self, *, catalog: Catalog, vectors: VectorTable, encoder: Encoder, verifier: Verifier
-    ) -> None:
+    def __init__(self, *, catalog: Catalog, copy: Space, verifier: Verifier) -> None:
         self._catalog = catalog
-        self._vectors = vectors
-        self._encoder = encoder
+        self._copy = copy
         self._verifier = verifier
 
     async def find(self, asked: Asked, parts: Sequence[Part], known: Collection[UUID]) -> Found:
         """Return the images that are copies of a part, without those `known` to be copies."""
-        embedded = await gather([self._encoder.embed_prepared(part.prepared) for part in parts])
+        embedded = await gather(
+            [self._copy.encoder.embed_prepared(part.prepared) for part in parts]
+        )
         left_out = {*known, *asked.left_out}
         near: list[tuple[float, View, UUID]] = []
         for part, vector in zip(parts, embedded, strict=True):
             limit = NEAREST + len(left_out)
-            found = await self._vectors.nearest(vector, limit=limit, filters=asked.filters)
+            found = await self._copy.vectors.nearest(vector, limit=limit, filters=asked.filters)
             fresh = [(i, similarity) for i, similarity in found if i not in left_out][:NEAREST]
             near += [(similarity, part.view, i) for i, similarity in fresh]
         near.sort(key=lambda candidate: -candidate[0])

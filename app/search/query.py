@@ -14,6 +14,7 @@ from app.pictures.decoding import Crop
 from app.problems import InvalidRequest, QueryCancels
 from app.search.sorting import MatchAtLeast, Sort
 from app.store.filters import NO_FILTERS, Filters
+from app.store.spaces import SpaceKind
 
 # Manning, Raghavan and Schütze, "Introduction to Information Retrieval" (2008), section 9.1.1:
 # reasonable weights of the query, the relevant and the irrelevant images.
@@ -21,6 +22,11 @@ ROCCHIO_QUERY, ROCCHIO_WANTED, ROCCHIO_UNWANTED = 1.0, 0.75, 0.15
 
 # A shorter sum is what rounding leaves of terms that cancel each other.
 MIN_LENGTH = 1e-3
+
+# The weight of wanted images beside a text, when each counts by the spread of its similarities:
+# measured (docs/design.md, decision 58). One of them helps most where the words are not well known,
+# and costs hardly anything where they are.
+WANTED_BESIDE_TEXT = 0.25
 
 Kind = Literal["image", "text", "mixed"]
 
@@ -67,8 +73,9 @@ class Query:
     query by one whole image, and no limit to any other. `diversity`, 0 to 1, trades similarity for
     varied results (see `marginal_relevance`). `verified` says whether the nearest images are
     compared in detail with a query by one whole image; `match` leaves out what is not so much, and
-    `sort` puts the others in an order. If it is `thorough`, parts of the query image are searched
-    for, too.
+    `sort` puts the others in an order. With a `preview`, the results have the first query image's
+    thumbnail. If it is `thorough`, parts of the query image are searched for, too. Where images
+    have two vectors, `ranked_by` says which one similarities are of.
     """
 
     terms: Sequence[Term] = ()
@@ -79,9 +86,11 @@ class Query:
     diversity: float = 0.0
     limit: int = 100
     verified: bool = True
+    preview: bool = False
     thorough: bool = False
     match: MatchAtLeast | None = None
     sort: Sort = "best"
+    ranked_by: SpaceKind = "semantic"
 
     @property
     def images(self) -> set[UUID]:
@@ -156,6 +165,12 @@ def read_terms(expression: str) -> list[Term]:
     return terms
 
 
+def written_terms(terms: Sequence[Term]) -> str:
+    """Return terms as an expression, which `read_terms` reads as the same terms."""
+    written = " ".join(f"{'-' if term.weight < 0 else '+'} {_written(term)}" for term in terms)
+    return written.removeprefix("+ ")
+
+
 def check_sizes(terms: Sequence[Term]) -> None:
     """Raise `InvalidRequest` for too many texts or URLs, or texts that are too long together."""
     texts = sum(term.text is not None for term in terms)
@@ -180,18 +195,22 @@ def combine(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
     return unit(total[np.newaxis])[0]
 
 
-def rocchio(query: Vector | None, marked: Marked) -> Vector:
+def rocchio(query: Vector | None, marked: Marked, *, ratio: float | None = None) -> Vector:
     """Move a query towards the mean of the relevant vectors and away from the irrelevant ones.
 
+    If the query has texts, `ratio` is the spread of their similarities divided by that of images'.
     Returns a unit vector; raises `QueryCancels`. J. Rocchio, "Relevance feedback in information
     retrieval" (1971).
     """
+    wanted, unwanted = ROCCHIO_WANTED, ROCCHIO_UNWANTED
+    if ratio is not None:
+        wanted, unwanted = WANTED_BESIDE_TEXT * ratio, ROCCHIO_UNWANTED * ratio
     means = [np.mean(vectors, axis=0) for vectors in (marked.like, marked.unlike) if vectors]
     weights = [
         weight
         for weight, vectors in (
-            (ROCCHIO_WANTED, marked.like),
-            (-ROCCHIO_UNWANTED, marked.unlike),
+            (wanted, marked.like),
+            (-unwanted, marked.unlike),
         )
         if vectors
     ]
@@ -235,6 +254,13 @@ def _term(sign: str, content: str) -> Term:
     if _is_quoted(content):
         return Term(text=_unquoted(content), weight=weight, quoted=True)
     return Term(text=content, weight=weight)
+
+
+def _written(term: Term) -> str:
+    content = term.url or str(term.image or "") or term.text or ""
+    content = f'"{content}"' if term.quoted else content
+    weight = abs(term.weight)
+    return f"{weight:g}:{content}" if weight != 1 or _WEIGHT.match(content) else content
 
 
 def _as_words(term: Term) -> str:

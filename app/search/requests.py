@@ -208,7 +208,8 @@ class SearchRequest(FilterRequest):
         ge=-1,
         le=1,
         description="The lowest cosine similarity of a result. By default, the server's "
-        "MIN_SIMILARITY for a single whole image, and none for any other query.",
+        "MIN_SIMILARITY for a single whole image (if images have two vectors, only where it is "
+        "set), and none for any other query.",
     )
     match: MatchAtLeast | None = Field(
         None,

@@ -6,23 +6,23 @@ from time import perf_counter
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 from typing_extensions import TypedDict
 
-from app.encoding.encoder import Encoder, Reading, Vector
+from app.encoding.encoder import Reading, Vector
 from app.indexing.coalescer import gather
 from app.indexing.fetcher import Fetcher
 from app.pictures.decoding import Decoder, Facts, Picture
 from app.pictures.tiles import SHORT_SIDE
 from app.problems import InvalidRequest, NoPicture, NotFound
-from app.search.asked import Asked
+from app.search.asked import Asked, packed_vector
 from app.search.parts import Part, cut
 from app.search.query import Marked, Query, Term, combine, rocchio
+from app.search.spreads import Spreads
 from app.search.verifier import Subject
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
+from app.store.spaces import Space, Spaces, embed, prepare
 from app.store.uploads import Uploads
-from app.store.vectors import VectorTable
 
 SEARCHED_WORDS = "titles, descriptions, tags and file names were searched for the words"
 ONLY_IMAGES = "embeds images only"
@@ -64,7 +64,8 @@ class Clock:
 class Resolved:
     """A query as it can be answered: `asked`, the first `picture` decoded, and the whole image.
 
-    `subject` is None unless the query is a single whole image; `parts` are those of a thorough one.
+    `subject` is None unless the query is a single whole image and is to be verified; `picture`,
+    unless a preview is asked for, too. `parts` are those of a thorough query.
     """
 
     asked: Asked
@@ -75,35 +76,47 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """An embedded term; for an image also the SHA-256 of its file, and what it was made of."""
+    """An embedded term; for an image also the SHA-256 of its file, its (width, height) and itself.
+
+    There is no `subject` of an image of which only the vector is needed. `copy_vector` is that of a
+    whole image, where images have two vectors.
+    """
 
     vector: Vector
     weight: float
     sha256: str | None = None
+    size: tuple[int, int] | None = None
     subject: Subject | None = None
     parts: Sequence[Part] = ()
+    copy_vector: Vector | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the term is a text."""
+        return self.sha256 is None
 
 
 class Resolver:
     """Turns a `Query` into an `Asked`, with everything it names fetched, decoded and embedded.
 
-    `min_similarity` is the default for queries by a single whole image.
+    `min_similarity` is the default for queries by a single whole image, None for no limit.
     """
 
     def __init__(
         self,
         *,
         catalog: Catalog,
-        vectors: VectorTable,
-        encoder: Encoder,
+        spaces: Spaces,
+        spreads: Spreads,
         decoder: Decoder,
         fetcher: Fetcher,
         uploads: Uploads,
-        min_similarity: float,
+        min_similarity: float | None,
     ) -> None:
         self._catalog = catalog
-        self._vectors = vectors
-        self._encoder = encoder
+        self._spaces = spaces
+        self._spreads = spreads
+        self._encoder = spaces.semantic.encoder
         self._decoder = decoder
         self._fetcher = fetcher
         self._uploads = uploads
@@ -135,10 +148,10 @@ class Resolver:
         notes = self._notes(query, readings)
         thorough = query.thorough and query.is_whole_picture
         read = [term for term in query.terms if term.text not in unread]
-        parts = [await self._embed(term, clock, thorough=thorough) for term in read]
-        vector = combine([p.vector for p in parts], [p.weight for p in parts]) if parts else None
-        if query.like or query.unlike:
-            vector = rocchio(vector, await self._marked(query))
+        wanted = self._wanted(query)
+        seen = query.preview or thorough or (query.verified and query.is_whole_picture)
+        parts = [await self._embed(t, clock, wanted, seen=seen, thorough=thorough) for t in read]
+        vector = await self._combined(query, parts)
         alone = parts[0] if query.is_whole_picture else None
         _check(query, is_whole=alone is not None)
         subject = alone.subject if alone else None
@@ -146,14 +159,16 @@ class Resolver:
         if lowest is None and alone is not None:
             lowest = self._min_similarity
         asked = Asked(
-            vector=None if vector is None else vector.astype(np.float16).tobytes(),
+            vector=packed_vector(vector),
+            ranked_by=query.ranked_by,
+            copy_vector=packed_vector(alone.copy_vector if alone else None),
             words=query.words,
             filters=query.filters,
             left_out=sorted(query.images),
             min_similarity=lowest,
             diversity=query.diversity,
             sha256=alone.sha256 if alone else None,
-            size=(subject.width, subject.height) if subject else None,
+            size=alone.size if alone else None,
             match=query.match,
             sort=query.sort,
             notes=notes,
@@ -185,60 +200,94 @@ class Resolver:
         effect = SEARCHED_WORDS if wanted else "no text was subtracted"
         return [*notes, f"{encoder} {reason}: {effect}."]
 
-    async def _embed(self, term: Term, clock: Clock, *, thorough: bool) -> _Part:
+    async def _combined(self, query: Query, parts: Sequence[_Part]) -> Vector | None:
+        """Return the one vector of a query, None if it has none."""
+        has_texts = any(part.is_text for part in parts)
+        has_marked = bool(query.like or query.unlike)
+        # Beside a text, images count by how much less its similarities spread than theirs.
+        is_mixed = has_texts and (has_marked or not all(part.is_text for part in parts))
+        ratio = await self._spreads.ratio() if is_mixed else 1.0
+        weights = [part.weight * (1.0 if part.is_text else ratio) for part in parts]
+        vector = combine([part.vector for part in parts], weights) if parts else None
+        if not has_marked:
+            return vector
+        return rocchio(vector, await self._marked(query), ratio=ratio if has_texts else None)
+
+    def _wanted(self, query: Query) -> list[Space]:
+        """Return the space by which results are ranked, and the other that is needed, if any."""
+        ranked_by, copy = self._spaces.of(query.ranked_by), self._spaces.copy
+        both = query.is_whole_picture and query.verified and ranked_by is not copy
+        return [ranked_by, copy] if both else [ranked_by]
+
+    async def _embed(
+        self, term: Term, clock: Clock, wanted: Sequence[Space], *, seen: bool, thorough: bool
+    ) -> _Part:
+        """Embed a term; one that is `seen` is also described, for what comes after the vectors."""
         if term.text is not None:
             vector = await self._encoder.embed_text(term.text)
             clock.lap("embed")
             return _Part(vector, term.weight)
         sha256, data = None, term.data or b""
         if term.image is not None:
-            image, vector = await self._indexed(term.image)
+            image, vectors = await self._indexed(term.image, wanted)
             if term.crop is None:
                 parts = await self._parts(image) if thorough else []
                 clock.lap("decode")
-                return _Part(vector, term.weight, image.sha256, image, parts)
+                size = (image.width, image.height)
+                return _Part(
+                    vectors[0], term.weight, image.sha256, size, image, parts, *vectors[1:]
+                )
             _, data = await self._catalog.thumbnail(term.image) or ("", b"")
         elif term.upload is not None:
             upload = await self._uploads.find(term.upload)
             data, sha256 = upload.data, upload.sha256
 
-        def prepare(picture: Picture) -> tuple[Any, list[Part]]:
-            parts = cut(picture, self._encoder) if thorough else []
-            return self._encoder.prepare(picture), parts
+        def work(picture: Picture) -> tuple[dict[Space, Any], list[Part]]:
+            parts = cut(picture, self._spaces.copy.encoder) if thorough else []
+            return prepare(wanted, picture), parts
 
-        picture, (prepared, parts) = await self._decoder.decode_and(
-            data,
-            prepare,
-            crop=term.crop,
-            short_side=SHORT_SIDE if thorough else 0,
-            first=True,
-        )
+        if seen:
+            source, (prepared, parts) = await self._decoder.decode_and(
+                data,
+                work,
+                crop=term.crop,
+                short_side=SHORT_SIDE if thorough else 0,
+                first=True,
+            )
+        else:
+            source, (prepared, parts) = await self._decoder.look(data, work, crop=term.crop)
         clock.lap("decode")
-        vector = await self._encoder.embed_prepared(prepared)
+        vector, *others = (await embed(prepared)).values()
         clock.lap("embed")
-        return _Part(vector, term.weight, sha256 or picture.sha256, picture, parts)
+        size = (source.width, source.height)
+        subject = source if isinstance(source, Facts) else None
+        return _Part(vector, term.weight, sha256 or source.sha256, size, subject, parts, *others)
 
     async def _parts(self, image: ImageRow) -> list[Part]:
         """Return the parts of an indexed image, by its thumbnail."""
         _, data = await self._catalog.thumbnail(image.id) or ("", b"")
         size = (image.width, image.height)
         _, parts = await self._decoder.decode_and(
-            data, lambda picture: cut(picture, self._encoder, size=size), first=True
+            data, lambda picture: cut(picture, self._spaces.copy.encoder, size=size), first=True
         )
         return parts
 
-    async def _indexed(self, image_id: UUID) -> tuple[ImageRow, Vector]:
+    async def _indexed(
+        self, image_id: UUID, wanted: Sequence[Space]
+    ) -> tuple[ImageRow, tuple[Vector, *tuple[Vector | None, ...]]]:
+        """Return an image, its vector of the first space, and those of others, if it has them."""
         image = await self._catalog.find(image_id)
         if image is None:
             raise NotFound(f"There is no image {image_id} in the index.")
-        vector = (await self._vectors.fetch([image_id])).get(image_id)
+        found = [(await space.vectors.fetch([image_id])).get(image_id) for space in wanted]
+        vector, *others = found
         if vector is None:
             raise NotFound("This image is not embedded with the encoder in use.")
-        return image, vector
+        return image, (vector, *others)
 
     async def _marked(self, query: Query) -> Marked:
         """Return the vectors of the marked images, without those deleted since."""
-        vectors = await self._vectors.fetch([*query.like, *query.unlike])
+        vectors = await self._spaces.semantic.vectors.fetch([*query.like, *query.unlike])
         marked = Marked(
             [vectors[i] for i in query.like if i in vectors],
             [vectors[i] for i in query.unlike if i in vectors],

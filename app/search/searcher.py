@@ -9,9 +9,10 @@ from uuid import UUID
 
 import numpy as np
 
-from app.encoding.encoder import Encoder, Vector
+from app.encoding.encoder import Vector
 from app.problems import FetchTimedOut
 from app.search.asked import Asked
+from app.search.candidates import MOST_VERIFIED, candidates
 from app.search.hits import (
     Hit,
     Reason,
@@ -19,18 +20,18 @@ from app.search.hits import (
     one_per_file,
     reciprocal_rank_fusion,
 )
-from app.search.pages import Near, Page, Results, after, reasons_of, split
+from app.search.nearest_hits import MOST_NEAREST, NearestHits, matched
+from app.search.pages import Near, Page, Results, reasons_of, split
 from app.search.parts import PartFinder, with_parts
 from app.search.places import Places, Turns, limited
 from app.search.proofs import Proof, proofs_of, with_matches
 from app.search.query import Kind, Query, check_sizes
 from app.search.resolver import Clock, Resolved, Resolver
 from app.search.sorting import Ranking, divided, in_order, is_at_least
-from app.search.verifier import MOST_VERIFIED, Subject, Verifier
+from app.search.verifier import Subject, Verifier
 from app.store.catalog import Catalog
 from app.store.fingerprints import Fingerprint, Fingerprints
-from app.store.nearest import FILE_DIGITS
-from app.store.vectors import VectorTable
+from app.store.spaces import Spaces
 
 T = TypeVar("T")
 
@@ -40,8 +41,6 @@ MOST_SEARCHES = 64
 MOST_FETCHING = 32
 # The share of a search's time that its URLs may take.
 FETCHING_SHARE = 0.8
-# The most rows that one search considers: the maximum of pgvector's hnsw.ef_search.
-MOST_NEAREST = 1000
 # For a query with words, this many of the nearest and of the best text matches are merged.
 MOST_FUSED = 300
 # Concurrent searches for a next page, which compare all rows, and how many of them run at once.
@@ -65,8 +64,7 @@ class Searcher:
         *,
         catalog: Catalog,
         fingerprints: Fingerprints,
-        vectors: VectorTable,
-        encoder: Encoder,
+        spaces: Spaces,
         resolver: Resolver,
         verifier: Verifier,
         part_finder: PartFinder,
@@ -74,8 +72,8 @@ class Searcher:
     ) -> None:
         self._catalog = catalog
         self._fingerprints = fingerprints
-        self._vectors = vectors
-        self._encoder = encoder
+        self._spaces = spaces
+        self._nearest = NearestHits(catalog=catalog, spaces=spaces)
         self._resolver = resolver
         self._verifier = verifier
         self._part_finder = part_finder
@@ -114,7 +112,7 @@ class Searcher:
         with self._places.taken():
             async with limited(self._deadline(), self.timeout_s), self._paging.taken():
                 clock = Clock()
-                asked = Asked.read(cursor, dimensions=self._encoder.dimensions)
+                asked = Asked.read(cursor, spaces=self._spaces)
                 return await self._answer(asked, limit, clock)
 
     async def _fetch(self, query: Query) -> Query:
@@ -139,21 +137,25 @@ class Searcher:
     async def _verified(
         self, resolved: Resolved, subject: Subject, limit: int
     ) -> tuple[Asked, Near, Sequence[str]]:
-        """Compare the query image with the nearest images; return these, too, and notes.
+        """Compare the query image with the nearest images by either vector.
 
-        What is proved comes first.
+        Return the nearest by that of the ranking, too, and notes. What is proved comes first.
         """
         asked = resolved.asked
         vector = asked.query_vector
         assert vector is not None  # noqa: S101 - an image has one
-        near = await self._near(asked, vector, max(limit, MOST_VERIFIED))
-        verification = await self._verifier.verify(subject, near.hits)
+        near = await self._nearest.near(asked, vector, max(limit, MOST_VERIFIED))
+        by_copy = await self._nearest.by_copy(asked, near.hits)
+        rankings = {self._spaces.of(asked.ranked_by).name: near.hits}
+        if by_copy:
+            rankings = {self._spaces.copy.name: by_copy, **rankings}
+        verification = await self._verifier.verify(subject, candidates(subject, rankings))
         found, notes = dict(verification.found), [*verification.notes]
-        others: list[Hit] = []
+        others = await self._nearest.missing(asked, vector, by_copy, near.hits)
         if resolved.parts:
             known = [i for i, verified in found.items() if verified.match == "copy"]
             parts = await self._part_finder.find(asked, resolved.parts, known)
-            others = with_parts(near.hits, parts, found)
+            others += with_parts([*near.hits, *others], parts, found)
             notes += [note for note in parts.verification.notes if note not in notes]
         hits = with_matches([*near.hits, *others], found, sha256=asked.sha256)
         proofs = proofs_of(hits, lowest=asked.min_similarity)
@@ -166,14 +168,16 @@ class Searcher:
     ) -> Results:
         """Answer a query; `near` are its nearest images, if they are known."""
         page = await self._page(asked, limit, near)
+        both = await self._nearest.with_copy_similarities(asked, [*page.hits, *page.below])
+        hits, below = both[: len(page.hits)], both[len(page.hits) :]
         clock.lap("search")
         cursor = page.following.cursor() if page.following else None
         notes = asked.notes
         if page.following and cursor is None:
             notes = [*notes, TOO_LONG]
         return Results(
-            page.hits,
-            page.below,
+            hits,
+            below,
             clock.timings(),
             asked.min_similarity,
             cursor,
@@ -189,7 +193,7 @@ class Searcher:
             return await self._merged(asked, vector, await self._left(asked), limit)
         worded: list[UUID] = []
         if asked.words and asked.beyond is None:
-            worded = await self._vectors.worded(
+            worded = await self._spaces.semantic.vectors.worded(
                 asked.words, limit=MOST_FUSED, filters=asked.filters
             )
         if vector is None or worded:
@@ -206,23 +210,23 @@ class Searcher:
         """Return a page of what is proved, as long as there is any, and then of the nearest."""
         lifted = [proof for proof in asked.proofs if proof.is_at_least(asked.match)]
         first, left = lifted[:limit], lifted[limit:]
-        hits = await self._proved(vector, first) if first else []
+        hits = await self._proved(asked, vector, first) if first else []
         others = [proof for proof in asked.proofs if not proof.lifted]
         following = asked.model_copy(update={"proofs": [*left, *others]})
         if left or asked.match:
             return Page(hits, following=following if left else None)
         room = limit - len(first)
         if room:
-            page = await self._nearest(following, vector, room, near)
+            page = await self._nearest.page(following, vector, room, near)
         else:
             page = Page([], following=following)
         return replace(page, hits=[*hits, *page.hits])
 
-    async def _proved(self, vector: Vector, proofs: Sequence[Proof]) -> list[Hit]:
+    async def _proved(self, asked: Asked, vector: Vector, proofs: Sequence[Proof]) -> list[Hit]:
         """Return hits of what was proved, without images deleted since."""
         ids = [image_id for proof in proofs for image_id in proof.ids]
         images = await self._catalog.find_all(ids)
-        similarities = await self._vectors.similarities(vector, ids)
+        similarities = await self._nearest.similarities(asked, vector, ids)
         hits: list[Hit] = []
         for proof in proofs:
             rows = [images[i] for i in proof.ids if i in images]
@@ -232,52 +236,11 @@ class Searcher:
                 hits.append(replace(hit, alignment=proof.alignment))
         return hits
 
-    async def _nearest(
-        self, asked: Asked, vector: Vector, limit: int, near: Near | None = None
-    ) -> Page:
-        """Return a page of the nearest images, without those lifted."""
-        near = near or await self._near(asked, vector, limit)
-        lifted = asked.lifted_files
-        hits = [hit for hit in near.hits if hit.image.sha256[:FILE_DIGITS] not in lifted]
-        page = hits[:limit]
-        at_the_end = len(hits) <= limit and near.all
-        return split(asked, page, None if at_the_end or not page else after(asked, page))
-
-    async def _near(self, asked: Asked, vector: Vector, limit: int) -> Near:
-        """Return the nearest hits, more than `limit` of them not lifted if there are so many."""
-        # Enough to make up for excluded images; and four times as many again, up to a limit, if too
-        # few remain because files with the same bytes make one hit.
-        lifted = asked.lifted_files
-        wanted = limit + len(asked.left_out) + len(lifted) + 1
-        while True:
-            found = await self._vectors.nearest(
-                vector, limit=wanted, filters=asked.filters, beyond=asked.beyond
-            )
-            hits = await self._new(asked, vector, one_per_file(await self._hits(asked, found)))
-            enough = sum(hit.image.sha256[:FILE_DIGITS] not in lifted for hit in hits) > limit
-            if enough or len(found) < wanted or wanted >= MOST_NEAREST:
-                return Near(hits, len(found) < wanted)
-            wanted = min(4 * wanted, MOST_NEAREST)
-
-    async def _new(self, asked: Asked, vector: Vector, hits: list[Hit]) -> list[Hit]:
-        """Return hits without those whose file an earlier page had.
-
-        Images of one file may have different vectors, if they were embedded at different times.
-        """
-        if asked.beyond is None or not hits:
-            return hits
-        shown = await self._vectors.given_before(
-            vector,
-            [hit.image.sha256 for hit in hits],
-            filters=asked.filters,
-            beyond=asked.beyond,
-            left_out=asked.left_out,
-        )
-        return [hit for hit in hits if hit.image.sha256 not in shown]
-
     async def _sorted(self, asked: Asked, vector: Vector, limit: int) -> Page:
         """Return the first page of the nearest images in another order than the best first."""
-        near = await self._vectors.nearest(vector, limit=MOST_FUSED, filters=asked.filters)
+        near = await self._nearest.vectors(asked).nearest(
+            vector, limit=MOST_FUSED, filters=asked.filters
+        )
         images = await self._fingerprints.find([image_id for image_id, _ in near])
         ranking: list[tuple[Fingerprint, Sequence[Reason]]] = [
             (images[i], ("picture",)) for i, _ in near if i in images and i not in asked.left_out
@@ -290,7 +253,9 @@ class Searcher:
         """Return the first page of images that are near or have the words."""
         near: list[tuple[UUID, float]] = []
         if vector is not None:
-            near = await self._vectors.nearest(vector, limit=MOST_FUSED, filters=asked.filters)
+            near = await self._nearest.vectors(asked).nearest(
+                vector, limit=MOST_FUSED, filters=asked.filters
+            )
         order = reciprocal_rank_fusion([[i for i, _ in near], worded])
         images = await self._fingerprints.find(order)
         near_ids, worded_ids = {i for i, _ in near}, set(worded)
@@ -301,8 +266,8 @@ class Searcher:
         ]
         similarities = dict(near)
         if vector is not None and asked.min_similarity is not None:
-            similarities |= await self._vectors.similarities(
-                vector, [i for i in worded if i not in near_ids]
+            similarities |= await self._nearest.similarities(
+                asked, vector, [i for i in worded if i not in near_ids]
             )
         return await self._passing(asked, vector, ranking, similarities, limit)
 
@@ -346,9 +311,9 @@ class Searcher:
         images = await self._catalog.find_all(ids)
         similarities: dict[UUID, float] = {}
         if vector is not None:
-            similarities = await self._vectors.similarities(vector, ids)
+            similarities = await self._nearest.similarities(asked, vector, ids)
         hits = [
-            _matched(asked, Hit(images[i], similarities.get(i), None, reasons))
+            matched(asked, Hit(images[i], similarities.get(i), None, reasons))
             for i, reasons in shown
             if i in images
         ]
@@ -357,14 +322,16 @@ class Searcher:
     async def _diverse(self, asked: Asked, vector: Vector, limit: int) -> list[Hit]:
         """Return near images that differ from each other, best first."""
         candidates = min(DIVERSITY_CANDIDATES * limit + len(asked.left_out), MOST_NEAREST)
-        found = await self._vectors.nearest(vector, limit=candidates, filters=asked.filters)
-        hits = one_per_file(await self._hits(asked, found))
+        found = await self._nearest.vectors(asked).nearest(
+            vector, limit=candidates, filters=asked.filters
+        )
+        hits = one_per_file(await self._nearest.hits(asked, found))
         near = {
             hit.image.id: hit
             for hit in hits
             if hit.passes(asked.min_similarity) and is_at_least(hit.match, asked.match)
         }
-        vectors = await self._vectors.fetch(list(near))
+        vectors = await self._nearest.vectors(asked).fetch(list(near))
         chosen = marginal_relevance(
             vector,
             np.array(list(vectors.values())).reshape(-1, len(vector)),
@@ -374,18 +341,5 @@ class Searcher:
         ids = list(vectors)
         return [near[ids[index]] for index in chosen]
 
-    async def _hits(self, asked: Asked, found: Sequence[tuple[UUID, float]]) -> list[Hit]:
-        kept = [pair for pair in found if pair[0] not in asked.left_out]
-        images = await self._catalog.find_all([image_id for image_id, _ in kept])
-        return [
-            _matched(asked, Hit(images[i], similarity, None))
-            for i, similarity in kept
-            if i in images
-        ]
-
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self.timeout_s
-
-
-def _matched(asked: Asked, hit: Hit) -> Hit:
-    return hit.matching(asked.verified.get(hit.image.id), sha256=asked.sha256)

@@ -5,6 +5,7 @@ pixels differ, as in photos of one place or thing taken again.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -42,12 +43,18 @@ LEAST_BLOCKS, LEAST_SHARE = 8, 0.5
 MOST_MOVED = 0.1
 # Half of the blocks that agree, and four fifths of them, lie no further apart than this, in pixels
 # of the canvas.
-LARGEST_SHIFT, LARGEST_SHIFT_OF_MOST = 0.8, 2.0
+LARGEST_SHIFT, LARGEST_SHIFT_OF_MOST = 0.4, 0.8
+# No more than this share of the blocks differs in one piece, although there is something in both: a
+# thing in front of the same shelf is another thing.
+LARGEST_REPLACED = 0.3
+# No more than this share has another colour than the rest has it.
+MOST_RECOLOURED = 0.3
 # Where few places agree, they must be more than this share of those that could: a wall of bricks
 # lies on any other, but its stones are others.
 LEAST_FOUND = 0.05
 # If this share of both is of one colour (paper, a white ground, a window), it is the rest that
-# counts: no more than this share of it may show something else, such as other words on a form.
+# counts: no more than this share of it may show something else, such as other words on a form or
+# another colour, unless only one of the two shows more than the other.
 GROUND, MOST_REPLACED = 0.45, 0.02
 # Whole images with difference hashes this near are compared even without keypoints in common.
 DHASH_BITS = 10
@@ -85,7 +92,7 @@ class Verified:
     alignment: Alignment
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """The map that was found between a query, mirrored or not, and an image, and what it shows.
 
@@ -99,7 +106,7 @@ class Comparison:
     candidates: int
     pixels: Agreement
 
-    @property
+    @cached_property
     def match(self) -> VerifiedMatch | None:
         """What it proves."""
         if self._is_copy:
@@ -116,13 +123,22 @@ class Comparison:
             return False
         if pixels.moved > MOST_MOVED:
             return False
-        if pixels.ground >= GROUND and pixels.replaced > MOST_REPLACED:
+        if pixels.largest_replaced > LARGEST_REPLACED or pixels.recoloured_share > MOST_RECOLOURED:
+            return False
+        if pixels.ground.share >= GROUND and self._is_other_on_ground:
             return False
         if not self.places:
             return pixels.share >= LEAST_SHARE_BY_HASH
         if self.places < CERTAIN_PLACES and self.places < LEAST_FOUND * self.candidates:
             return False
         return self.hull >= LEAST_HULL and pixels.share >= LEAST_SHARE
+
+    @property
+    def _is_other_on_ground(self) -> bool:
+        """Whether another thing stands on the same ground."""
+        ground = self.pixels.ground
+        replaced = self.pixels.replaced > MOST_REPLACED and not ground.is_added_to
+        return replaced or ground.is_exchanged
 
 
 def verify(query: View, image: View) -> Verified | None:
@@ -134,6 +150,7 @@ def verify(query: View, image: View) -> Verified | None:
     """
     if query.too_plain or image.too_plain:
         return None
+    query, image = query.keeping_pixels(), image.keeping_pixels()
     best: Comparison | None = None
     for mirrored in (False, True):
         found = compared(query, image, mirrored=mirrored)

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import TypeAlias
 from uuid import UUID
@@ -14,7 +16,6 @@ from app.logs import fields
 from app.pictures.decoding import Facts
 from app.pictures.opencv import opencv
 from app.pictures.views import View
-from app.search.hits import Hit
 from app.search.stored_views import StoredViews, view_of
 from app.search.verification import Verified, verify
 from app.store.images import ImageRow
@@ -22,14 +23,9 @@ from app.store.keypoints import KeypointTable
 
 logger = logging.getLogger(__name__)
 
-MOST_VERIFIED = 20
 TOO_PLAIN = (
     "The query image is too plain to be told from others: only the same file is called a match."
 )
-# No copy is looked for below this similarity. Of 100 photos each, by the built-in encoder: no crop
-# to 40% has less, no other easy alteration either, and one in 20 crops to 20%; the nearest stranger
-# among 400 has 0.76 to 0.90. An encoder that is not listed has no floor.
-FLOORS: Mapping[str, float] = {"builtin": 0.77}
 
 Subject: TypeAlias = Facts | ImageRow
 """A whole query image: one that was sent, or one of the index."""
@@ -49,32 +45,34 @@ Pair: TypeAlias = tuple[View | None, ImageRow]
 
 @dataclass(slots=True)
 class _Work:
-    """The comparison of a query with images, in a thread, until `deadline` (of `perf_counter`)."""
+    """The comparison of a query with images, in a thread, until `deadline` (of `perf_counter`).
 
-    pairs: Sequence[Pair]
+    Threads that work on the same query share the iterator `pairs`. `left` are the images that
+    there was no time for.
+    """
+
+    pairs: Iterator[Pair]
     views: StoredViews
     deadline: float
-    query: Subject | None = None
+    whole: View | None = None
     found: dict[UUID, Verified] = field(default_factory=dict[UUID, Verified])
-    left: int = 0
+    left: set[UUID] = field(default_factory=set[UUID])
 
     def run(self) -> "_Work":
-        whole: View | None = None
-        for place, (part, image) in enumerate(self.pairs):
+        for part, image in self.pairs:
+            view = part or self.whole
             if perf_counter() >= self.deadline:
-                self.left = len({other.id for _, other in self.pairs[place:]})
-                return self
-            whole = whole or (self._query() if part is None else None)
-            view = part or whole
-            if view is None:
-                return self
-            self._compare(view, image)
+                self.left.add(image.id)
+            elif view is not None:
+                self._compare(view, image)
         return self
 
-    def _query(self) -> View | None:
-        if self.query is None or isinstance(self.query, ImageRow):
-            return self.query and self.views.of(self.query)
-        return view_of(self.query, self.query.thumbnail, keypoints_of(self.query.thumbnail))
+    def add(self, other: "_Work") -> None:
+        """Take over what another thread found."""
+        for image_id, found in other.found.items():
+            self._keep(image_id, found)
+        self.left |= other.left
+        self.views.made |= other.views.made
 
     def _compare(self, query: View, image: ImageRow) -> None:
         try:
@@ -84,38 +82,48 @@ class _Work:
             # One image, or one pair of images, ends no search.
             logger.exception("an image could not be verified", extra=fields(image=image.id))
             return
-        if found is not None and (image.id not in self.found or found.match == "copy"):
-            self.found[image.id] = found
+        if found is not None:
+            self._keep(image.id, found)
+
+    def _keep(self, image_id: UUID, found: Verified) -> None:
+        """Keep what proves most, whichever thread comes first."""
+        known = self.found.get(image_id)
+        if known is None or _strength(found) > _strength(known):
+            self.found[image_id] = found
+
+
+def _strength(found: Verified) -> tuple[bool, int, float]:
+    alignment = found.alignment
+    return found.match == "copy", alignment.inliers, alignment.query_overlap
+
+
+def _query_view(query: Subject, views: StoredViews) -> View | None:
+    """Return what verification sees of a query; in a thread, for it takes 15 ms."""
+    if isinstance(query, ImageRow):
+        view = views.of(query)
+    else:
+        view = view_of(query, query.thumbnail, keypoints_of(query.thumbnail))
+    return view and view.keeping_pixels()
 
 
 class Verifier:
-    """Compares query images with the nearest images of an index, within `budget_ms` each.
+    """Compares query images with the nearest images of an index, within `budget_ms` each."""
 
-    `encoder` is the name of the encoder that found them.
-    """
-
-    def __init__(
-        self, keypoints: KeypointTable, threads: Executor, *, budget_ms: float, encoder: str
-    ) -> None:
+    def __init__(self, keypoints: KeypointTable, threads: Executor, *, budget_ms: float) -> None:
         self._keypoints = keypoints
         self._threads = threads
-        self._floor = FLOORS.get(encoder, -1.0)
         self.budget_ms = budget_ms
 
     def warm_up(self) -> None:
         """Import OpenCV in the background, so that the first search has all of its budget."""
         self._threads.submit(opencv)
 
-    async def verify(self, query: Subject, hits: Sequence[Hit]) -> Verification:
-        """Compare a query with the images of hits, best first, at most 20 above the floor.
-
-        Those that are too plain, and those with the query's bytes, need no comparison.
-        """
+    async def verify(self, query: Subject, images: Sequence[ImageRow]) -> Verification:
+        """Compare a query with images, the likeliest first."""
         if query.too_plain:
             return Verification(notes=[TOO_PLAIN])
-        images = [hit.image for hit in hits if self._is_candidate(query, hit)][:MOST_VERIFIED]
         done = await self._done([(None, image) for image in images], self.budget_ms, query)
-        return Verification(done.found, self._notes(done.left))
+        return Verification(done.found, self._notes(len(done.left)))
 
     async def verify_parts(self, pairs: Sequence[tuple[View, ImageRow]]) -> Verification:
         """Compare parts of a query with images; return the copies that they are.
@@ -125,19 +133,30 @@ class Verifier:
         wanted = [(part, image) for part, image in pairs if not image.too_plain]
         done = await self._done(wanted, 2 * self.budget_ms)
         copies = {i: found for i, found in done.found.items() if found.match == "copy"}
-        return Verification(copies, self._notes(done.left))
+        return Verification(copies, self._notes(len(done.left)))
 
     async def _done(
         self, pairs: Sequence[Pair], budget_ms: float, query: Subject | None = None
     ) -> _Work:
         deadline = perf_counter() + budget_ms / 1000
         if not pairs:
-            return _Work(pairs, StoredViews({}), deadline)
+            return _Work(iter(()), StoredViews({}), deadline)
         ids = {image.id for _, image in pairs}
         own = {query.id} if isinstance(query, ImageRow) else set[UUID]()
         stored = await self._keypoints.find(list(own | ids))
-        work = _Work(pairs, StoredViews(stored), deadline, query)
-        done = await asyncio.get_running_loop().run_in_executor(self._threads, work.run)
+        run = partial(asyncio.get_running_loop().run_in_executor, self._threads)
+        views = StoredViews(stored)
+        whole = None if query is None else await run(_query_view, query, views)
+        # Each thread takes the next pair, so that the likeliest are compared first.
+        shared = iter(pairs)
+        works = [
+            _Work(shared, StoredViews(stored), deadline, whole)
+            for _ in range(min(len(pairs), os.cpu_count() or 1))
+        ]
+        done = _Work(shared, views, deadline)
+        for work in await asyncio.gather(*(run(work.run) for work in works)):
+            done.add(work)
+        done.left -= done.found.keys()
         thumbnails = {image_id: row.thumbnail for image_id, row in stored.items()}
         await self._keypoints.keep(thumbnails, done.views.made)
         return done
@@ -150,7 +169,3 @@ class Verifier:
         )
         budget = f"VERIFY_MS is {self.budget_ms:g}"
         return [f"{those} not compared in detail with the query image: {budget}."]
-
-    def _is_candidate(self, query: Subject, hit: Hit) -> bool:
-        near = (hit.similarity or -1.0) >= self._floor
-        return near and not hit.image.too_plain and hit.image.sha256 != query.sha256

@@ -129,7 +129,7 @@ class Catalog:
     async def find_all(self, ids: Sequence[UUID]) -> dict[UUID, ImageRow]:
         """Return the images by id, without those that do not exist."""
         query = select(*_DETAILS).where(IMAGES.c.id.in_(ids))
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return {row.id: _image(row) for row in await connection.execute(query)}
 
     async def find_entries(self, entries: Sequence[Entry]) -> list[ImageRow | None]:
@@ -141,7 +141,7 @@ class Catalog:
         ids = [entry.id for entry in entries]
         renamed = and_(IMAGES.c.renamed, IMAGES.c.url.in_([entry.url for entry in entries]))
         query = select(*_DETAILS).where(or_(IMAGES.c.id.in_(ids), renamed)).order_by(IMAGES.c.id)
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             found = [_image(row) for row in await connection.execute(query)]
         by_id, by_url = {i.id: i for i in found}, {i.url: i for i in reversed(found)}
 
@@ -160,24 +160,25 @@ class Catalog:
         *,
         limit: int,
         before: tuple[datetime, UUID] | None = None,
+        oldest: bool = False,
     ) -> list[ImageRow]:
-        """Return images, newest first, that were indexed before the (indexed_at, id) `before`."""
-        position = tuple_(IMAGES.c.indexed_at, IMAGES.c.id)
-        query = (
-            select(*_DETAILS)
-            .where(*selection.conditions)
-            .order_by(IMAGES.c.indexed_at.desc(), IMAGES.c.id.desc())
-            .limit(limit)
-        )
+        """Return images, newest first, that were indexed before the (indexed_at, id) `before`.
+
+        With `oldest`, the other way round: oldest first, and after it.
+        """
+        columns = (IMAGES.c.indexed_at, IMAGES.c.id)
+        order = columns if oldest else [column.desc() for column in columns]
+        query = select(*_DETAILS).where(*selection.conditions).order_by(*order).limit(limit)
         if before is not None:
-            query = query.where(position < before)
-        async with self._database.begin() as connection:
+            position = tuple_(*columns)
+            query = query.where(position > before if oldest else position < before)
+        async with self._database.reading() as connection:
             return [_image(row) for row in await connection.execute(query)]
 
     async def thumbnail(self, image_id: UUID) -> tuple[str, bytes] | None:
         """Return an image's SHA-256 and its JPEG thumbnail, None if there is no such image."""
         query = select(IMAGES.c.sha256, IMAGES.c.thumbnail).where(IMAGES.c.id == image_id)
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             row = (await connection.execute(query)).one_or_none()
         return None if row is None else (row.sha256, bytes(row.thumbnail))
 
@@ -193,7 +194,7 @@ class Catalog:
             query = query.where(IMAGES.c.id > after)
         if ids is not None:
             query = query.where(IMAGES.c.id.in_(ids))
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return [(_image(row), bytes(row.thumbnail)) for row in await connection.execute(query)]
 
     async def walk(self, *, after: UUID | None, limit: int, prefix: str = "") -> list[ImageRow]:
@@ -203,7 +204,7 @@ class Catalog:
             query = query.where(IMAGES.c.url.startswith(prefix, autoescape=True))
         if after is not None:
             query = query.where(IMAGES.c.id > after)
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return [_image(row) for row in await connection.execute(query)]
 
     async def under(self, prefix: str) -> AsyncGenerator[ImageRow]:
@@ -217,7 +218,7 @@ class Catalog:
     async def count(self, selection: Selection = EVERYTHING) -> int:
         """Return the number of selected images."""
         query = select(func.count()).select_from(IMAGES).where(*selection.conditions)
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return await connection.scalar(query) or 0
 
     async def mark_gone(self, entry: Entry) -> None:
@@ -246,7 +247,7 @@ class Catalog:
             .where(IMAGES.c.sha256.in_(hashes), IMAGES.c.decoder >= DECODER)
             .order_by(IMAGES.c.sha256, IMAGES.c.indexed_at)
         )
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return {row.sha256: row.id for row in await connection.execute(query)}
 
     async def lock(self, connection: AsyncConnection, ids: Iterable[UUID]) -> dict[UUID, ImageRow]:

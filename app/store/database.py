@@ -29,6 +29,7 @@ from app.problems import (
     WrongSetting,
 )
 from app.settings import Settings
+from app.store.connections import ask_rarely
 from app.store.embedded import EmbeddedPostgres, embedded_server
 
 # pgvector 0.7 introduced halfvec, 0.8 iterative scans; 0.8 needs Postgres 13 or newer.
@@ -58,6 +59,9 @@ BAD_VALUES = ("22", "54")  # a value is invalid, or larger than Postgres' fixed 
 
 LONGEST_REASON = 300
 
+# Types whose values are given as the bytes that Postgres receives, and what the driver calls those.
+_RAW = {"halfvec": "bytea"}
+
 
 class Database:
     """An asynchronous and a synchronous engine for one Postgres.
@@ -78,6 +82,8 @@ class Database:
         self.engine: AsyncEngine = create_async_engine(
             url, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, **options
         )
+        ask_rarely(self.engine.sync_engine)
+        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self.sync_engine: Engine = create_engine(url, **options)
         self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._unwritable: BaseException | None = None
@@ -95,10 +101,28 @@ class Database:
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[AsyncConnection]:
         """Open a transaction; raises as `driver_errors` does, and `SchemaChanged`."""
+        async with self._watched(), self.engine.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncConnection]:
+        """Lend a connection for statements that only read and need no others: a round trip each.
+
+        Raises what `begin` raises.
+        """
+        async with self._watched(), self._reader.connect() as connection:
+            try:
+                yield connection
+            except psycopg.Error:
+                # Of the driver's own, which SQLAlchemy did not see.
+                await connection.invalidate()
+                raise
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncGenerator[None]:
         try:
             with driver_errors():
-                async with self.engine.begin() as connection:
-                    yield connection
+                yield
         except DatabaseBusy as problem:
             if sqlstate(problem.__cause__).startswith(UNWRITABLE):
                 self._unwritable_at, self._unwritable = monotonic(), problem.__cause__
@@ -156,14 +180,17 @@ async def copy_rows(
     columns: Mapping[str, str],
     rows: Iterable[Sequence[Any]],
 ) -> None:
-    """Append rows to a table with COPY; `columns` maps names to Postgres types, in row order."""
+    """Append rows to a table with COPY; `columns` maps names to Postgres types, in row order.
+
+    A `halfvec`, which the driver does not know, is given as `halfvec_bytes`.
+    """
     driver = await driver_connection(connection)
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier(table), names
     )
     async with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(list(columns.values()))
+        copy.set_types([_RAW.get(kind, kind) for kind in columns.values()])
         for row in rows:
             await copy.write_row(row)
 
@@ -174,16 +201,19 @@ async def stage_rows(
     columns: Mapping[str, str],
     rows: Iterable[Sequence[Any]],
 ) -> None:
-    """Copy rows into a temporary table, as `copy_rows` does, until the transaction ends."""
+    """Copy rows into a temporary table, as `copy_rows` does, until the transaction ends.
+
+    They take the place of those that the transaction has staged there before.
+    """
     driver = await driver_connection(connection)
     definitions = [
         sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(cast(LiteralString, kind)))
         for name, kind in columns.items()
     ]
     await driver.execute(
-        sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(
-            sql.Identifier(table), sql.SQL(", ").join(definitions)
-        )
+        sql.SQL(
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {0} ({1}) ON COMMIT DELETE ROWS; DELETE FROM {0}"
+        ).format(sql.Identifier(table), sql.SQL(", ").join(definitions))
     )
     await copy_rows(connection, table, columns, rows)
 

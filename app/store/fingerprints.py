@@ -103,7 +103,7 @@ class Fingerprints:
             return await connection.scalar(query)
 
     async def _read(self, query: Any) -> list[Fingerprint]:
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return [_fingerprint(row) for row in await connection.execute(query)]
 
 

@@ -1,4 +1,4 @@
-"""The index: a database, the encoder it is searched with, and the tables of both.
+"""The index: a database, the encoders it is searched with, and the tables of all.
 
 What only counts or describes it opens no more than this.
 """
@@ -11,26 +11,42 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from app.encoding.encoder import Encoder
-from app.encoding.loading import load_encoder
+from app.encoding.loading import Encoders, load_encoders
 from app.settings import VERSION, Settings
 from app.store.catalog import OUTDATED, Catalog
 from app.store.database import Database, open_database
 from app.store.encoders import indexed_encoders, record_encoder
 from app.store.keypoints import KeypointTable
 from app.store.sizes import Sizes, TableSize
+from app.store.spaces import Space, Spaces, open_spaces
 from app.store.trash import TrashTable
-from app.store.vectors import VectorTable
 
 
 class EncoderStats(BaseModel):
-    """The encoder in use, and how many images share how many inference calls."""
+    """An encoder in use, and how many images share how many inference calls."""
 
     name: str
     precision: str
     dimensions: int
     text: bool = Field(description="Whether it embeds text.")
+    provider: str = Field(description="The processor that really embeds images: cpu, cuda, …")
+    largest_batch: int = Field(description="The most images that it embeds at once.")
     images_embedded: int
     image_calls: int
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> "EncoderStats":
+        """Return what there is to say of an encoder."""
+        return cls(
+            name=encoder.model.name,
+            precision=encoder.model.precision,
+            dimensions=encoder.dimensions,
+            text=encoder.has_text,
+            provider=encoder.model.provider,
+            largest_batch=encoder.model.largest_batch,
+            images_embedded=encoder.images.items,
+            image_calls=encoder.images.calls,
+        )
 
 
 class TableStats(BaseModel):
@@ -54,16 +70,22 @@ class KeypointStats(BaseModel):
 
 
 class StatsResponse(BaseModel):
-    """What the server holds, and with which encoder."""
+    """What the server holds, and with which encoders."""
 
     images: int
     trash: int = Field(description="Images in the trash, which nothing else counts.")
     vectors: int = Field(description="Images embedded with the encoder in use.")
+    copy_vectors: int | None = Field(
+        description="Images embedded with the copy encoder; null where `encoder` serves for both."
+    )
     outdated: int = Field(
         description="Images that an older version read: a refresh or upload reads them better."
     )
     keypoints: KeypointStats
-    encoder: EncoderStats
+    encoder: EncoderStats = Field(description="The encoder that sees what an image shows.")
+    copy_encoder: EncoderStats | None = Field(
+        description="The encoder that knows the same image again; null where `encoder` does both."
+    )
     tables: list[TableStats] = Field(
         description="`lookalike model drop` drops the vectors of an encoder that is not in use."
     )
@@ -76,43 +98,39 @@ class Index:
     """The opened parts that all others need."""
 
     database: Database
-    encoder: Encoder
+    spaces: Spaces
     catalog: Catalog
-    vectors: VectorTable
     sizes: Sizes
     keypoints: KeypointTable
     trash: TrashTable
 
     def use_encoder(self) -> None:
-        """Record the encoder as the one in use, which ENCODER=auto then chooses."""
+        """Record the encoders as those in use; ENCODER=auto then chooses the last, the semantic."""
         with self.database.set_up() as connection:
-            record_encoder(
-                connection,
-                source=self.encoder.source,
-                name=self.encoder.model.name,
-                fingerprint=self.encoder.model.fingerprint,
-                dimensions=self.encoder.dimensions,
-                vector_table=self.vectors.table.name,
-            )
+            for space in self.spaces.all:
+                record_encoder(
+                    connection,
+                    source=space.encoder.source,
+                    name=space.name,
+                    fingerprint=space.encoder.model.fingerprint,
+                    dimensions=space.encoder.dimensions,
+                    vector_table=space.vectors.table.name,
+                )
 
     async def stats(self) -> StatsResponse:
-        """Return how much is indexed, and with which encoder."""
-        encoder = self.encoder
+        """Return how much is indexed, and with which encoders."""
+        copy, semantic = self.spaces.copy, self.spaces.semantic
+        are_one = self.spaces.are_one
         keypoints = await self.keypoints.made()
         return StatsResponse(
             images=await self.catalog.count(),
             trash=await self.trash.count(),
-            vectors=await self.vectors.count(),
+            vectors=await semantic.vectors.count(),
+            copy_vectors=None if are_one else await copy.vectors.count(),
             outdated=await self.catalog.count(OUTDATED),
             keypoints=KeypointStats(made=keypoints.made, of=keypoints.of),
-            encoder=EncoderStats(
-                name=encoder.model.name,
-                precision=encoder.model.precision,
-                dimensions=encoder.dimensions,
-                text=encoder.has_text,
-                images_embedded=encoder.images.items,
-                image_calls=encoder.images.calls,
-            ),
+            encoder=EncoderStats.of(semantic.encoder),
+            copy_encoder=None if are_one else EncoderStats.of(copy.encoder),
             tables=[self._table(size) for size in await self.sizes.tables()],
             database="embedded" if self.database.embedded else "given",
             version=VERSION,
@@ -124,7 +142,8 @@ class Index:
             rows=size.rows.number,
             bytes=size.bytes,
             encoder=(size.vectors.name or None) if size.vectors else None,
-            in_use=size.vectors is None or size.name == self.vectors.table.name,
+            in_use=size.vectors is None
+            or any(size.name == space.vectors.table.name for space in self.spaces.all),
         )
 
 
@@ -133,13 +152,14 @@ async def open_index(
     settings: Settings,
     *,
     announce: Callable[[str], None],
-    encoder: Encoder | None = None,
+    encoders: Encoders | None = None,
     in_use: bool = True,
 ) -> AsyncGenerator[Index]:
-    """Open the database, the encoder and their tables; close them on leaving.
+    """Open the database, the encoders and their tables; close them on leaving.
 
-    `announce` is called with one line for each slow step and each decision. A given `encoder` is
-    not closed. With `in_use=False`, ENCODER=auto keeps choosing the encoder it chose before.
+    `announce` is called with one line for each slow step and each decision. Given `encoders` are
+    not closed. With `in_use=False`, for a reindex, ENCODER=auto keeps choosing the encoder it chose
+    before, and the copy encoder is there even if the index has no vectors of it.
 
     Opening blocks the event loop, which has no other tasks yet, so that Ctrl-C stops a download.
     Raises a `StartProblem`.
@@ -147,14 +167,13 @@ async def open_index(
     async with AsyncExitStack() as stack:
         database = open_database(settings, announce=announce)
         stack.push_async_callback(database.close)
-        if encoder is None:
-            encoder = _open_encoder(settings, database, announce)
-            stack.callback(encoder.close)
+        if encoders is None:
+            encoders = _open_encoders(settings, database, announce, completing=not in_use)
+            stack.callback(encoders.close)
         index = Index(
             database,
-            encoder,
+            open_spaces(database, encoders),
             Catalog(database),
-            open_vectors(database, encoder),
             Sizes(database),
             KeypointTable(database),
             TrashTable(database),
@@ -165,21 +184,17 @@ async def open_index(
         yield index
 
 
-def open_vectors(database: Database, encoder: Encoder) -> VectorTable:
-    """Return the encoder's vector table, created or upgraded if need be."""
-    vectors = VectorTable.for_encoder(database, encoder)
-    with database.set_up() as connection:
-        vectors.set_up(connection)
-    return vectors
-
-
-def _open_encoder(
-    settings: Settings, database: Database, announce: Callable[[str], None]
-) -> Encoder:
-    """Load the encoder that the settings choose; ENCODER=auto depends on the existing indexes."""
+def _open_encoders(
+    settings: Settings,
+    database: Database,
+    announce: Callable[[str], None],
+    *,
+    completing: bool,
+) -> Encoders:
+    """Load the encoders that the settings and the existing vectors call for."""
     with database.set_up() as connection:
         indexed = indexed_encoders(connection)
-    return load_encoder(settings, indexed=indexed, announce=announce)
+    return load_encoders(settings, indexed=indexed, announce=announce, completing=completing)
 
 
 async def _announce_outdated(index: Index, announce: Callable[[str], None]) -> None:
@@ -191,15 +206,30 @@ async def _announce_outdated(index: Index, announce: Callable[[str], None]) -> N
             "colours, or otherwise than viewers do: run `lookalike refresh`, and index or upload "
             "again those that are not on the web"
         )
-    bare = await index.vectors.count_without_facets()
+    images = await index.catalog.count()
+    for space in index.spaces.all:
+        await _announce_missing(space, images, announce, spaces=index.spaces)
+
+
+async def _announce_missing(
+    space: Space, images: int, announce: Callable[[str], None], *, spaces: Spaces
+) -> None:
+    bare = await space.vectors.count_without_facets()
     if bare:
         announce(
             f"{bare} images were indexed by an older version and filters do not find them: "
             "run `lookalike reindex`"
         )
-    missing = await index.catalog.count() - await index.vectors.count()
-    if missing > 0:
+    missing = images - await space.vectors.count()
+    if missing <= 0:
+        return
+    if space is spaces.semantic:
         announce(
             f"{missing} images were embedded with another encoder and searches do not find them: "
             "run `lookalike reindex`"
+        )
+    else:
+        announce(
+            f"{missing} images have no copy vector, so their altered copies are found less well: "
+            "run `lookalike reindex --copy`"
         )

@@ -70,7 +70,7 @@ class KeypointTable:
             .join_from(IMAGES, KEYPOINTS, KEYPOINTS.c.image_id == IMAGES.c.id, isouter=True)
             .where(IMAGES.c.id.in_(ids))
         )
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return {
                 row.id: Stored(
                     bytes(row.thumbnail), bytes(row.bytes) if row.version == VERSION else None

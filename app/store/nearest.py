@@ -33,6 +33,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    tablesample,
     text,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -41,6 +42,7 @@ from sqlalchemy.sql import ClauseElement, Executable
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.store.filters import Filters
+from app.store.row_counts import row_count
 from app.store.tables import IMAGES
 
 Untyped: TypeAlias = Any
@@ -59,6 +61,9 @@ MAX_RANKED = 10_000
 FILE_DIGITS = 16
 # The exact plan compares this many rows in the time that the HNSW index takes per candidate.
 ROWS_PER_CANDIDATE = 20
+
+# A sample of so many times fewer rows is read by pages, not from all rows.
+SAMPLED_BY_PAGE = 40
 
 FACETS = {
     "labels": "text[]",
@@ -250,14 +255,30 @@ async def neighbours(
     return list((await connection.execute(query)).all())
 
 
+async def sample(connection: AsyncConnection, table: Table, *, limit: int) -> list[Untyped]:
+    """Return rows of (embedding), at most `limit`: about the same ones each time."""
+    rows = await table_rows(connection, table)
+    if rows > SAMPLED_BY_PAGE * limit:
+        # Whole pages of rows, which are as far apart in time as in the table.
+        share = min(100.0, 100 * 2 * limit / rows)
+        some = tablesample(table, func.system(share), seed=literal(0))
+        return list((await connection.execute(select(some.c.embedding).limit(limit))).all())
+    in_any_order = func.md5(table.c.node_id)
+    query = select(table.c.embedding).order_by(in_any_order).limit(limit)
+    return list((await connection.execute(query)).all())
+
+
 async def is_small(connection: AsyncConnection, table: Table, limit: int) -> bool:
     """Return whether comparing every row is as fast as a scan of the HNSW index.
 
     It is better, too: among many vectors that are nearly the same, a scan misses some.
     """
-    most = ROWS_PER_CANDIDATE * max(limit, EF_SEARCH)
-    some = select(table.c.id).limit(most + 1).subquery()
-    return (await connection.scalar(select(func.count()).select_from(some)) or 0) <= most
+    return await row_count(table).is_within(connection, most_of_small(limit))
+
+
+def most_of_small(limit: int) -> int:
+    """Return the rows of the largest table that is searched by comparing each of them."""
+    return ROWS_PER_CANDIDATE * max(limit, EF_SEARCH)
 
 
 async def estimated_rows(

@@ -62,7 +62,7 @@ class Uploads:
     async def find(self, upload_id: UUID) -> Upload:
         """Return a stored image; raises `NotFound`."""
         query = select(QUERIES).where(QUERIES.c.id == upload_id)
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
             raise NotFound("This query image has expired: choose it again.")

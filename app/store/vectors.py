@@ -33,25 +33,30 @@ from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.encoding.encoder import Encoder, Vector
+from app.encoding.encoder import Encoder, Vector, Vectors
 from app.store import cascade
 from app.store.database import Database, stage_rows
 from app.store.facet_counts import FacetCounts, facet_counts
 from app.store.filters import NO_FILTERS, Described, Filters, facets_of
+from app.store.halfvec import halfvec_bytes
 from app.store.hnsw import hnsw_index, make_only
 from app.store.images import Entry
 from app.store.nearest import (
     FACETS,
     Beyond,
+    conditions,
     facet_columns,
     facet_indexes,
     given_before,
+    most_of_small,
     nearest,
     neighbours,
     newest,
+    sample,
     worded,
 )
 from app.store.nodes import node_metadata
+from app.store.row_counts import row_count
 from app.store.word_query import query_tokens
 
 Untyped: TypeAlias = Any
@@ -67,7 +72,7 @@ _STAGED = {
     "node_id": "text",
     "text": "text",
     "metadata_": "jsonb",
-    "embedding": "real[]",
+    "embedding": "halfvec",
     **FACETS,
 }
 
@@ -153,7 +158,12 @@ class VectorTable:
 
         There are `limit` of them, unless fewer images pass the filters.
         """
-        async with self.database.begin() as connection:
+        # An exact search needs no settings, and so no transaction.
+        exactly = beyond is not None or (
+            not conditions(self.table, filters)
+            and row_count(self.table).known(most_of_small(limit))
+        )
+        async with self.database.reading() if exactly else self.database.begin() as connection:
             rows = await nearest(
                 connection, self.table, vector, limit=limit, filters=filters, beyond=beyond
             )
@@ -179,7 +189,7 @@ class VectorTable:
         """Return the cosine similarities of images to a unit vector, by id."""
         distance = self.table.c.embedding.cosine_distance(vector).label("distance")
         query = select(self.table.c.node_id, distance).where(self.table.c.node_id.in_(_texts(ids)))
-        async with self.database.begin() as connection:
+        async with self.database.reading() as connection:
             rows = await connection.execute(query)
             return {UUID(row.node_id): _similarity(row.distance) for row in rows}
 
@@ -196,7 +206,7 @@ class VectorTable:
 
         The images `left_out` do not count.
         """
-        async with self.database.begin() as connection:
+        async with self.database.reading() as connection:
             return await given_before(
                 connection,
                 self.table,
@@ -209,7 +219,7 @@ class VectorTable:
 
     async def newest(self, filters: Filters, *, limit: int) -> list[UUID]:
         """Return images that pass the filters, the last added first."""
-        async with self.database.begin() as connection:
+        async with self.database.reading() as connection:
             return await newest(connection, self.table, filters, limit=limit)
 
     async def worded(self, words: str, *, limit: int, filters: Filters) -> list[UUID]:
@@ -219,7 +229,7 @@ class VectorTable:
         """
         # Many words take tens of milliseconds.
         tokens = await asyncio.to_thread(query_tokens, words)
-        async with self.database.begin() as connection:
+        async with self.database.reading() as connection:
             return await worded(connection, self.table, tokens, limit=limit, filters=filters)
 
     async def facets(self, filters: Filters) -> FacetCounts:
@@ -232,16 +242,22 @@ class VectorTable:
         query = select(self.table.c.node_id, self.table.c.embedding).where(
             self.table.c.node_id.in_(_texts(ids))
         )
-        async with self.database.begin() as connection:
+        async with self.database.reading() as connection:
             rows = await connection.execute(query)
             return {UUID(row[0]): np.array(row[1], np.float32) for row in rows}
+
+    async def sample(self, limit: int) -> Vectors:
+        """Return some of the vectors, evenly spread over the table: (n, dimensions) float32."""
+        async with self.database.begin() as connection:
+            rows = await sample(connection, self.table, limit=limit)
+        return np.array([np.array(row[0], np.float32) for row in rows]).reshape(-1, self.dimensions)
 
     async def embedded(self, ids: Sequence[UUID]) -> dict[UUID, str]:
         """Return the SHA-256 of the file that each vector was made from, by id."""
         query = select(self.table.c.node_id, self.table.c.metadata_["sha256"].astext).where(
             self.table.c.node_id.in_(_texts(ids))
         )
-        async with self.database.begin() as connection:
+        async with self.database.reading() as connection:
             return {UUID(row[0]): row[1] for row in await connection.execute(query)}
 
     async def without_facets(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
@@ -249,7 +265,7 @@ class VectorTable:
         query = select(self.table.c.node_id).where(
             self.table.c.node_id.in_(_texts(ids)), self.table.c.labels.is_(None)
         )
-        async with self.database.begin() as connection:
+        async with self.database.reading() as connection:
             found = [UUID(node_id) for node_id in await connection.scalars(query)]
         return await self.fetch(found)
 
@@ -281,7 +297,7 @@ class VectorTable:
         )
 
     async def _number(self, query: Untyped) -> int:
-        async with self.database.begin() as connection:
+        async with self.database.reading() as connection:
             return await connection.scalar(query) or 0
 
 
@@ -329,7 +345,12 @@ def _staged(row: NewVector) -> tuple[object, ...]:
         row.picture, url=entry.url, tags=entry.tags or (), metadata=entry.metadata or {}
     )
     return (
-        *(str(entry.id), "", Jsonb(node_metadata(entry, sha256=row.sha256)), row.vector.tolist()),
+        *(
+            str(entry.id),
+            "",
+            Jsonb(node_metadata(entry, sha256=row.sha256)),
+            halfvec_bytes(row.vector),
+        ),
         *(getattr(facets, name) for name in FACETS),
     )
 

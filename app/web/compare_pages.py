@@ -6,19 +6,14 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from app.pictures.decoding import MEDIA_TYPES
 from app.problems import Problem
 from app.search.comparer import ComparedImage, Verdict
 from app.search.query import Term
 from app.search.requests import term_named
 from app.search.shared_regions import Regions, frame, shared_regions
 from app.search.wording import facts_of, meaning_of
-from app.web.requests import Request, parts
+from app.web.requests import Request, parts, shown_original
 from app.web.templating import page
-
-# Originals in these formats, of no more bytes, are shown in place of their thumbnails.
-SHOWN_FORMATS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
-MOST_SHOWN_BYTES = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +83,7 @@ def _shown(image: ComparedImage, term: Term, regions: Regions | None) -> Shown:
         data = base64.b64encode(image.thumbnail).decode()
         return Shown(image, f"data:image/jpeg;base64,{data}", regions=regions)
     own = _path("images", row.id)
-    # Originals on the web are those of other hosts, which pages of ours do not ask for images.
-    is_ours = not row.url.startswith(("http:", "https:"))
-    is_shown = MEDIA_TYPES[row.format] in SHOWN_FORMATS and row.bytes <= MOST_SHOWN_BYTES
-    finer = f"{own}/original" if is_ours and is_shown else None
-    return Shown(image, f"{own}/thumbnail", finer, own, regions)
+    return Shown(image, f"{own}/thumbnail", shown_original(row), own, regions)
 
 
 def _path(kind: str, identity: UUID) -> str:

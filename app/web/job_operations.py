@@ -118,7 +118,7 @@ SERVER_OPERATIONS = [
         "Check that the database and the storage of uploads respond and can be written.",
         name="check_readiness",
         tag="Server",
-        answer=schemas.HealthResponse,
+        answer=schemas.ReadyResponse,
         failures=(503,),
     ),
     Operation(

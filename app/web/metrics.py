@@ -7,6 +7,7 @@ for themselves and know nothing of Prometheus, whenever someone asks.
 import asyncio
 from collections.abc import Iterable, Iterator
 from time import monotonic, perf_counter
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import (
@@ -22,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.encoding.encoder import Batcher
 from app.encoding.tally import Tally
 from app.lookalike import Lookalike
 from app.problems import NotAllowed, Problem
@@ -141,20 +143,24 @@ class _Parts(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of all parts."""
         lookalike = self._lookalike
-        encoder, database = lookalike.encoder, lookalike.database
+        spaces, database = lookalike.index.spaces, lookalike.database
+        encoder = spaces.semantic.encoder
         yield InfoMetricFamily(
             "lookalike",
-            "The version and the encoder in use.",
+            "The version and the encoders in use.",
             {
                 "version": VERSION,
                 "encoder": encoder.model.name,
                 "precision": encoder.model.precision,
+                "copy_encoder": spaces.copy.name,
             },
         )
         searches, fetches = lookalike.searcher.searches, lookalike.fetcher.outcomes
         yield _counter("searches", "Searches, by kind.", "kind", searches)
         yield _counter("fetches", "Fetched URLs, by outcome.", "outcome", fetches)
-        towers = {"image": encoder.images, "text": encoder.texts}
+        towers: dict[str, Batcher[Any]] = {"image": encoder.images, "text": encoder.texts}
+        if not spaces.are_one:
+            towers["copy"] = spaces.copy.encoder.images
         yield _histogram(
             "encoder_batch_size",
             "Images or texts per call of the encoder.",

@@ -22,4 +22,4 @@ async def readyz(request: Request) -> Response:
     lookalike = parts(request)
     await lookalike.database.check()
     await lookalike.media.check()
-    return respond(schemas.HealthResponse())
+    return respond(schemas.ReadyResponse(provider=lookalike.encoder.model.provider))

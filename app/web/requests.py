@@ -1,6 +1,7 @@
 """What the endpoints share: requests, their bodies and forms, and responses."""
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
+from uuid import UUID
 
 from pydantic import BaseModel
 from starlette.datastructures import FormData, UploadFile
@@ -9,6 +10,7 @@ from starlette.responses import Response
 
 from app.indexing.requests import MODEL, parse, read_json
 from app.lookalike import Lookalike
+from app.pictures.decoding import MEDIA_TYPES
 from app.problems import BodyTooLarge, EmptyPicture, NoPicture, NotFound, PictureTooLarge
 from app.store.catalog import Selection
 from app.store.images import ImageRow
@@ -20,8 +22,16 @@ from app.web.stream_counter import StreamCounter
 # JSON and forms without files.
 SMALL_BYTES = 4_000_000
 
+# Originals in these formats, of no more bytes, are shown in place of their thumbnails.
+SHOWN_FORMATS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
+MOST_SHOWN_BYTES = 20_000_000
+
 # For files from users: whatever type a browser takes them for, nothing in them runs.
 SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox"}
+
+
+# Stands for the id in the pattern of the URLs of originals.
+_ANY = UUID("a0f8c1d2-5b3e-4c6a-9d7f-e1b2c3d4f5a6")
 
 
 class AppState(TypedDict):
@@ -48,7 +58,21 @@ async def find_image(request: Request) -> ImageRow:
     return image
 
 
-def original_url(request: Request, image: ImageRow) -> str:
+class Indexed(Protocol):
+    """What an image's URL is made of."""
+
+    @property
+    def id(self) -> UUID:
+        """The id."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """The URL under which it is indexed."""
+        ...
+
+
+def original_url(request: Request, image: Indexed) -> str:
     """Return a URL of the original: its own, or one of this server for uploads and files.
 
     Commands have files of this machine open to them, and get their URLs.
@@ -56,7 +80,21 @@ def original_url(request: Request, image: ImageRow) -> str:
     is_theirs = client_of(request.scope).key == COMMAND_LINE
     if is_theirs or image.url.startswith(("http:", "https:")):
         return image.url
-    return str(request.url_for("original", id=str(image.id)))
+    # Once per request: looking through the routes takes longer than the search for an image.
+    state: dict[str, Any] = request.scope["state"]
+    if "original" not in state:
+        state["original"] = str(request.url_for("original", id=str(_ANY)))
+    return state["original"].replace(str(_ANY), str(image.id))
+
+
+def shown_original(image: ImageRow) -> str | None:
+    """Return a path of the original that a page may show; None if its thumbnail has to do.
+
+    Originals on the web are those of other hosts, which pages of ours do not ask for images.
+    """
+    is_ours = not image.url.startswith(("http:", "https:"))
+    is_shown = MEDIA_TYPES[image.format] in SHOWN_FORMATS and image.bytes <= MOST_SHOWN_BYTES
+    return f"/images/{image.id}/original" if is_ours and is_shown else None
 
 
 async def json_body(request: Request, model: type[MODEL]) -> MODEL:

@@ -199,7 +199,7 @@ class ListResponse(BaseModel):
 
 
 class DuplicatesResponse(BaseModel):
-    """Groups of duplicates; similarities and matches are to the first image of each group.
+    """Groups of duplicates; similarities, matches and alignments are to the first of each group.
 
     An image is in one group, with the duplicates of its duplicates, and over all pages in no other.
     """
@@ -215,6 +215,12 @@ class HealthResponse(BaseModel):
     """The server is healthy."""
 
     status: Literal["ok"] = "ok"
+
+
+class ReadyResponse(HealthResponse):
+    """The server is ready."""
+
+    provider: str = Field(description="The processor that embeds images: cpu, cuda, …")
 
 
 class ProblemDocument(BaseModel):

@@ -1,6 +1,7 @@
 """The JSON endpoints of search; the search page uses the same functions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -28,7 +29,7 @@ from app.web.forms import (
     text_fields,
     values_of,
 )
-from app.web.requests import Request, json_body, original_url, parts, respond, uploaded
+from app.web.requests import Indexed, Request, json_body, original_url, parts, respond, uploaded
 from app.web.schemas import FacetsResponse, FacetValue, SearchResponse
 
 # The contract of /api/query, which no setting changes. Similarities must be above this one, whereas
@@ -45,19 +46,22 @@ async def query(request: Request) -> Response:
     async with form_of(request) as form:
         data = await uploaded(request, form)
         given = {name: text for name, text in text_fields(form).items() if name == "verified"}
-    verified = parse(schemas.QueryRequest, given).verified
-    results = await parts(request).searcher.search(
-        Query(
-            [Term(data)],
-            min_similarity=QUERY_SIMILARITY,
-            limit=QUERY_LIMIT,
-            verified=verified,
-            match="copy" if verified else None,
-        )
+    lookalike = parts(request)
+    if not parse(schemas.QueryRequest, given).verified:
+        near = await lookalike.lookup.find(data, above=QUERY_SIMILARITY, limit=QUERY_LIMIT)
+        return _urls(request, near.images, near.took_ms)
+    results = await lookalike.searcher.search(
+        Query([Term(data)], min_similarity=QUERY_SIMILARITY, limit=QUERY_LIMIT, match="copy")
     )
-    hits = [hit for hit in results.hits if verified or (hit.similarity or 0.0) > QUERY_SIMILARITY]
-    images = [image for hit in hits for image in (hit.image, *hit.places)]
-    return JSONResponse([original_url(request, image) for image in images[:QUERY_LIMIT]])
+    images = [image for hit in results.hits for image in (hit.image, *hit.places)]
+    return _urls(request, images, results.took_ms)
+
+
+def _urls(request: Request, images: Sequence[Indexed], took_ms: Timings) -> Response:
+    """Return the URLs of images; how long the stages took is in `Server-Timing`."""
+    urls = [original_url(request, image) for image in images[:QUERY_LIMIT]]
+    stages = ", ".join(f"{stage};dur={ms}" for stage, ms in took_ms.items())
+    return JSONResponse(urls, headers={"Server-Timing": stages})
 
 
 async def search(request: Request) -> Response:
@@ -121,7 +125,9 @@ async def find_duplicates(request: Request, wanted: schemas.DuplicatesRequest) -
     )
 
 
-async def run_search(request: Request, wanted: SearchRequest, data: bytes | None) -> Results:
+async def run_search(
+    request: Request, wanted: SearchRequest, data: bytes | None, *, preview: bool = False
+) -> Results:
     """Run the search of a form, a query string or a JSON body; raises `InvalidRequest`."""
     lookalike = parts(request)
     limit = wanted.limit or lookalike.settings.top_k
@@ -132,7 +138,7 @@ async def run_search(request: Request, wanted: SearchRequest, data: bytes | None
     if wanted.cursor:
         pages = lookalike.lister if is_of_list(wanted.cursor) else lookalike.searcher
         return await pages.next_page(wanted.cursor, limit=limit)
-    query = query_of(wanted, data, limit=limit)
+    query = replace(query_of(wanted, data, limit=limit), preview=preview)
     if query.is_empty and query.filters:
         return await lookalike.lister.first_page(query)
     return await lookalike.searcher.search(query)

@@ -30,6 +30,8 @@ def assets(name: str) -> Path:
 
 
 templates = Jinja2Templates(assets("templates"))
+# Lines that are only tags leave none behind.
+templates.env.trim_blocks = templates.env.lstrip_blocks = True
 # Jinja's own filters have types that ours need not have.
 cast(dict[str, Any], templates.env.filters).update(
     duration=duration, differences=differences_of, outline=outline_of
@@ -42,11 +44,16 @@ def page(request: Request, name: str, *, status_code: int = 200, **context: Any)
     def original(image: ImageRow) -> str:
         return original_url(request, image)
 
-    encoder = parts(request).encoder
+    spaces = parts(request).index.spaces
     return templates.TemplateResponse(
         cast(HttpRequest, request),
         name,
-        {**context, "encoder": encoder, "original": original},
+        {
+            **context,
+            "encoder": spaces.semantic.encoder,
+            "two_vectors": not spaces.are_one,
+            "original": original,
+        },
         status_code=status_code,
     )
 

@@ -41,6 +41,7 @@ def run(database_url: str, tmp_path: Path) -> Run:
             "DATABASE_URL": database_url,
             "DATA_DIR": str(tmp_path / "data"),
             "ENCODER": "builtin",
+            "COPY_ENCODER": "off",
             # Not the default, which something else may have.
             "PORT": "0",
             "FETCH_ALLOW": "127.0.0.1",

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from app.encoding.lite import lite_directory
 from app.encoding.weights import BUILTIN_DIRECTORY, CLIP, find_weights
 from app.problems import UnusableEncoder
 from tests.live import Loop
@@ -143,14 +144,22 @@ def test_a_broken_connection_does_not_fail_the_download(hub: Hub, tmp_path: Path
     assert not hub.cut
 
 
-def test_auto_falls_back_to_the_builtin_model_when_the_download_fails(
-    hub: Hub, tmp_path: Path
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A setting of DATA_DIR where lite has been made, which takes some seconds."""
+    folder = tmp_path_factory.mktemp("data")
+    lite_directory(folder, lambda _: None)
+    return {"DATA_DIR": str(folder)}
+
+
+def test_auto_falls_back_to_lite_when_the_download_fails(
+    hub: Hub, tmp_path: Path, made: dict[str, str]
 ) -> None:
     hub.repositories[CLIP] = write_clip(tmp_path / "clip")
     hub.broken = True
-    code, out, err = fetch(hub, "auto", tmp_path)
-    assert (code, "name: builtin" in out) == (0, True), err
-    assert "using the built-in encoder" in err
+    code, out, err = fetch(hub, "auto", tmp_path, **made)
+    assert (code, "name: lite" in out) == (0, True), err
+    assert "using the encoder lite" in err
 
 
 def test_offline_without_a_cache_is_reported_in_one_line(hub: Hub, tmp_path: Path) -> None:
@@ -173,8 +182,8 @@ def test_a_missing_repository_or_one_without_a_model_is_reported_in_one_line(
     assert (code, "is not an ONNX export" in err) == (1, True)
 
 
-def test_auto_chooses_clip_if_the_hub_answers_and_the_builtin_model_otherwise(
-    hub: Hub, tmp_path: Path
+def test_auto_chooses_clip_if_the_hub_answers_and_lite_otherwise(
+    hub: Hub, tmp_path: Path, made: dict[str, str]
 ) -> None:
     hub.repositories[CLIP] = write_clip(tmp_path / "clip")
     code, out, err = fetch(hub, "auto", tmp_path)
@@ -182,6 +191,6 @@ def test_auto_chooses_clip_if_the_hub_answers_and_the_builtin_model_otherwise(
     # Cached by now, so it is chosen without the hub.
     code, out, _ = fetch(hub, "auto", tmp_path, HF_HUB_OFFLINE="1")
     assert f"name: {CLIP}" in out
-    code, out, err = fetch(hub, "auto", tmp_path / "elsewhere", HF_HUB_OFFLINE="1")
-    assert (code, "name: builtin" in out) == (0, True)
-    assert "using the built-in encoder" in err
+    code, out, err = fetch(hub, "auto", tmp_path / "elsewhere", HF_HUB_OFFLINE="1", **made)
+    assert (code, "name: lite" in out) == (0, True)
+    assert "using the encoder lite" in err

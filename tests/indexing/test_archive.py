@@ -24,7 +24,7 @@ from tests.samples import png
 
 
 def archive_of(lookalike: Lookalike) -> Archive:
-    return Archive(lookalike.catalog, lookalike.vectors, lookalike.encoder)
+    return Archive(lookalike.database, lookalike.catalog, lookalike.index.spaces)
 
 
 async def moved(settings: Settings, file: Path) -> tuple[list[tuple[str, str]], int, int]:
@@ -37,7 +37,7 @@ async def moved(settings: Settings, file: Path) -> tuple[list[tuple[str, str]], 
         assert images == count_images(file)
         async for _ in archive.build_index():
             pass
-        async for _ in lookalike.indexer.reindex():
+        async for _ in lookalike.reindexer.run(lookalike.index.spaces.all):
             pass
         found = await lookalike.searcher.search(Query([Term(png(2))], limit=1, min_similarity=0.99))
         assert [hit.match for hit in found.hits] == ["exact"]
@@ -125,7 +125,7 @@ def test_the_old_encoder_is_in_use_until_reindexing_is_complete(
     async def reindex() -> None:
         new = settings.model_copy(update={"encoder": clip})
         async with open_lookalike(new, announce=lambda _: None, in_use=False) as lookalike:
-            async for _ in lookalike.indexer.reindex():
+            async for _ in lookalike.reindexer.run(lookalike.index.spaces.all):
                 pass
             assert await chosen() == "builtin"
             lookalike.index.use_encoder()

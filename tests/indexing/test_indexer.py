@@ -145,7 +145,9 @@ def test_reindex_embeds_with_a_new_encoder_without_fetching(
         assert loop.run(second.vectors.count()) == 0
 
         async def reindex() -> list[int]:
-            return [checked async for checked in second.indexer.reindex(batch=2)]
+            return [
+                checked async for checked in second.reindexer.run(second.index.spaces.all, batch=2)
+            ]
 
         assert loop.run(reindex()) == [2, 4, 5]
         assert loop.run(second.vectors.count()) == 5
@@ -204,7 +206,7 @@ def test_reindex_adds_facets_to_images_of_an_older_version(
         assert loop.run(later.searcher.search(query)).hits == []
 
         async def reindex() -> None:
-            async for _ in later.indexer.reindex():
+            async for _ in later.reindexer.run(later.index.spaces.all):
                 pass
 
         loop.run(reindex())

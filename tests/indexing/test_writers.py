@@ -187,7 +187,7 @@ def test_a_reindex_keeps_what_is_written_meanwhile(
             await connection.execute(text(f"UPDATE {table} SET labels = NULL"))
 
         async def reindex() -> None:
-            async for _ in one.indexer.reindex():
+            async for _ in one.reindexer.run(one.index.spaces.all):
                 pass
 
         async with held(one, 2):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app.encoding.encoder import Encoder
+from app.encoding.loading import Encoders
 from app.lookalike import Lookalike, open_lookalike
 from app.pictures.decoding import Facts, hamming
 from app.problems import InvalidRequest
@@ -86,6 +87,9 @@ class Believing:
 
     async def prove(self, pairs: Sequence[Two]) -> Proved:
         return Proved([True] * len(pairs))
+
+    async def alignments(self, pairs: Sequence[tuple[UUID, UUID]]) -> dict[Any, Any]:
+        return {}
 
 
 @dataclass
@@ -174,7 +178,7 @@ def index(
         data_dir=tmp_path_factory.mktemp("partitions"),
         encoder="builtin",
     )
-    opened = open_lookalike(chosen, announce=lambda _: None, encoder=encoder)
+    opened = open_lookalike(chosen, announce=lambda _: None, encoders=Encoders.single(encoder))
     with loop.entered(opened) as lookalike:
         finder = DuplicateFinder(
             catalog=lookalike.catalog,
@@ -457,7 +461,7 @@ def test_the_longest_cursors_fit_in_a_url(index: Index) -> None:
     first = index.loop.run(index.lookalike.searcher.next_page(asked.cursor() or "", limit=1))
     assert first.cursor is not None
     assert len(first.cursor) < 8000
-    left = Asked.read(first.cursor, dimensions=512).ranking
+    left = Asked.read(first.cursor, spaces=index.lookalike.index.spaces).ranking
     assert len(left) > 500
     shown = [i for page in index.results(asked, 100) for ids in page for i in ids]
     assert len(shown) == len(set(shown)) == len(left) + 1

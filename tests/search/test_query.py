@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 
 from app.problems import InvalidRequest, QueryCancels
-from app.search.query import LONGEST_WORDS, Marked, Query, Term, combine, read_terms, rocchio
+from app.search.query import (
+    LONGEST_WORDS,
+    Marked,
+    Query,
+    Term,
+    combine,
+    read_terms,
+    rocchio,
+    written_terms,
+)
 from app.store.word_query import query_tokens
 from tests.texts import checked, texts
 
@@ -47,6 +56,23 @@ ID = UUID("7f2c9a51-5d0e-4b8e-9a53-0d8e3c1f6b11")
 )
 def test_an_expression_is_parsed_into_terms(expression: str, terms: list[Term]) -> None:
     assert read_terms(expression) == terms
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "golden retriever",
+        "2:golden retriever + https://example.com/pool.jpg - fruit",
+        f"- 0.5:night + 3:{ID}",
+        '"2:1 + 3" - 2:"a - b"',
+        "1:2:1 + 0:30 - 4:0:30",
+        'an open " quote + b',
+    ],
+)
+def test_terms_are_written_as_they_are_read(expression: str) -> None:
+    terms = read_terms(expression)
+    assert read_terms(written_terms(terms)) == terms
+    assert read_terms(written_terms(terms[1:])) == terms[1:]
 
 
 @pytest.mark.parametrize("expression", ["a + + b", "a - - b", " + ".join("ab" * 40)])

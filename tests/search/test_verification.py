@@ -178,7 +178,7 @@ def test_a_picture_within_another_is_a_copy_with_a_small_overlap() -> None:
     assert found.alignment.image_overlap == pytest.approx(1, abs=0.04)
 
 
-@pytest.mark.parametrize("kind", ["forms", "bursts", "logos", "bricks", "grass"])
+@pytest.mark.parametrize("kind", ["forms", "interfaces", "bursts", "logos", "bricks", "grass"])
 def test_images_that_share_much_are_no_copies(kind: str) -> None:
     images = MAKERS[kind](np.random.default_rng(3), 4)
     found = [verified(a, b) for i, a in enumerate(images) for b in images[:i]]
@@ -240,3 +240,97 @@ def test_words_alone_are_no_copy() -> None:
         pages.append(page)
     found = [verified(a, b) for i, a in enumerate(pages) for b in pages[:i]]
     assert "copy" not in [each and each.match for each in found]
+
+
+def faint(seed: int) -> Image.Image:
+    """A soft picture, in which a displacement of a pixel cannot be seen."""
+    return photo(seed, SIZE).filter(ImageFilter.GaussianBlur(9))
+
+
+@pytest.mark.parametrize("seed", range(120, 124))
+def test_what_is_faint_has_not_moved(seed: int) -> None:
+    image = faint(seed)
+    noise = np.random.default_rng(seed).normal(0, 6, (SIZE[1], SIZE[0], 3))
+    pixels = 0.4 * np.asarray(image, np.float32) + 90 + noise
+    query = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    found = verified(query, image)
+    assert_maps(found, {(0, 0): (0, 0), (360, 300): (360, 300)})
+
+
+def on_white(*, body: str = "navy", dot: str = "orange", words: str = "Larsson") -> Image.Image:
+    """A bottle with a label on a white ground, which is most of the image."""
+    image = Image.new("RGB", (420, 420), "white")
+    draw = ImageDraw.Draw(image)
+    draw.rounded_rectangle([150, 110, 270, 400], 22, fill=body)
+    draw.rectangle([190, 30, 230, 130], fill=body)
+    draw.rectangle([160, 200, 260, 340], fill="white")
+    draw.text((166, 210), words, "black", ImageFont.load_default(20))
+    draw.text((166, 240), "since 1911", "black", ImageFont.load_default(16))
+    draw.ellipse([190, 280, 230, 320], fill=dot)
+    return image.filter(ImageFilter.GaussianBlur(0.7))
+
+
+def test_a_caption_on_a_plain_ground_makes_an_edited_copy() -> None:
+    image = on_white()
+    captioned = image.copy()
+    draw = ImageDraw.Draw(captioned)
+    draw.text((14, 330), "summer sale", "red", ImageFont.load_default(64))
+    for query, other in ((captioned, image), (image, captioned)):
+        found = verified(query, other)
+        assert found is not None
+        assert (found.match, found.alignment.edited) == ("copy", True)
+
+
+def test_two_products_of_a_series_are_no_copies() -> None:
+    one = on_white(words="Olsson 12", dot="orange")
+    for other in (
+        on_white(words="Lindgren", dot="orange"),
+        on_white(words="Olsson 12", dot="green"),
+    ):
+        found = verified(one, other)
+        assert found is None or found.match == "scene"
+
+
+def test_an_image_of_other_colours_is_a_copy_unless_one_thing_in_it_has_others() -> None:
+    image = photo(130, SIZE)
+    hue, saturation, value = image.convert("HSV").split()
+
+    def turned(where: tuple[int, int, int, int]) -> Image.Image:
+        changed = hue.copy()
+        changed.paste(hue.crop(where).point(lambda v: (v + 90) % 256), where[:2])
+        return Image.merge("HSV", (changed, saturation, value)).convert("RGB")
+
+    assert_maps(verified(turned((0, 0, *SIZE)), image), {(0, 0): (0, 0), (360, 300): (360, 300)})
+    part = verified(turned((60, 60, 150, 150)), image)
+    assert part is not None
+    assert part.alignment.edited
+    [region, *_] = part.alignment.differences
+    box = np.array([region.x, region.y, region.x + region.width, region.y + region.height])
+    assert np.abs(box * [360, 300, 360, 300] - [60, 60, 150, 150]).max() < 30
+
+
+def test_another_thing_before_the_same_ground_is_no_copy() -> None:
+    ground = photo(140, (500, 400))
+    shown: list[Image.Image] = []
+    for seed in (141, 142):
+        image = ground.copy()
+        image.paste(photo(seed, (300, 280)), (100, 60))
+        shown.append(image)
+    found = verified(*shown)
+    assert found is not None
+    assert found.match == "scene"
+
+
+@pytest.mark.parametrize("angle", [0, 10])
+def test_a_drawing_of_few_corners_is_found_in_its_crop(angle: int) -> None:
+    image = Image.new("RGB", (480, 400), (10, 120, 120))
+    draw = ImageDraw.Draw(image)
+    for i in range(5):
+        draw.ellipse(
+            [30 + 70 * i, 40 + 45 * i, 190 + 70 * i, 150 + 45 * i], fill=(250, 190, 40 * i)
+        )
+        draw.line([0, 90 * i, 480, 380 - 80 * i], fill=(20, 40 * i, 80), width=9)
+    crop = image.crop((40, 30, 450, 370)).rotate(angle, Image.Resampling.BICUBIC, fillcolor="white")
+    found = verified(crop, image)
+    assert found is not None
+    assert found.match == "copy"

@@ -28,7 +28,7 @@ from tests.store.test_migrations import add_image, migrate
 
 
 async def embed_missing(lookalike: Lookalike) -> None:
-    async for _ in lookalike.indexer.reindex():
+    async for _ in lookalike.reindexer.run(lookalike.index.spaces.all):
         pass
 
 

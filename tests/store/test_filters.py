@@ -19,8 +19,8 @@ from app.store.database import Database, open_database
 from app.store.filters import Box, Filters, facets_of, metadata_label
 from app.store.hnsw import build, drop
 from app.store.images import Entry
-from app.store.index import open_vectors
 from app.store.nearest import FILE_DIGITS, Beyond
+from app.store.spaces import open_vectors
 from app.store.vectors import NewVector, VectorTable
 from tests.samples import facts
 

@@ -17,6 +17,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from app.encoding.encoder import Encoder
+from app.encoding.loading import Encoders
 from app.lookalike import open_lookalike
 from app.settings import Settings
 from app.store.database import MIGRATIONS, Database
@@ -133,7 +134,7 @@ def server(
 ) -> Generator[Server]:
     changed = settings.model_copy(update={"database_url": SecretStr(old)})
     with closing(Encoder(encoder.model, source=encoder.source)) as own:
-        opened = open_lookalike(changed, announce=lambda _: None, encoder=own)
+        opened = open_lookalike(changed, announce=lambda _: None, encoders=Encoders.single(own))
         with (
             loop.entered(opened) as lookalike,
             loop.serving(create_app(lookalike)) as address,
@@ -210,7 +211,9 @@ def test_waiting_items_are_fetched_with_what_they_had(
     async def run() -> list[Any]:
         changed = settings.model_copy(update={"database_url": SecretStr(old), "worker": False})
         with closing(Encoder(encoder.model, source=encoder.source)) as own:
-            async with open_lookalike(changed, announce=lambda _: None, encoder=own) as lookalike:
+            async with open_lookalike(
+                changed, announce=lambda _: None, encoders=Encoders.single(own)
+            ) as lookalike:
                 for item in await lookalike.job_items.due(left.job, 0):
                     outcome = await lookalike.indexer.upsert(item.source, item.entry, item=item)
                     if outcome.problem:

@@ -18,7 +18,7 @@ from app.store.catalog import EVERYTHING, Selection
 from app.store.encoders import drop_vectors
 from app.store.filters import Filters
 from app.store.images import UPLOAD_SCHEME, Entry
-from app.store.index import open_vectors
+from app.store.spaces import open_vectors
 from tests.conftest import opened
 from tests.image_host import ImageHost
 from tests.live import Loop
@@ -56,7 +56,7 @@ async def make_keypoints(lookalike: Lookalike) -> None:
 
 
 async def embed_missing(lookalike: Lookalike) -> None:
-    async for _ in lookalike.indexer.reindex():
+    async for _ in lookalike.reindexer.run(lookalike.index.spaces.all):
         pass
 
 

@@ -30,9 +30,9 @@ from app.encoding.weights import BUILTIN_DIRECTORY
 from app.settings import Settings
 from app.store.database import Database, open_database
 from app.store.images import Entry
-from app.store.index import open_vectors
 from app.store.llama_index import EncoderEmbedding, ImageVectorStore, image_node
 from app.store.nodes import node_metadata
+from app.store.spaces import open_vectors
 from app.store.vectors import NewVector, VectorTable
 from tests.onnx_models import write_clip
 from tests.samples import altered, cosine, encode, facts, photo, png

@@ -4,6 +4,7 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
+import httpx
 import pytest
 
 from app.lookalike import Lookalike
@@ -48,7 +49,7 @@ def get(server: Server, path: str) -> Page:
 def test_an_empty_index_says_how_to_fill_it(server: Server) -> None:
     page = get(server, "/")
     assert "The index is empty." in page.words
-    assert "/index" in page.values("a", "href")
+    assert "/add" in page.values("a", "href")
 
 
 def test_a_posted_image_leads_to_results(server: Server, host: ImageHost) -> None:
@@ -63,7 +64,8 @@ def test_a_posted_image_leads_to_results(server: Server, host: ImageHost) -> Non
     assert outcome["id"] in page.values("button", "value")
     assert "Same image" in page.words
     assert "256 × 256 PNG" in page.words
-    [preview] = [src for src in page.values("img", "src") if src and "/uploads/" in src]
+    # As the chip in the box, and to draw a region on.
+    [preview] = {src for src in page.values("img", "src") if src and "/uploads/" in src}
     assert server.client.get(preview).headers["content-type"] == "image/jpeg"
     # The other image is among the closest ones below the threshold.
     assert len(page.thumbnails()) == 2
@@ -84,7 +86,7 @@ def test_nothing_above_the_threshold(server: Server, host: ImageHost) -> None:
     page = get(server, answer.headers["location"])
     assert "0 images found" in page.words
     assert "No image in the index is that similar" in page.words
-    assert "Show less similar images" in page.words
+    assert "The closest images" in page.words
 
 
 @pytest.mark.parametrize(
@@ -142,16 +144,16 @@ def test_the_index_page_creates_a_job_and_shows_it(server: Server, host: ImageHo
     )
     assert answer.status_code == 303
     [job] = server.client.get("/api/jobs").json()["jobs"]
-    assert answer.headers["location"] == f"/index#job-{job['id']}"
+    assert answer.headers["location"] == f"/add#job-{job['id']}"
     ended = server.done(job["id"])
     assert (ended["indexed"], ended["failed"], ended["waiting"]) == (3, 2, 0)
-    page = get(server, "/index")
+    page = get(server, "/add")
     assert "3 indexed" in page.words
     assert "answers 404" in page.words
     assert "b.png" in page.words
     assert "not an image" in page.words
     assert "3 images in the index" in page.words
-    assert "Third" in page.words
+    assert "Third" in get(server, "/index").words
 
 
 def test_job_buttons(server: Server, host: ImageHost) -> None:
@@ -245,11 +247,14 @@ def test_the_docs_page_lists_the_problems_of_requests_only(server: Server) -> No
 def test_the_text_field_depends_on_the_encoder(
     silent: Server, reading: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
-    assert "Search titles, descriptions" in get(silent, "/").words
+    def hints(page: Page) -> str:
+        return " ".join(hint for hint in page.values("input", "placeholder") if hint)
+
+    assert "Search titles, descriptions" in hints(get(silent, "/"))
     with loop.serving(create_app(reading)) as address, client_of(address) as client:
         client.post("/api/upsert", json={"images": [host.url("seed/1.png")]})
-        assert "Search by words" in Page(client.get("/").text).words
-        assert "1 image, best match first" in Page(client.get("/?text=a+cat").text).words
+        assert "Search by words" in hints(Page(client.get("/").text))
+        assert "Best matches" in Page(client.get("/?text=a+cat").text).words
         answer = client.post("/api/search", json={"text": "a cat"}).json()
         assert answer["results"][0]["match"] is None
 
@@ -257,3 +262,48 @@ def test_the_text_field_depends_on_the_encoder(
 def test_templates_escape_values() -> None:
     template = templates.env.from_string("{{ given }}")
     assert template.render(given="<b>") == "&lt;b&gt;"
+
+
+def test_the_parts_of_a_search_are_chips_with_weights(server: Server, host: ImageHost) -> None:
+    [outcome] = server.upsert([{"url": host.url("seed/1.png"), "title": "Discs"}])
+    page = get(server, f"/?text=red+boat+-+2:snow+%2B+{outcome['id']}")
+    assert page.values("option", "value")[:8] == [
+        "-2.0",
+        "-1.0",
+        "-0.5",
+        "0.5",
+        "1.0",
+        "2.0",
+        "3.0",
+        "-2.0",
+    ]
+    assert "red boat" in page.words
+    assert f"/images/{outcome['id']}/thumbnail" in page.thumbnails()
+    assert "/?text=red+boat+-+2%3Asnow" in page.values("a", "href")
+    # What the form sends: the parts with their weights, and what was typed.
+    sent = {"parts": "red boat - 2:snow", "weight": ["0.5", "2"], "text": "- tree"}
+    answer = server.client.post("/", data=sent)
+    assert answer.headers["location"] == "/?text=0.5%3Ared+boat+%2B+2%3Asnow+-+tree"
+    # A phrase alone stays as it was typed.
+    assert "red boat" in get(server, "/?text=red+boat").values("input", "value")
+
+
+def test_a_url_in_the_box_is_the_query_image(server: Server, host: ImageHost) -> None:
+    url = host.url("seed/1.png")
+    sent = {"text": url, "upload": "7f2c9a51-5d0e-4b8e-9a53-0d8e3c1f6b11", "parts": "a - b"}
+    answer = server.client.post("/", data=sent)
+    location = httpx.URL(answer.headers["location"])
+    assert dict(location.params) == {"url": url, "text": "a - b"}
+
+
+def test_searches_that_were_shared_before_the_box_still_work(
+    server: Server, host: ImageHost
+) -> None:
+    [one, two] = server.upsert([host.url("seed/1.png"), host.url("seed/2.png")])
+    for query in (
+        f"text={host.url('seed/1.png')}",
+        f"url={host.url('seed/1.png')}&min_similarity=-1&match=copy&sort=newest",
+        f"like={one['id']}&unlike={two['id']}&tags=",
+        "text=boat&panel=filters&formats=png&diversity=0.5",
+    ):
+        get(server, f"/?{query}")

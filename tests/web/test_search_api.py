@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from app.encoding.encoder import Encoder, Reading
+from app.encoding.loading import Encoders
 from app.lookalike import Lookalike, open_lookalike
 from app.problems import FetchProblem
 from app.search.query import Query, Term
@@ -185,6 +186,8 @@ class OneVector:
     precision = "fp32"
     dimensions = 4
     side = 32
+    provider = "cpu"
+    largest_batch = 16
     has_text = False
 
     def prepare(self, image: Image.Image) -> None:
@@ -210,7 +213,7 @@ def around_the_threshold(settings: Settings, loop: Loop, host: ImageHost) -> Gen
     with (
         closing(Encoder(OneVector(), source="builtin")) as encoder,
         loop.entered(
-            open_lookalike(settings, announce=lambda _: None, encoder=encoder)
+            open_lookalike(settings, announce=lambda _: None, encoders=Encoders.single(encoder))
         ) as lookalike,
         loop.serving(create_app(lookalike)) as address,
         client_of(address) as client,

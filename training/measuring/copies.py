@@ -9,6 +9,7 @@ copies but share much: those of `hard_negatives`, and photos of things that are 
 
 import argparse
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -29,15 +30,13 @@ from training.measuring.models import add_models, load_models
 from training.measuring.transformations import HARD, PLAIN, TRANSFORMATIONS
 from training.measuring.verified import (
     Costs,
+    Similarities,
     Wrong,
     stored,
     verified_similarities,
     wrong_among_nearest,
     wrong_pairs,
 )
-
-# (queries, gallery)
-Similarities = NDArray[np.float32]
 
 # Per transformation, from photos in the gallery, and as many from others.
 QUERIES = 100
@@ -47,6 +46,8 @@ SEED = 7
 KINDS = {**TRANSFORMATIONS, **HARD}
 # Of photos that are alike, so many are queries.
 ALIKE_QUERIES = 300
+# The costs of so many images are measured.
+TIMED = 100
 
 
 @dataclass(frozen=True)
@@ -102,16 +103,16 @@ def read_photos(
     return [Image.open(BytesIO(data)).convert("RGB") for _, data in sorted(chosen)[:count]]
 
 
-def build_test(photos: list[Image.Image], gallery_size: int) -> CopyTest:
-    """Make the queries: for each transformation, 100 from gallery photos and 100 from others."""
+def build_test(photos: list[Image.Image], gallery_size: int, each: int = QUERIES) -> CopyTest:
+    """Make the queries: for each transformation, `each` from gallery photos and from others."""
     gallery, others = photos[:gallery_size], photos[gallery_size:]
     rng = np.random.default_rng(SEED)
     queries: list[Image.Image] = []
     places: list[int] = []
     kinds: list[int] = []
     for kind, transform in enumerate(KINDS.values()):
-        inside = rng.choice(len(gallery), QUERIES, replace=len(gallery) < QUERIES)
-        outside = rng.choice(len(others), QUERIES, replace=len(others) < QUERIES)
+        inside = rng.choice(len(gallery), each, replace=len(gallery) < each)
+        outside = rng.choice(len(others), each, replace=len(others) < each)
         sources = [(gallery[i], int(i)) for i in inside] + [(others[i], -1) for i in outside]
         for photo, place in sources:
             # The photo that it may be pasted into is never in the gallery.
@@ -183,11 +184,16 @@ def main() -> None:
     add_models(parser, default=["builtin"])
     parser.add_argument("--gallery", type=int, default=500, help="how many photos it has")
     parser.add_argument(
+        "--queries", type=int, default=QUERIES, help="for each transformation, and of strangers"
+    )
+    parser.add_argument(
         "--held-out", action="store_true", help="use only photos that training never sees"
     )
     parser.add_argument("--captions", type=Path, help="the captions that training was given")
     parser.add_argument(
-        "--thorough", action="store_true", help="also look for parts of the queries, which is slow"
+        "--thorough",
+        action="store_true",
+        help="also look for their parts, which is slow",
     )
     parser.add_argument(
         "--alike",
@@ -203,7 +209,7 @@ def main() -> None:
         captions=args.captions,
         count=2 * args.gallery,
     )
-    test = build_test(photos, args.gallery)
+    test = build_test(photos, args.gallery, args.queries)
     hashes = _hashes()
     table = {name: measure(test, hash_similarities(make, test)) for name, make in hashes.items()}
     models = load_models(args.model)
@@ -212,6 +218,9 @@ def main() -> None:
     last, costs = list(models.values())[-1], Costs()
     _add_verified(table, test, last, costs, thorough=args.thorough)
     _print(table)
+    print(f"\n{'':40}{'ms per image':>14}{'bytes':>8}")
+    for name, (ms, size) in _costs_of(hashes, models, test.gallery[:TIMED]).items():
+        print(f"{name:40}{ms:14.1f}{size:8}")
     print("\n".join(["", *costs.lines()]))
     _print_wrong(last, args.alike)
 
@@ -230,19 +239,37 @@ def _hashes() -> dict[str, Any]:
     return hashes
 
 
+def _costs_of(
+    hashes: dict[str, Any], models: dict[str, OnnxModel], images: Sequence[Image.Image]
+) -> dict[str, tuple[float, int]]:
+    """Return the ms of processor time and the bytes that an image costs; vectors in 16 bits."""
+
+    def timed(make: Any) -> tuple[float, Any]:
+        began = time.process_time()
+        made = [make(image) for image in images]
+        return 1000 * (time.process_time() - began) / len(images), made[0]
+
+    costs = {name: timed(make) for name, make in hashes.items()}
+    found = {name: (ms, made.hash.size // 8) for name, (ms, made) in costs.items()}
+    for name, model in models.items():
+        ms, vector = timed(lambda image, model=model: embed_images(model, [image])[0])
+        found[name] = (ms, 2 * len(vector))
+    return found
+
+
 def _add_verified(
     table: dict[str, Measures], test: CopyTest, model: OnnxModel, costs: Costs, *, thorough: bool
 ) -> None:
     vectors = embed_images(model, test.gallery)
     cosines = embed_images(model, test.queries) @ vectors.T
     views = [stored(image, costs) for image in test.gallery]
-    found = verified_similarities(test.queries, views, cosines, costs)
-    table["verified"] = measure(test, found)
+    with_parts = (model, vectors) if thorough else None
+    whole, parts = verified_similarities(
+        test.queries, views, cosines, test.places, costs, thorough=with_parts
+    )
+    table["verified"] = measure(test, whole)
     if thorough:
-        more = verified_similarities(
-            test.queries, views, cosines, Costs(), thorough=(model, vectors)
-        )
-        table["thorough"] = measure(test, more)
+        table["thorough"] = measure(test, parts)
 
 
 def _print_wrong(model: OnnxModel, alike: Sequence[Path]) -> None:

@@ -3,9 +3,12 @@
 With `thorough`, the two nearest of each of the query's nine tiles as well.
 """
 
+import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,11 @@ NEAREST, NEAREST_OF_TILE = 10, 2
 COPY, UNPROVED = 0.9, 0.4
 MOST_INLIERS = 1000
 
+# (queries, gallery)
+Similarities: TypeAlias = NDArray[np.float32]
+# By their places in the gallery.
+Proofs: TypeAlias = dict[int, float]
+
 
 @dataclass
 class Costs:
@@ -34,6 +42,7 @@ class Costs:
     image_ms: list[float] = field(default_factory=list[float])
     pair_ms: list[float] = field(default_factory=list[float])
     query_ms: list[float] = field(default_factory=list[float])
+    parts_ms: list[float] = field(default_factory=list[float])
     image_bytes: list[int] = field(default_factory=list[int])
 
     def lines(self) -> list[str]:
@@ -41,6 +50,7 @@ class Costs:
             "ms per image (keypoints and pixels)": self.image_ms,
             "ms per pair": self.pair_ms,
             "ms per query with its pairs": self.query_ms,
+            "ms more for its parts (thorough)": self.parts_ms,
             "bytes per image": self.image_bytes,
         }
         return [
@@ -66,31 +76,54 @@ def stored(image: Image.Image, costs: Costs) -> View:
 def verified_similarities(
     queries: Sequence[Image.Image],
     gallery: Sequence[View],
-    cosines: NDArray[np.float32],
+    cosines: Similarities,
+    places: NDArray[np.int64],
     costs: Costs,
     *,
     thorough: tuple[OnnxModel, Vectors] | None = None,
-) -> NDArray[np.float32]:
+) -> tuple[Similarities, Similarities]:
     """Return similarities (queries, gallery) in which exactly the verified copies reach 0.90.
 
-    `cosines` say which images are nearest. `thorough` is the model and the gallery's vectors.
+    `cosines` say which images are nearest, and `places` which one is right, or -1. `thorough` is
+    the model and the gallery's vectors; with it, the second ones are those of a search for parts as
+    well, unless the right image is proved already. Each core takes queries.
     """
-    result = cosines * UNPROVED
-    for row, image in enumerate(queries):
+
+    def compared(row: int) -> tuple[Proofs, Proofs]:
         began = time.thread_time()
-        query = View.of(image)
-        looks = [(query, int(place)) for place in np.argsort(-cosines[row])[:NEAREST]]
-        if thorough is not None:
-            looks += _looks_of_tiles(image, query, *thorough)
-        for look, place in looks:
-            began_pair = time.thread_time()
-            found = verify(look, gallery[place])
-            costs.pair_ms.append(1000 * (time.thread_time() - began_pair))
-            if found is not None and found.match == "copy":
-                proof = min(found.alignment.inliers, MOST_INLIERS) / MOST_INLIERS
-                result[row, place] = max(result[row, place], COPY + (1 - COPY) * proof)
+        query = View.of(queries[row])
+        nearest = [(query, int(place)) for place in np.argsort(-cosines[row])[:NEAREST]]
+        whole = _proofs(nearest, gallery, costs.pair_ms)
         costs.query_ms.append(1000 * (time.thread_time() - began))
+        if thorough is None or places[row] in whole:
+            return whole, whole
+        began = time.thread_time()
+        parts = _proofs(_looks_of_tiles(queries[row], query, *thorough), gallery, costs.pair_ms)
+        costs.parts_ms.append(1000 * (time.thread_time() - began))
+        return whole, {i: max(p.get(i, 0) for p in (whole, parts)) for i in whole | parts}
+
+    result = cosines * UNPROVED, cosines * UNPROVED
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for row, both in enumerate(threads.map(compared, range(len(queries)))):
+            for similarities, proofs in zip(result, both, strict=True):
+                for place, proof in proofs.items():
+                    similarities[row, place] = proof
     return result
+
+
+def _proofs(
+    looks: Sequence[tuple[View, int]], gallery: Sequence[View], pair_ms: list[float]
+) -> Proofs:
+    """Return the places of the copies, each with a similarity that tells how well it is proved."""
+    proofs: Proofs = {}
+    for look, place in looks:
+        began = time.thread_time()
+        found = verify(look, gallery[place])
+        pair_ms.append(1000 * (time.thread_time() - began))
+        if found is not None and found.match == "copy":
+            proof = min(found.alignment.inliers, MOST_INLIERS) / MOST_INLIERS
+            proofs[place] = max(proofs.get(place, 0), COPY + (1 - COPY) * proof)
+    return proofs
 
 
 def _looks_of_tiles(

@@ -1,0 +1,110 @@
+"""The images nearest to a vector, as URLs: all that `/api/query` answers, in one statement."""
+
+from functools import cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg import adapters, sql
+from psycopg.adapt import Buffer, Dumper
+from psycopg.pq import Format
+from sqlalchemy import Table
+
+from app.encoding.encoder import Vector
+from app.store.database import Database, driver_connection
+from app.store.halfvec import halfvec_bytes
+from app.store.nearest import EF_SEARCH, MAX_EF_SEARCH, MAX_SCANNED, is_small, most_of_small
+from app.store.row_counts import row_count
+
+# Comparing every row. OFFSET 0 keeps the planner from using the HNSW index.
+_EXACT = """
+    SELECT node_id, distance FROM (
+        SELECT node_id, embedding <=> {vector} AS distance FROM {table} OFFSET 0
+    ) every ORDER BY distance LIMIT {limit}
+"""
+# The settings end with the statement. They are made before the scan begins, which waits for them.
+_BY_INDEX = """
+    SELECT node_id, distance FROM (
+        SELECT set_config('hnsw.ef_search', {ef_search}, true) AS a,
+            set_config('hnsw.iterative_scan', 'strict_order', true) AS b,
+            set_config('hnsw.max_scan_tuples', {scanned}, true) AS c
+        OFFSET 0
+    ) settings CROSS JOIN LATERAL (
+        SELECT node_id, embedding <=> {vector} AS distance FROM {table}
+        WHERE a IS NOT NULL AND b IS NOT NULL AND c IS NOT NULL
+        ORDER BY embedding <=> {vector} LIMIT {limit}
+    ) nearest
+"""
+# A row without an image tells how many were found, should none be near enough.
+_URLS = """
+    WITH near AS MATERIALIZED ({near})
+    SELECT (SELECT count(*) FROM near), images.id, images.url, images.sha256, distance
+    FROM (SELECT) always
+    LEFT JOIN (near JOIN images ON images.id = near.node_id::uuid) ON 1 - distance > {above}
+    ORDER BY distance
+"""
+
+
+class NearUrl(NamedTuple):
+    """An image: its URL, the SHA-256 of its file, and its cosine similarity."""
+
+    id: UUID
+    url: str
+    sha256: str
+    similarity: float
+
+
+async def near_urls(
+    database: Database, table: Table, vector: Vector, *, limit: int, above: float
+) -> list[NearUrl]:
+    """Return those of the `limit` nearest images that are more similar than `above`, best first."""
+    most = most_of_small(limit)
+    async with database.reading() as connection:
+        small = row_count(table).known(most)
+        if small is None:
+            small = await is_small(connection, table, limit)
+        driver = await driver_connection(connection)
+        given = {"vector": _Half(vector), "limit": limit, "above": above}
+        found, rows = 0, list[Any]()
+        for exactly in (True,) if small else (False, True):
+            statement = _statement(table.schema or "public", table.name, limit, exactly=exactly)
+            cursor = await driver.execute(statement, given)
+            rows = await cursor.fetchall()
+            found = rows[0][0]
+            # The scan gives up at some time.
+            if found >= limit:
+                break
+    return [NearUrl(i, url, sha256, 1 - far) for _, i, url, sha256, far in rows if i is not None]
+
+
+@cache
+def _statement(schema: str, name: str, limit: int, *, exactly: bool) -> bytes:
+    placeholder = sql.SQL("%(vector)s::halfvec")
+    near = sql.SQL(_EXACT if exactly else _BY_INDEX).format(
+        table=sql.Identifier(schema, name),
+        vector=placeholder,
+        limit=sql.SQL("%(limit)s"),
+        ef_search=str(min(max(limit, EF_SEARCH), MAX_EF_SEARCH)),
+        scanned=str(MAX_SCANNED),
+    )
+    statement = sql.SQL(_URLS).format(near=near, above=sql.SQL("%(above)s::float8"))
+    return statement.as_bytes(None)
+
+
+class _Half:
+    """A vector as a halfvec parameter."""
+
+    def __init__(self, vector: Vector) -> None:
+        self.vector = vector
+
+
+class _HalfDumper(Dumper):
+    """Writes it as pgvector receives it."""
+
+    format = Format.BINARY
+
+    def dump(self, obj: _Half) -> Buffer | None:
+        """Return the bytes of the parameter."""
+        return halfvec_bytes(obj.vector)
+
+
+adapters.register_dumper(_Half, _HalfDumper)

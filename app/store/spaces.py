@@ -1,0 +1,99 @@
+"""The two vectors that an index has of each image: an encoder each, with its vector table."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from app.encoding.encoder import Encoder, Pictured, Vector
+from app.encoding.lite import LITE
+from app.encoding.loading import Encoders
+from app.store.database import Database
+from app.store.vectors import VectorTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """An encoder and the table of its vectors; those of two spaces are never compared."""
+
+    encoder: Encoder
+    vectors: VectorTable
+
+    @property
+    def name(self) -> str:
+        """The name of the encoder."""
+        return self.encoder.model.name
+
+
+SpaceKind = Literal["copy", "semantic"]
+
+Embedded: TypeAlias = Mapping[Space, Vector]
+"""The unit vectors of one image, by space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spaces:
+    """The spaces of an index.
+
+    In that of `copy`, what is near is the same image, however altered; in that of `semantic`, what
+    shows the same. Where one encoder serves for both, they are one object.
+    """
+
+    copy: Space
+    semantic: Space
+
+    @property
+    def are_one(self) -> bool:
+        """Whether an image has one vector, which serves for both."""
+        return self.copy is self.semantic
+
+    def of(self, kind: "SpaceKind") -> Space:
+        """Return one of the two."""
+        return self.copy if kind == "copy" else self.semantic
+
+    @property
+    def calibrated(self) -> "SpaceKind":
+        """The space in which a similarity of 0.90 means the same image.
+
+        With a CLIP, it is that of its cosine, as clients expect; that of `lite` means little.
+        """
+        return "copy" if self.semantic.encoder.source == LITE else "semantic"
+
+    @property
+    def all(self) -> tuple[Space, ...]:
+        """Both spaces, or the only one."""
+        return (self.semantic,) if self.are_one else (self.copy, self.semantic)
+
+    @property
+    def side(self) -> int:
+        """The short side, in pixels, of the larger input that is made of an image."""
+        return max(space.encoder.model.side for space in self.all)
+
+
+def open_spaces(database: Database, encoders: Encoders) -> Spaces:
+    """Return the spaces of encoders, their tables created or upgraded if need be."""
+    semantic = Space(encoders.semantic, open_vectors(database, encoders.semantic))
+    if encoders.are_one:
+        return Spaces(semantic, semantic)
+    return Spaces(Space(encoders.copy, open_vectors(database, encoders.copy)), semantic)
+
+
+def open_vectors(database: Database, encoder: Encoder) -> VectorTable:
+    """Return the encoder's vector table, created or upgraded if need be."""
+    vectors = VectorTable.for_encoder(database, encoder)
+    with database.set_up() as connection:
+        vectors.set_up(connection)
+    return vectors
+
+
+def prepare(spaces: Iterable[Space], picture: Pictured) -> dict[Space, Any]:
+    """Return what the encoder of each space reads of a picture; to be used in threads."""
+    return {space: space.encoder.prepare(picture) for space in spaces}
+
+
+async def embed(prepared: Mapping[Space, Any]) -> dict[Space, Vector]:
+    """Embed a prepared picture in each space; the encoders run side by side."""
+    vectors = await asyncio.gather(
+        *(space.encoder.embed_prepared(item) for space, item in prepared.items())
+    )
+    return dict(zip(prepared, vectors, strict=True))

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index loadtest faults train train-semantic train-lite eval eval-text eval-similar clean
+.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index loadtest faults train train-semantic train-lite eval eval-text eval-similar eval-mixed clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -66,6 +66,9 @@ eval-text: $(VENV)/.dev  ## measure search by text (FLAGS="--captions FILE --cla
 
 eval-similar: $(VENV)/.dev  ## measure how alike an image's nearest are (FLAGS="--labels FILE", or DATA of folders)
 	$(BIN)/python -m training.measuring.similar --photos $(DATA) $(FLAGS)
+
+eval-mixed: $(VENV)/.dev  ## measure a phrase with a liked image beside it, against either alone
+	$(BIN)/python -m training.measuring.mixed --photos $(DATA) $(FLAGS)
 
 eval: $(VENV)/.eval  ## measure how well the built-in encoder finds copies (FLAGS="--model DIR" for another)
 	$(BIN)/python -m training.measuring.copies --photos $(DATA) $(FLAGS)

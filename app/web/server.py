@@ -85,10 +85,20 @@ class _JobId(Convertor[int]):
 register_url_convertor("job", _JobId())
 
 
-def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """Return the application for opened parts; `routes` come before its own."""
+def create_app(
+    lookalike: Lookalike,
+    *,
+    routes: Sequence[BaseRoute] = (),
+    command_secret: str | None = None,
+) -> Starlette:
+    """Return the application for opened parts; `routes` come before its own.
+
+    Whoever sends `command_secret` as a key may read.
+    """
     settings = lookalike.settings
-    keyring = KeyRing(ApiKeys(lookalike.database), configured=settings.api_keys)
+    keyring = KeyRing(
+        ApiKeys(lookalike.database), configured=settings.api_keys, command_secret=command_secret
+    )
     counters = _rate_counters(settings)
     metrics = Metrics(lookalike)
 
@@ -231,6 +241,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         ),
         Route("/api/duplicates", search_api.duplicates),
         Route("/api/duplicates/keep", duplicates_api.keep, methods=["POST"], middleware=writes),
+        Route("/api/duplicates/denied", duplicates_api.denied),
         Route("/api/duplicates/deny", duplicates_api.deny, methods=["POST"], middleware=writes),
         Route("/api/stats", operations_api.stats),
         Route("/healthz", operations_api.healthz),

@@ -43,7 +43,7 @@ async def edit_image(request: Request) -> Response:
     how = given.pop("delete", None)
     if how == "trash":
         await parts(request).trash.put([image.id])
-        return RedirectResponse("/trash", 303)
+        return RedirectResponse(f"/index?moved={image.id}", 303)
     if how:
         await indexer.delete([image])
         return RedirectResponse("/index", 303)

@@ -30,6 +30,7 @@ from app.problems import (
 from app.settings import Settings
 from app.store.keys import ApiKeys
 from app.web import (
+    adding_pages,
     compare_api,
     compare_pages,
     docs_pages,
@@ -190,12 +191,15 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/", search_pages.search_form, methods=["POST"], middleware=one),
         Route("/uploads/{id:uuid}", search_pages.show_upload),
         Route("/index", index_pages.index_page),
-        Route("/index", index_pages.index_form, methods=["POST"], middleware=many),
+        Route("/index", adding_pages.adding_form, methods=["POST"], middleware=many),
+        Route("/index/images", index_pages.change_chosen, methods=["POST"], middleware=words),
         Route("/index/delete", index_pages.delete_selection, methods=["POST"], middleware=words),
-        Route("/index/events", index_pages.job_events),
+        Route("/add", adding_pages.adding_page),
+        Route("/index/events", adding_pages.job_events),
+        Route("/index/jobs/clear", adding_pages.clear_jobs, methods=["POST"], middleware=words),
         Route(
             "/index/jobs/{id:job}/{action}",
-            index_pages.change_job,
+            adding_pages.change_job,
             methods=["POST"],
             middleware=words,
         ),

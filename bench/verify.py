@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from app.indexing.coalescer import gather
 from app.lookalike import Lookalike, open_lookalike
-from app.search import verifier
+from app.search import candidates
 from app.search.query import Query, Term
 from app.settings import read_settings
 from bench.photos import make_photos
@@ -50,12 +50,12 @@ def unlike_photos(number: int) -> list[bytes]:
     return [jpeg(Image.fromarray(fractal_noise(rng, 400)), 90) for _ in range(number)]
 
 
-async def candidates(lookalike: Lookalike, query: Query) -> int:
+async def near_enough(lookalike: Lookalike, query: Query) -> int:
     """Return how many of the nearest images are near enough to be compared."""
     results = await lookalike.searcher.search(replace(query, verified=False, min_similarity=-1))
-    floor = verifier.FLOORS["builtin"]
+    floor = candidates.FLOORS["builtin"]
     near = [hit for hit in results.hits if hit.similarity is not None and hit.similarity >= floor]
-    return min(len(near), verifier.MOST_VERIFIED)
+    return min(len(near), candidates.MOST_VERIFIED)
 
 
 async def took(lookalike: Lookalike, query: Query) -> float:
@@ -68,7 +68,7 @@ async def took(lookalike: Lookalike, query: Query) -> float:
 async def compare(lookalike: Lookalike, name: str, images: list[bytes]) -> None:
     """Print the medians of what queries take, and of the differences between neighbours."""
     queries = [Query([Term(data)], limit=SHOWN) for data in images]
-    compared = [await candidates(lookalike, query) for query in queries]
+    compared = [await near_enough(lookalike, query) for query in queries]
     ways = {
         "without": {"verified": False},
         "verified": {"verified": True},
@@ -110,7 +110,7 @@ async def indexing(lookalike: Lookalike, photos: list[bytes]) -> None:
 
 async def main(number: int) -> None:
     # So many of the nearest are compared in a search; 20 in the server.
-    verifier.MOST_VERIFIED = CANDIDATES
+    candidates.MOST_VERIFIED = CANDIDATES
     photos = make_photos(number)
     with tempfile.TemporaryDirectory() as folder:
         settings = read_settings(

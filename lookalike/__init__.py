@@ -12,7 +12,7 @@
 from lookalike.calls import File, Filters, ImageEntry, SearchOptions
 from lookalike.client import AsyncClient, Client
 from lookalike.models import Alignment, Hit, Image, Job, JobItem, Outcome, Results
-from lookalike.problems import Problem
+from lookalike.problems import NoAnswer, Problem
 
 __all__ = [
     "Alignment",
@@ -25,6 +25,7 @@ __all__ = [
     "ImageEntry",
     "Job",
     "JobItem",
+    "NoAnswer",
     "Outcome",
     "Problem",
     "Results",

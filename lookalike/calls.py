@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
@@ -159,6 +159,11 @@ def search(file: File | None, options: Mapping[str, Any]) -> Call[Results]:
     if "query" in given:
         raise ValueError("query: beside a file, name further terms by `text`, `like` or `url`.")
     return Call("POST", "/api/search", _results, fields=_as_form(given), files=_parts([file]))
+
+
+def as_json(call: Call[Any]) -> Call[Any]:
+    """Return a call whose answer is read as JSON, with all that the server says."""
+    return replace(call, read=_json)
 
 
 def images(q: str, limit: int, cursor: str | None) -> Call[tuple[list[Image], str | None]]:

@@ -33,9 +33,9 @@ PAGE = 500
 class Client:
     """A client of the server at a URL, with an API key if it needs one.
 
-    Methods raise `Problem` for an answer that is no success, and `httpx.HTTPError` if there is
-    none. Use it in a `with`, or call `close`. An `http` client of your own, with this base URL, may
-    be given for what else httpx can do; it is closed, too.
+    Methods raise `Problem` for an answer that is no success, and `NoAnswer` (httpx's `HTTPError`)
+    if there is none. Use it in a `with`, or call `close`. An `http` client of your own, with this
+    base URL, may be given for what else httpx can do; it is closed, too.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Client:
         timeout_s: float = TIMEOUT_S,
         http: httpx.Client | None = None,
     ) -> None:
-        self._http = http or httpx.Client(base_url=url, timeout=_timeout(timeout_s))
+        self._http = http or httpx.Client(**_options(url, timeout_s))
         self._http.headers.update(_access(key))
 
     def __enter__(self) -> Self:
@@ -66,34 +66,34 @@ class Client:
 
     def upsert(self, images: Sequence[str | ImageEntry]) -> list[Outcome]:
         """Index at most 1,000 images by URL; return an outcome for each, in order."""
-        return self._send(calls.upsert(images))
+        return self.send(calls.upsert(images))
 
     def upsert_job(self, images: Sequence[str | ImageEntry]) -> Job:
         """Index at most 1,000 images by URL in a job."""
-        return self._send(calls.upsert_job(images))
+        return self.send(calls.upsert_job(images))
 
     def upsert_list(self, source: File, *, media_type: str | None = None) -> Job:
         """Index a list of URLs of any length in a job: CSV, TSV, text, JSON Lines or a sitemap.
 
         The file's suffix tells which, or else the media type.
         """
-        return self._send(calls.upsert_list(source, media_type))
+        return self.send(calls.upsert_list(source, media_type))
 
     def upload(self, files: Sequence[File]) -> list[Outcome]:
         """Index images by their bytes; return an outcome for each, in order."""
-        return self._send(calls.upload(files))
+        return self.send(calls.upload(files))
 
     def upload_job(self, files: Sequence[File], *, job: int | None = None) -> Job:
         """Index images by their bytes in a job: a new one, or one that is there already."""
-        return self._send(calls.upload_job(files, job))
+        return self.send(calls.upload_job(files, job))
 
     def query(self, file: File, *, verified: bool = False) -> list[str]:
         """Return the URLs of images with a similarity above 0.90, or of verified copies only."""
-        return self._send(calls.query(file, verified=verified))
+        return self.send(calls.query(file, verified=verified))
 
     def search(self, file: File | None = None, **options: Unpack[SearchOptions]) -> Results:
         """Search by a file, a URL, a text, or any sum, within filters; return the first page."""
-        return self._send(calls.search(file, options))
+        return self.send(calls.search(file, options))
 
     def search_all(
         self, file: File | None = None, **options: Unpack[SearchOptions]
@@ -107,15 +107,15 @@ class Client:
 
     def images(self, q: str = "") -> Iterator[Image]:
         """Yield all images, newest first, whose URL, title, description or tags contain a text."""
-        page, cursor = self._send(calls.images(q, PAGE, None))
+        page, cursor = self.send(calls.images(q, PAGE, None))
         yield from page
         while cursor:
-            page, cursor = self._send(calls.images(q, PAGE, cursor))
+            page, cursor = self.send(calls.images(q, PAGE, cursor))
             yield from page
 
     def image(self, image_id: UUID | str) -> Image:
         """Return an image with all its details."""
-        return self._send(calls.image(image_id))
+        return self.send(calls.image(image_id))
 
     def update(
         self,
@@ -127,37 +127,37 @@ class Client:
         metadata: Mapping[str, MetadataValue] | None = None,
     ) -> Image:
         """Change what is said of an image; None keeps a value."""
-        return self._send(calls.update(image_id, _said(title, description, tags, metadata)))
+        return self.send(calls.update(image_id, _said(title, description, tags, metadata)))
 
     def delete(self, image_id: UUID | str, *, trash: bool = False) -> None:
         """Delete an image for good, or move it to the trash."""
-        self._send(calls.delete(image_id, trash=trash))
+        self.send(calls.delete(image_id, trash=trash))
 
     def thumbnail(self, image_id: UUID | str) -> bytes:
         """Return an image's thumbnail: a JPEG, 256 px on the short side."""
-        return self._send(calls.thumbnail(image_id))
+        return self.send(calls.thumbnail(image_id))
 
     def facets(self, **filters: Unpack[Filters]) -> dict[str, Any]:
         """Return the values to filter by, with counts, as JSON."""
-        return self._send(calls.facets(filters))
+        return self.send(calls.facets(filters))
 
     def stats(self) -> dict[str, Any]:
         """Return the size of the index and its encoder, as JSON."""
-        return self._send(calls.stats())
+        return self.send(calls.stats())
 
     def jobs(self) -> list[Job]:
         """Return the jobs, newest first."""
-        return self._send(calls.jobs())
+        return self.send(calls.jobs())
 
     def job(self, job_id: int) -> Job:
         """Return a job's progress."""
-        return self._send(calls.job(job_id))
+        return self.send(calls.job(job_id))
 
     def job_items(self, job_id: int, *, state: ItemState | None = None) -> Iterator[JobItem]:
         """Yield the items of a job, all or those in one state."""
         after: int | None = -1
         while after is not None:
-            page, after = self._send(calls.job_items(job_id, state, after, PAGE))
+            page, after = self.send(calls.job_items(job_id, state, after, PAGE))
             yield from page
 
     def follow(self, job_id: int) -> Iterator[Job]:
@@ -177,13 +177,14 @@ class Client:
 
     def retry(self, job_id: int) -> Job:
         """Retry failed and cancelled items of a job."""
-        return self._send(calls.job(job_id, "/retry"))
+        return self.send(calls.job(job_id, "/retry"))
 
     def cancel(self, job_id: int) -> Job:
         """Cancel the pending items of a job."""
-        return self._send(calls.job(job_id, "/cancel"))
+        return self.send(calls.job(job_id, "/cancel"))
 
-    def _send(self, call: Call[T]) -> T:
+    def send(self, call: Call[T]) -> T:
+        """Send a request of `lookalike.calls`, or of your own."""
         if call.source is None:
             return _read(call, self._http.request(call.method, call.path, **call.options))
         with _opened(call.source) as file:
@@ -202,7 +203,7 @@ class AsyncClient:
         timeout_s: float = TIMEOUT_S,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self._http = http or httpx.AsyncClient(base_url=url, timeout=_timeout(timeout_s))
+        self._http = http or httpx.AsyncClient(**_options(url, timeout_s))
         self._http.headers.update(_access(key))
 
     async def __aenter__(self) -> Self:
@@ -222,31 +223,31 @@ class AsyncClient:
 
     async def upsert(self, images: Sequence[str | ImageEntry]) -> list[Outcome]:
         """See `Client.upsert`."""
-        return await self._send(calls.upsert(images))
+        return await self.send(calls.upsert(images))
 
     async def upsert_job(self, images: Sequence[str | ImageEntry]) -> Job:
         """See `Client.upsert_job`."""
-        return await self._send(calls.upsert_job(images))
+        return await self.send(calls.upsert_job(images))
 
     async def upsert_list(self, source: File, *, media_type: str | None = None) -> Job:
         """See `Client.upsert_list`."""
-        return await self._send(calls.upsert_list(source, media_type))
+        return await self.send(calls.upsert_list(source, media_type))
 
     async def upload(self, files: Sequence[File]) -> list[Outcome]:
         """See `Client.upload`."""
-        return await self._send(calls.upload(files))
+        return await self.send(calls.upload(files))
 
     async def upload_job(self, files: Sequence[File], *, job: int | None = None) -> Job:
         """See `Client.upload_job`."""
-        return await self._send(calls.upload_job(files, job))
+        return await self.send(calls.upload_job(files, job))
 
     async def query(self, file: File, *, verified: bool = False) -> list[str]:
         """See `Client.query`."""
-        return await self._send(calls.query(file, verified=verified))
+        return await self.send(calls.query(file, verified=verified))
 
     async def search(self, file: File | None = None, **options: Unpack[SearchOptions]) -> Results:
         """See `Client.search`."""
-        return await self._send(calls.search(file, options))
+        return await self.send(calls.search(file, options))
 
     async def search_all(
         self, file: File | None = None, **options: Unpack[SearchOptions]
@@ -262,17 +263,17 @@ class AsyncClient:
 
     async def images(self, q: str = "") -> AsyncGenerator[Image]:
         """See `Client.images`."""
-        page, cursor = await self._send(calls.images(q, PAGE, None))
+        page, cursor = await self.send(calls.images(q, PAGE, None))
         for image in page:
             yield image
         while cursor:
-            page, cursor = await self._send(calls.images(q, PAGE, cursor))
+            page, cursor = await self.send(calls.images(q, PAGE, cursor))
             for image in page:
                 yield image
 
     async def image(self, image_id: UUID | str) -> Image:
         """See `Client.image`."""
-        return await self._send(calls.image(image_id))
+        return await self.send(calls.image(image_id))
 
     async def update(
         self,
@@ -284,31 +285,31 @@ class AsyncClient:
         metadata: Mapping[str, MetadataValue] | None = None,
     ) -> Image:
         """See `Client.update`."""
-        return await self._send(calls.update(image_id, _said(title, description, tags, metadata)))
+        return await self.send(calls.update(image_id, _said(title, description, tags, metadata)))
 
     async def delete(self, image_id: UUID | str, *, trash: bool = False) -> None:
         """See `Client.delete`."""
-        await self._send(calls.delete(image_id, trash=trash))
+        await self.send(calls.delete(image_id, trash=trash))
 
     async def thumbnail(self, image_id: UUID | str) -> bytes:
         """See `Client.thumbnail`."""
-        return await self._send(calls.thumbnail(image_id))
+        return await self.send(calls.thumbnail(image_id))
 
     async def facets(self, **filters: Unpack[Filters]) -> dict[str, Any]:
         """See `Client.facets`."""
-        return await self._send(calls.facets(filters))
+        return await self.send(calls.facets(filters))
 
     async def stats(self) -> dict[str, Any]:
         """See `Client.stats`."""
-        return await self._send(calls.stats())
+        return await self.send(calls.stats())
 
     async def jobs(self) -> list[Job]:
         """See `Client.jobs`."""
-        return await self._send(calls.jobs())
+        return await self.send(calls.jobs())
 
     async def job(self, job_id: int) -> Job:
         """See `Client.job`."""
-        return await self._send(calls.job(job_id))
+        return await self.send(calls.job(job_id))
 
     async def job_items(
         self, job_id: int, *, state: ItemState | None = None
@@ -316,7 +317,7 @@ class AsyncClient:
         """See `Client.job_items`."""
         after: int | None = -1
         while after is not None:
-            page, after = await self._send(calls.job_items(job_id, state, after, PAGE))
+            page, after = await self.send(calls.job_items(job_id, state, after, PAGE))
             for item in page:
                 yield item
 
@@ -337,13 +338,14 @@ class AsyncClient:
 
     async def retry(self, job_id: int) -> Job:
         """See `Client.retry`."""
-        return await self._send(calls.job(job_id, "/retry"))
+        return await self.send(calls.job(job_id, "/retry"))
 
     async def cancel(self, job_id: int) -> Job:
         """See `Client.cancel`."""
-        return await self._send(calls.job(job_id, "/cancel"))
+        return await self.send(calls.job(job_id, "/cancel"))
 
-    async def _send(self, call: Call[T]) -> T:
+    async def send(self, call: Call[T]) -> T:
+        """See `Client.send`."""
         if call.source is None:
             return _read(call, await self._http.request(call.method, call.path, **call.options))
         with _opened(call.source) as file:
@@ -352,6 +354,18 @@ class AsyncClient:
                 call.method, call.path, content=body, **call.options
             )
         return _read(call, response)
+
+
+def _options(url: str, timeout_s: float) -> dict[str, Any]:
+    """Return what httpx is told of the server; proxies of the environment lead to no loopback."""
+    host = httpx.URL(url).host
+    return {
+        "base_url": url,
+        "timeout": _timeout(timeout_s),
+        "trust_env": host not in ("localhost", "127.0.0.1", "::1"),
+        # Certificates take a while to load.
+        "verify": url.lower().startswith("https:"),
+    }
 
 
 def _timeout(seconds: float) -> httpx.Timeout:

@@ -4,6 +4,9 @@ from typing import Any, cast
 
 import httpx
 
+NoAnswer = httpx.HTTPError
+"""Raised if a server cannot be reached, or breaks off."""
+
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
     """A problem document (RFC 9457), or another answer that is no success.

@@ -1,11 +1,14 @@
 """The command `duplicates`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 import click
 
 from app.cli.terminal import say, show_json, show_line
 from app.lookalike import Lookalike, open_lookalike
+from app.pictures.exif import taken_at
+from app.search.explained import differences_of
 from app.search.hits import Hit
 from app.search.resolution import best_of
 from app.settings import read_settings
@@ -71,13 +74,18 @@ def _show(groups: Sequence[Sequence[Hit]], kept: Sequence[ImageRow]) -> None:
             size = f"{row.width} x {row.height}"
             kilobytes = f"{row.bytes / 1000:,.0f} kB"
             match = hit.match or ""
+            words = ", ".join(differences_of(hit, "the first"))
             show_line(
                 f"{mark:4}  {match:5}  {size:>13}  {kilobytes:>10}  {row.indexed_at:%Y-%m-%d}  "
-                f"{row.url}"
+                f"{row.url}" + (f"  ({words})" if words else "")
             )
         show_line("")
     if not groups:
         say("No duplicates found.")
+
+
+def _iso(time: datetime | None) -> str | None:
+    return time and time.isoformat()
 
 
 def _documents(
@@ -95,6 +103,8 @@ def _documents(
                     "height": hit.image.height,
                     "bytes": hit.image.bytes,
                     "indexed_at": hit.image.indexed_at.isoformat(),
+                    "taken_at": _iso(taken_at(hit.image.exif)),
+                    "differences": differences_of(hit, "the first"),
                 }
                 for hit in group
             ],

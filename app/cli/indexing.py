@@ -99,8 +99,18 @@ async def reindex(encoder: str | None, *, copy: bool = True, semantic: bool = Tr
                 "of their own to make."
             )
         wanted = {spaces.copy: copy, spaces.semantic: semantic}
-        await _embed_missing(lookalike, [space for space in spaces.all if wanted[space]])
+        chosen = [space for space in spaces.all if wanted[space]]
+        looked_at = await lookalike.catalog.count()
+        before = [await space.vectors.count() for space in chosen]
+        await _embed_missing(lookalike, chosen)
         lookalike.index.use_encoder()
+        say(f"Looked at {looked_at} images.")
+        for space, earlier in zip(chosen, before, strict=True):
+            embedded, now = space.encoder.images.items, await space.vectors.count()
+            say(
+                f"Embedded {embedded} with {space.name}: {now} have vectors now, "
+                f"{earlier} had before."
+            )
 
 
 async def export_file(file: Path) -> None:
@@ -110,9 +120,12 @@ async def export_file(file: Path) -> None:
 
     async with open_lookalike(read_settings(), announce=say) as lookalike:
         archive = Archive(lookalike.database, lookalike.catalog, lookalike.index.spaces)
+        written = 0
         with bar("Writing", await lookalike.catalog.count()) as show:
             async for written in archive.write(file):
                 show(written)
+    size = (await asyncio.to_thread(file.stat)).st_size
+    say(f"Exported {written} images with their vectors to {file} ({size / 1e6:.1f} MB).")
 
 
 async def import_file(file: Path) -> None:
@@ -130,7 +143,11 @@ async def import_file(file: Path) -> None:
                 show(round(100 * share))
         if read.vectors < read.images:
             await _embed_missing(lookalike, lookalike.index.spaces.all)
-    say(f"Imported {read.images} images, {read.vectors} of them with their vectors.")
+        total = await lookalike.catalog.count()
+    say(
+        f"Imported {read.images} images from {file}, {read.vectors} of them with their vectors; "
+        f"{read.images - read.vectors} were embedded again. The index has {total} now."
+    )
 
 
 def _items(

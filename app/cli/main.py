@@ -9,6 +9,7 @@ a command runs, so that `--help` answers at once.
 
 import asyncio
 import logging
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -179,8 +180,15 @@ class _SearchCommand(click.Command):
 
 
 @cli.command(cls=_SearchCommand)
-@click.argument("query", default="", metavar="QUERY")
-@click.option("--limit", type=click.IntRange(1), default=10, show_default=True)
+@click.argument("query", nargs=-1, metavar="QUERY")
+@click.option("-n", "--limit", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--open", "opens", is_flag=True, help="Open the first result.")
+@click.option(
+    "--thumbnails",
+    type=click.Choice(["kitty", "sixel"]),
+    help="Show pictures: how this terminal takes them. kitty, Ghostty, WezTerm and Konsole: kitty; "
+    "foot, mlterm, iTerm2 and Windows Terminal: sixel.",
+)
 @click.option(
     "--min-similarity", type=float, help="Lowest similarity of a result, instead of MIN_SIMILARITY."
 )
@@ -192,19 +200,44 @@ class _SearchCommand(click.Command):
 @click.option("--thorough", is_flag=True, default=None, help="Look for parts of the image, too.")
 @click.option("--sort", help="best, changed, biggest, newest or oldest, instead of best.")
 @json_option
-def search(query: str, limit: int, as_json: bool, **options: Any) -> None:
+def search(
+    query: tuple[str, ...],
+    limit: int,
+    as_json: bool,
+    opens: bool,
+    thumbnails: Any,
+    **options: Any,
+) -> None:
     """Search by a file, a URL, the id of an indexed image, a text, or a sum of these.
 
     Terms are added and subtracted, with weights: '2:golden retriever + ./pool.jpg - fruit'. What
-    is in double quotes is text. Filters that take several values may be given several times.
+    is in double quotes is text. Filters that take several values may be given several times; with
+    filters only, what passes them is listed.
+
+    Each result is a line: rank, match, similarity, size, in what it differs, path or URL. If a
+    server of the same data is running, it does the work.
     """
     from app.cli.searching import search as search_index
 
-    if not (query.strip() or options["like"] or options["unlike"]):
+    if len(query) > 1:
+        raise click.UsageError(_in_quotes(query))
+    expression = "".join(query)
+    if not (expression.strip() or any(options.values())):
         raise click.UsageError("Nothing to search for: give a file, a URL, an image id or a text.")
-    found = asyncio.run(search_index(query, options, limit=limit, as_json=as_json))
+    searching = search_index(
+        expression, options, limit=limit, as_json=as_json, thumbnails=thumbnails, opens=opens
+    )
+    found = asyncio.run(searching)
     if not found:
         sys.exit(INCOMPLETE)
+
+
+def _in_quotes(query: tuple[str, ...]) -> str:
+    """Return how several arguments are written as one query."""
+    images = [one for one in query if Path(one).is_file() or "://" in one]
+    together = (" + " if images else " ").join(query)
+    doing = "the sum of these" if images else "a text of several words"
+    return f"One query at a time. To search by {doing}: lookalike search {shlex.quote(together)}"
 
 
 @cli.command()

@@ -84,11 +84,10 @@ class Model(Protocol):
 
 
 class Pictured(Protocol):
-    """Anything with an RGB image, such as a decoded picture."""
+    """Anything that has an RGB image for a model, such as a decoded picture."""
 
-    @property
-    def image(self) -> Image.Image:
-        """The pixels."""
+    def seen_by(self, side: int) -> Image.Image:
+        """Return the pixels for a model whose input is `side` pixels square."""
         ...
 
 
@@ -138,7 +137,7 @@ class Encoder:
 
     def prepare(self, picture: Pictured) -> Any:
         """Return what the model reads of a picture, for `embed_prepared`; to be used in threads."""
-        return self.model.prepare(picture.image)
+        return self.model.prepare(picture.seen_by(self.model.side))
 
     async def embed_prepared(self, prepared: Any) -> Vector:
         """Return the unit vector of a picture that has been prepared."""

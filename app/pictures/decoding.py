@@ -145,6 +145,13 @@ class Picture(Source):
     def _sample(self) -> Image.Image:
         return self.small.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=1)
 
+    def seen_by(self, side: int) -> Image.Image:
+        """Return the smallest image that there is and that a model of this `side` can do with."""
+        made: Image.Image | None = self.__dict__.get("small")
+        if made is None or self.image is not self.whole:
+            return self.image
+        return made if min(made.size) >= LEAST_OVERSIZE * side else self.image
+
     def source(self) -> Source:
         """Return what is known of the file, without the pixels."""
         return Source(**{field.name: getattr(self, field.name) for field in fields(Source)})
@@ -213,13 +220,18 @@ class Decoder:
         return await self._run(work, first=first)
 
     async def look(
-        self, data: bytes, prepare: Callable[[Picture], T], *, crop: Crop | None = None
+        self,
+        data: bytes,
+        prepare: Callable[[Picture], T],
+        *,
+        crop: Crop | None = None,
+        model_side: int | None = None,
     ) -> tuple[Source, T]:
-        """Do what `decode_and` does, but first, and no more than the model needs.
+        """Do what `decode_and` does, but first, and no more than a model of `model_side` needs.
 
         Nothing is made that the index stores about an image.
         """
-        side = round(LEAST_OVERSIZE * self._model_side / _share(crop))
+        side = round(LEAST_OVERSIZE * (model_side or self._model_side) / _share(crop))
 
         def work(room: Room) -> tuple[Source, T]:
             picture = decode(data, max_pixels=self._max_pixels, least_side=side, need=room.need)

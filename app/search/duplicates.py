@@ -31,6 +31,8 @@ MAX_IMAGES = 2000
 MAX_NEIGHBOURS_ASKED = 600_000
 MAX_COMPARED = 1000
 MAX_SHOWN = 1000
+# Of so many of them, an answer says how the first of their group lies on them.
+MAX_ALIGNED = 100
 # Images that a cursor remembers, the last ones shown: 7,500 characters, which fit in a URL.
 MAX_REMEMBERED = 800
 
@@ -151,7 +153,7 @@ class DuplicateFinder:
         return Position(await self._fingerprints.newest() or datetime.now(UTC), after)
 
     async def _hits(self, groups: Sequence[Sequence[UUID]]) -> list[list[Hit]]:
-        """Return the groups with similarities to their first images, the most similar first.
+        """Return the groups with what relates images to the first, the most similar first.
 
         Images deleted since are left out, and so are groups of which one image is left.
         """
@@ -159,7 +161,13 @@ class DuplicateFinder:
         images = await self._catalog.find_all(ids)
         vectors = await self._vectors.fetch(ids)
         found = [[images[i] for i in group if i in images] for group in groups]
-        return [_group(images, vectors) for images in found if len(images) > 1]
+        shown = [_group(images, vectors) for images in found if len(images) > 1]
+        pairs = [(g[0].image.id, h.image.id) for g in shown for h in g[1:] if h.match == "copy"]
+        aligned = await self._proofs.alignments(pairs[:MAX_ALIGNED])
+        return [
+            [replace(hit, alignment=aligned.get((g[0].image.id, hit.image.id))) for hit in g]
+            for g in shown
+        ]
 
 
 async def _led_by(image_id: UUID, components: Components, seen: Set[bytes]) -> list[UUID]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from app.search.documents import AlignmentDocument, HitDocument
 from app.search.hits import Hit
 from app.search.verification import Alignment
 
@@ -27,12 +28,15 @@ class Outline:
     differences: Sequence[Sequence[Point]] = field(default=())
 
 
-def differences_of(hit: Hit) -> list[str]:
-    """Return in what a copy or scene differs from the query, such as `mirrored`."""
+def differences_of(hit: Hit | HitDocument, query: str = "yours") -> list[str]:
+    """Return in what a copy or scene differs from the query, such as `mirrored`.
+
+    `query` is what the query is called.
+    """
     alignment = hit.alignment
     if alignment is None:
         return []
-    words = _cropped(alignment)
+    words = _cropped(alignment, query)
     if alignment.mirrored:
         words.append("mirrored")
     turn = round(abs(alignment.rotation))
@@ -69,15 +73,15 @@ def outline_of(hit: Hit, size: tuple[int, int] | None) -> Outline | None:
     return Outline(shared, differences) if shared or differences else None
 
 
-def _cropped(alignment: Alignment) -> list[str]:
+def _cropped(alignment: Alignment | AlignmentDocument, query: str) -> list[str]:
     query_is_whole = alignment.query_overlap >= WHOLE
     image_is_whole = alignment.image_overlap >= WHOLE
     if query_is_whole and image_is_whole:
         return []
     if query_is_whole:
-        return [f"cropped: yours is {alignment.image_overlap:.0%} of it"]
+        return [f"cropped: {query} is {alignment.image_overlap:.0%} of it"]
     if image_is_whole:
-        return [f"cropped: it is {alignment.query_overlap:.0%} of yours"]
+        return [f"cropped: it is {alignment.query_overlap:.0%} of {query}"]
     return ["cropped: parts of each"]
 
 

@@ -42,7 +42,9 @@ class Lookup:
         async def work(_query: Query) -> NearUrls:
             encoder, vectors = self._space.encoder, self._space.vectors
             clock = Clock()
-            _, prepared = await self._decoder.look(data, encoder.prepare)
+            _, prepared = await self._decoder.look(
+                data, encoder.prepare, model_side=encoder.model.side
+            )
             clock.lap("decode")
             vector = await encoder.embed_prepared(prepared)
             clock.lap("embed")

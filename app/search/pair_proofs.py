@@ -13,7 +13,7 @@ from uuid import UUID
 from app.logs import fields
 from app.pictures import keypoints
 from app.search.stored_views import StoredViews
-from app.search.verification import verify
+from app.search.verification import Alignment, Verified, verify
 from app.store.catalog import Catalog
 from app.store.fingerprints import Fingerprint
 from app.store.images import ImageRow
@@ -41,6 +41,10 @@ class Proofs(Protocol):
 
     async def prove(self, pairs: Sequence[Two]) -> Proved:
         """Decide it for each pair; the order within a pair makes no difference."""
+        ...
+
+    async def alignments(self, pairs: Sequence[tuple[UUID, UUID]]) -> Mapping[Pair, Alignment]:
+        """Return how the first image of each pair lies on the second, if that can be proved."""
         ...
 
 
@@ -73,15 +77,27 @@ class PairProofs:
 
         return Proved([are_duplicates(pair) for pair in pairs], len(new))
 
+    async def alignments(self, pairs: Sequence[tuple[UUID, UUID]]) -> dict[Pair, Alignment]:
+        """Return how the first image of each pair lies on the second, if it is a copy of it."""
+        found = await self._verified(pairs, in_order=True)
+        return {pair: match.alignment for pair, match in found.items() if match is not None}
+
     async def _compare(self, pairs: Sequence[Pair]) -> dict[Pair, bool]:
         """Return which pairs are copies, without those of which an image is gone."""
+        found = await self._verified(pairs, in_order=False)
+        return {pair: match is not None for pair, match in found.items()}
+
+    async def _verified(
+        self, pairs: Sequence[Pair], *, in_order: bool
+    ) -> dict[Pair, Verified | None]:
+        """Return what proves that pairs are copies; the smaller is the query, or else the first."""
         ids = list({image_id for pair in pairs for image_id in pair})
         if not ids:
             return {}
         images = await self._catalog.find_all(ids)
         stored = await self._keypoints.find(ids)
         there = {i: image for i, image in images.items() if i in stored}
-        work = _Work(there, StoredViews(stored))
+        work = _Work(there, StoredViews(stored), in_order=in_order)
         found = await asyncio.to_thread(work.compare, pairs)
         await self._keypoints.keep({i: s.thumbnail for i, s in stored.items()}, work.views.made)
         return found
@@ -90,24 +106,33 @@ class PairProofs:
 class _Work:
     """The comparison of some images, in a thread."""
 
-    def __init__(self, images: Mapping[UUID, ImageRow], views: StoredViews) -> None:
+    def __init__(
+        self, images: Mapping[UUID, ImageRow], views: StoredViews, *, in_order: bool
+    ) -> None:
         self._images = images
+        self._in_order = in_order
         self.views = views
 
-    def compare(self, pairs: Sequence[Pair]) -> dict[Pair, bool]:
-        return {pair: self._is_copy(*pair) for pair in pairs if self._images.keys() >= {*pair}}
+    def compare(self, pairs: Sequence[Pair]) -> dict[Pair, Verified | None]:
+        return {pair: self._copy(*pair) for pair in pairs if self._images.keys() >= {*pair}}
 
-    def _is_copy(self, *pair: UUID) -> bool:
-        # The smaller one is more likely to be a part of the other.
-        one, other = sorted(pair, key=lambda i: (self._images[i].width * self._images[i].height, i))
+    def _copy(self, *pair: UUID) -> Verified | None:
+        one, other = pair
+        if not self._in_order:
+            # The smaller one is more likely to be a part of the other.
+            one, other = sorted(pair, key=self._size)
         try:
             query, image = self.views.of(self._images[one]), self.views.of(self._images[other])
             found = verify(query, image) if query and image else None
         except Exception:
             # One pair ends no walk.
             logger.exception("two images could not be compared", extra=fields(image=one))
-            return False
-        return found is not None and found.match == "copy"
+            return None
+        return found if found is not None and found.match == "copy" else None
+
+    def _size(self, image_id: UUID) -> tuple[int, UUID]:
+        image = self._images[image_id]
+        return image.width * image.height, image_id
 
 
 def _ids(pair: Two) -> Pair:

@@ -1,6 +1,8 @@
 """Groups of duplicates, resolved: one image is kept and the others go to the trash."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from app.indexing.indexer import Indexer
@@ -33,6 +35,14 @@ def merged(kept: ImageRow, others: Sequence[ImageRow]) -> Entry:
         list(tags)[:MAX_TAGS],
         metadata if len(metadata) <= MAX_METADATA_KEYS else kept.metadata,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class NotDuplicates:
+    """Two images that someone said are not duplicates."""
+
+    images: tuple[ImageRow, ImageRow]
+    denied_at: datetime
 
 
 class Resolution:
@@ -72,6 +82,17 @@ class Resolution:
         images = await self._catalog.find_all(ids)
         await self._pairs.allow([image.sha256 for image in images.values()])
         return len(images)
+
+    async def denied(self, limit: int) -> list[NotDuplicates]:
+        """Return the pairs that are not duplicates, as someone said last, the last one first."""
+        pairs = await self._pairs.last_denied(limit)
+        ids = [image_id for pair in pairs for image_id in (pair.one, pair.other)]
+        images = await self._catalog.find_all(ids)
+        return [
+            NotDuplicates((images[pair.one], images[pair.other]), pair.at)
+            for pair in pairs
+            if pair.one in images and pair.other in images
+        ]
 
 
 def _described(image: ImageRow) -> int:

@@ -160,17 +160,18 @@ class Catalog:
         *,
         limit: int,
         before: tuple[datetime, UUID] | None = None,
+        oldest: bool = False,
     ) -> list[ImageRow]:
-        """Return images, newest first, that were indexed before the (indexed_at, id) `before`."""
-        position = tuple_(IMAGES.c.indexed_at, IMAGES.c.id)
-        query = (
-            select(*_DETAILS)
-            .where(*selection.conditions)
-            .order_by(IMAGES.c.indexed_at.desc(), IMAGES.c.id.desc())
-            .limit(limit)
-        )
+        """Return images, newest first, that were indexed before the (indexed_at, id) `before`.
+
+        With `oldest`, the other way round: oldest first, and after it.
+        """
+        columns = (IMAGES.c.indexed_at, IMAGES.c.id)
+        order = columns if oldest else [column.desc() for column in columns]
+        query = select(*_DETAILS).where(*selection.conditions).order_by(*order).limit(limit)
         if before is not None:
-            query = query.where(position < before)
+            position = tuple_(*columns)
+            query = query.where(position > before if oldest else position < before)
         async with self._database.reading() as connection:
             return [_image(row) for row in await connection.execute(query)]
 

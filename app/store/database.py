@@ -59,6 +59,9 @@ BAD_VALUES = ("22", "54")  # a value is invalid, or larger than Postgres' fixed 
 
 LONGEST_REASON = 300
 
+# Types whose values are given as the bytes that Postgres receives, and what the driver calls those.
+_RAW = {"halfvec": "bytea"}
+
 
 class Database:
     """An asynchronous and a synchronous engine for one Postgres.
@@ -177,14 +180,17 @@ async def copy_rows(
     columns: Mapping[str, str],
     rows: Iterable[Sequence[Any]],
 ) -> None:
-    """Append rows to a table with COPY; `columns` maps names to Postgres types, in row order."""
+    """Append rows to a table with COPY; `columns` maps names to Postgres types, in row order.
+
+    A `halfvec`, which the driver does not know, is given as `halfvec_bytes`.
+    """
     driver = await driver_connection(connection)
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier(table), names
     )
     async with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(list(columns.values()))
+        copy.set_types([_RAW.get(kind, kind) for kind in columns.values()])
         for row in rows:
             await copy.write_row(row)
 

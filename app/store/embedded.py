@@ -2,7 +2,6 @@
 
 import atexit
 import logging
-import os
 import re
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import IO, Any
 
 from app.logs import fields
 from app.problems import UnusableDatabase
+from app.store.machine import machine_memory
 from app.store.postmaster import Postmaster
 
 logger = logging.getLogger(__name__)
@@ -190,13 +190,5 @@ def _configure(folder: Path) -> None:
     if include not in main.read_text():
         with main.open("a") as file:
             file.write(include)
-    megabytes = max(128, _memory_bytes() // 4_000_000)
+    megabytes = max(128, machine_memory() // 4_000_000)
     (folder / "lookalike.conf").write_text(f"shared_buffers = {megabytes}MB\n")
-
-
-def _memory_bytes() -> int:
-    """Return the memory of the machine, or the container's limit if that is lower."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    allowed = limit.read_text().strip() if limit.exists() else ""
-    return min(memory, int(allowed)) if allowed.isdigit() else memory

@@ -4,7 +4,6 @@ from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import numpy as np
 from psycopg import adapters, sql
 from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
@@ -12,6 +11,7 @@ from sqlalchemy import Table
 
 from app.encoding.encoder import Vector
 from app.store.database import Database, driver_connection
+from app.store.halfvec import halfvec_bytes
 from app.store.nearest import EF_SEARCH, MAX_EF_SEARCH, MAX_SCANNED, is_small, most_of_small
 from app.store.row_counts import row_count
 
@@ -98,14 +98,13 @@ class _Half:
 
 
 class _HalfDumper(Dumper):
-    """Writes it as pgvector sends it: the number of dimensions, zero, big-endian float16."""
+    """Writes it as pgvector receives it."""
 
     format = Format.BINARY
 
     def dump(self, obj: _Half) -> Buffer | None:
         """Return the bytes of the parameter."""
-        head = np.array([len(obj.vector), 0], ">u2").tobytes()
-        return head + obj.vector.astype(">f2").tobytes()
+        return halfvec_bytes(obj.vector)
 
 
 adapters.register_dumper(_Half, _HalfDumper)

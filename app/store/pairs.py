@@ -5,6 +5,8 @@ copy of another was computed; it is kept as long as both are there, with the sam
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
@@ -32,6 +34,17 @@ _ALLOW = text("""
     USING unnest(CAST(:ones AS text[]), CAST(:others AS text[])) AS asked (one, other)
     WHERE not_duplicates.one = asked.one AND not_duplicates.other = asked.other
 """)
+# Of each file, the image with the lowest id; of two images of one file, the two lowest.
+_LAST_DENIED = text("""
+    SELECT one.id AS one, other.id AS other, denied_at FROM not_duplicates AS denied
+    CROSS JOIN LATERAL (
+        SELECT id FROM images WHERE sha256 = denied.one ORDER BY id LIMIT 1
+    ) AS one
+    CROSS JOIN LATERAL (
+        SELECT id FROM images WHERE sha256 = denied.other AND id <> one.id ORDER BY id LIMIT 1
+    ) AS other
+    ORDER BY denied_at DESC, denied.one, denied.other LIMIT :limit
+""")
 _COMPARED = text("""
     SELECT one, other, is_copy FROM compared_pairs
     JOIN unnest(CAST(:ones AS uuid[]), CAST(:others AS uuid[])) AS asked (one, other)
@@ -43,6 +56,15 @@ _KEEP = text("""
     ON CONFLICT (one, other) DO UPDATE
     SET version = excluded.version, is_copy = excluded.is_copy
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Two images of the index, by id, of which someone said that they are not duplicates."""
+
+    one: UUID
+    other: UUID
+    at: datetime
 
 
 class PairTable:
@@ -67,6 +89,12 @@ class PairTable:
     async def allow(self, hashes: Sequence[str]) -> None:
         """Forget that these files are not duplicates of each other."""
         await self._change(_ALLOW, hashes)
+
+    async def last_denied(self, limit: int) -> list[Denied]:
+        """Return the pairs of images that were denied last, the last one first."""
+        async with self._database.begin() as connection:
+            found = await connection.execute(_LAST_DENIED, {"limit": limit})
+            return [Denied(row.one, row.other, row.denied_at) for row in found]
 
     async def compared(self, pairs: Iterable[Pair], *, version: int) -> dict[Pair, bool]:
         """Return whether pairs are copies, without those that this version has not compared."""

@@ -38,6 +38,7 @@ from app.store import cascade
 from app.store.database import Database, stage_rows
 from app.store.facet_counts import FacetCounts, facet_counts
 from app.store.filters import NO_FILTERS, Described, Filters, facets_of
+from app.store.halfvec import halfvec_bytes
 from app.store.hnsw import hnsw_index, make_only
 from app.store.images import Entry
 from app.store.nearest import (
@@ -71,7 +72,7 @@ _STAGED = {
     "node_id": "text",
     "text": "text",
     "metadata_": "jsonb",
-    "embedding": "real[]",
+    "embedding": "halfvec",
     **FACETS,
 }
 
@@ -344,7 +345,12 @@ def _staged(row: NewVector) -> tuple[object, ...]:
         row.picture, url=entry.url, tags=entry.tags or (), metadata=entry.metadata or {}
     )
     return (
-        *(str(entry.id), "", Jsonb(node_metadata(entry, sha256=row.sha256)), row.vector.tolist()),
+        *(
+            str(entry.id),
+            "",
+            Jsonb(node_metadata(entry, sha256=row.sha256)),
+            halfvec_bytes(row.vector),
+        ),
         *(getattr(facets, name) for name in FACETS),
     )
 

@@ -1,11 +1,12 @@
 """The JSON endpoints that resolve groups of duplicates."""
 
+from datetime import datetime
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from app.indexing.requests import RequestModel
+from app.indexing.requests import RequestModel, parse
 from app.web.operations import IMAGE_ID, OTHER_ID, Operation
 from app.web.requests import Request, json_body, parts, respond
 
@@ -41,7 +42,44 @@ class NotDuplicatesResponse(BaseModel):
     images: int
 
 
+class DeniedImage(BaseModel):
+    """One of two images that are not duplicates."""
+
+    id: UUID
+    url: str
+
+
+class DeniedPair(BaseModel):
+    """Two images that someone said are not duplicates."""
+
+    images: list[DeniedImage]
+    denied_at: datetime
+
+
+class DeniedRequest(RequestModel):
+    """How many pairs to list."""
+
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class DeniedResponse(BaseModel):
+    """The pairs of images that were said not to be duplicates, the last one first."""
+
+    pairs: list[DeniedPair]
+
+
 DUPLICATE_OPERATIONS = [
+    Operation(
+        "get",
+        "/api/duplicates/denied",
+        "List the images that were said not to be duplicates. What `deny` is told with `undo` is "
+        "forgotten.",
+        name="list_denied_duplicates",
+        tag="Duplicates",
+        answer=DeniedResponse,
+        query=DeniedRequest,
+        failures=(422, 503),
+    ),
     Operation(
         "post",
         "/api/duplicates/keep",
@@ -82,3 +120,17 @@ async def deny(request: Request) -> Response:
     resolution = parts(request).resolution
     change = resolution.allow if wanted.undo else resolution.deny
     return respond(NotDuplicatesResponse(images=await change(wanted.ids)))
+
+
+async def denied(request: Request) -> Response:
+    """List pairs of images that are not duplicates."""
+    wanted = parse(DeniedRequest, dict(request.query_params))
+    found = await parts(request).resolution.denied(wanted.limit)
+    pairs = [
+        DeniedPair(
+            images=[DeniedImage(id=image.id, url=image.url) for image in pair.images],
+            denied_at=pair.denied_at,
+        )
+        for pair in found
+    ]
+    return respond(DeniedResponse(pairs=pairs))

@@ -1,10 +1,12 @@
 """The HTML pages of an image and of duplicates."""
 
 from dataclasses import fields
+from urllib.parse import urlencode
 
 from starlette.responses import RedirectResponse, Response
 
 from app.indexing.requests import parse
+from app.pictures.exif import taken_at
 from app.problems import InvalidRequest
 from app.search.resolution import best_of
 from app.store.images import Entry
@@ -15,6 +17,9 @@ from app.web.lightbox import Around, details_of
 from app.web.requests import Request, find_image, parts
 from app.web.search_api import find_duplicates
 from app.web.templating import page
+
+# Pairs that are not duplicates, on the page of duplicates.
+DENIED_SHOWN = 20
 
 
 async def image_page(request: Request) -> Response:
@@ -38,7 +43,7 @@ async def edit_image(request: Request) -> Response:
     how = given.pop("delete", None)
     if how == "trash":
         await parts(request).trash.put([image.id])
-        return RedirectResponse("/trash", 303)
+        return RedirectResponse(f"/index?moved={image.id}", 303)
     if how:
         await indexer.delete([image])
         return RedirectResponse("/index", 303)
@@ -51,6 +56,7 @@ async def edit_image(request: Request) -> Response:
 async def duplicates_page(request: Request) -> Response:
     """Show groups of duplicates."""
     given = {name: value for name, value in request.query_params.items() if value}
+    just_denied = given.pop("denied", "")
     wanted, found, problem = schemas.DuplicatesRequest.model_validate({}), None, None
     try:
         wanted = parse(schemas.DuplicatesRequest, given)
@@ -64,19 +70,27 @@ async def duplicates_page(request: Request) -> Response:
         wanted=wanted,
         found=found,
         best=[best_of([hit.image for hit in group]).id for group in found.groups] if found else [],
+        taken_at=taken_at,
+        denied=await parts(request).resolution.denied(DENIED_SHOWN),
+        just_denied=just_denied,
         problem=problem,
     )
 
 
 async def resolve_duplicates(request: Request) -> Response:
-    """Keep one image of a group, or say that they are not duplicates: what its buttons do."""
+    """Keep one image of a group, or say that they are not duplicates, or unsay it: the buttons."""
     async with form_of(request) as form:
         given = text_fields(form)
     resolution, ids = parts(request).resolution, given.get("ids", "").split(",")
-    if given.get("action") == "deny":
+    action = given.get("action")
+    if action in ("deny", "allow"):
         wanted = parse(NotDuplicatesRequest, {"ids": ids})
+        if action == "allow":
+            await resolution.allow(wanted.ids)
+            return RedirectResponse("/duplicates", 303)
         await resolution.deny(wanted.ids)
-        return RedirectResponse("/duplicates", 303)
+        denied = ",".join(str(image_id) for image_id in wanted.ids)
+        return RedirectResponse(f"/duplicates?{urlencode({'denied': denied})}", 303)
     chosen = parse(
         KeepRequest, {"keep": given.get("keep"), "others": ids, "merge": "merge" in given}
     )

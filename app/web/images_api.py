@@ -120,11 +120,18 @@ async def original(request: Request) -> Response:
 
 
 async def page_of_images(
-    request: Request, selection: Selection, *, limit: int, cursor: str | None
+    request: Request,
+    selection: Selection,
+    *,
+    limit: int,
+    cursor: str | None,
+    oldest: bool = False,
 ) -> tuple[list[ImageRow], str | None]:
-    """Return a page of images and the cursor of the next page."""
-    before = read_cursor(cursor) if cursor else None
-    images = await parts(request).catalog.newest(selection, limit=limit + 1, before=before)
+    """Return a page of images, newest or `oldest` first, and the cursor of the next page."""
+    after = read_cursor(cursor) if cursor else None
+    images = await parts(request).catalog.newest(
+        selection, limit=limit + 1, before=after, oldest=oldest
+    )
     page = images[:limit]
     last = page[-1] if len(images) > limit else None
     return page, last and written_cursor(last.indexed_at, last.id)

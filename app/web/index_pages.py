@@ -1,113 +1,109 @@
-"""The HTML pages of the index; all forms and links work without JavaScript."""
+"""The HTML page of the indexed images: to look through, to describe and to delete them.
 
-import json
-import re
-from collections.abc import Mapping
-from itertools import chain
+All of it works without JavaScript.
+"""
 
-from starlette.datastructures import FormData, UploadFile
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from pydantic import Field
+from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
-from app.indexing.list_fetcher import list_fetcher
-from app.indexing.requests import parse
-from app.indexing.sources import KINDS, ListKind, list_kind, posted_items, web_item
-from app.indexing.streams import charset_of
-from app.jobs.feed import FAILURES, RECENT
-from app.problems import InvalidRequest, NoPicture, NotFound, PictureProblem, Problem
+from app.indexing.requests import MAX_TAG, RequestModel, parse
+from app.problems import InvalidRequest, NotFound
 from app.store.catalog import Selection
 from app.store.images import Entry
-from app.store.items import JobProgress
 from app.store.sizes import Size
 from app.web import schemas
-from app.web.event_streams import EventStream
-from app.web.forms import chosen_files, form_of, lines_of, text_fields
+from app.web.forms import form_of, text_fields
 from app.web.images_api import page_of_images
-from app.web.indexing_api import SITEMAPS_WITHIN_S, keeping_uploads, urls_title
-from app.web.jobs_api import find_job
 from app.web.lightbox import lightbox_of
 from app.web.requests import Request, parts, selection_of
-from app.web.templating import accept, page, templates
+from app.web.templating import page
 
 IMAGES_PER_PAGE = 60
-MAX_JOBS = 10
-MAX_FOLLOWED = 100
-_JOB_IDS = re.compile(rf"[0-9]{{1,18}}(,[0-9]{{1,18}}){{0,{MAX_FOLLOWED - 1}}}")
+# Of a list of ids that a URL holds, for which it can be undone.
+MOST_UNDONE = 100
+KEPT = ("q", "gone", "sort")
 
 
-async def index_page(request: Request, *, problem: Problem | None = None) -> Response:
-    """Show the form to add images, recent jobs, and the indexed images or a selection of them."""
+class ChosenRequest(RequestModel):
+    """Images chosen on the page, and what to do with them."""
+
+    ids: list[UUID] = Field([], max_length=1000)
+    action: str = ""
+    tag: str = Field("", max_length=MAX_TAG)
+
+
+async def index_page(request: Request) -> Response:
+    """Show the indexed images or a selection of them."""
     lookalike = parts(request)
-    wanted, selection = _selection(request.query_params)
+    given = request.query_params
+    wanted, selection = _selection(given)
+    oldest = given.get("sort") == "oldest"
     images, following = await page_of_images(
-        request, selection, limit=IMAGES_PER_PAGE, cursor=request.query_params.get("cursor")
+        request, selection, limit=IMAGES_PER_PAGE, cursor=given.get("cursor"), oldest=oldest
     )
-    jobs = await lookalike.job_items.newest(limit=MAX_JOBS, recent=RECENT, failures=FAILURES)
+    jobs = await lookalike.job_items.newest(limit=20)
+    moved, number = _moved(given.get("moved", ""))
     return page(
         request,
         "index.html",
-        status_code=problem.status if problem else 200,
         images=images,
         lightbox=await lightbox_of(request, images),
-        next=following,
-        jobs=jobs,
-        workers=await lookalike.workers.count(),
-        problem=problem,
+        next=following and _url(given, cursor=following),
+        running=sum(job.state == "running" for job in jobs),
         total=await _total(request, selection),
         wanted=wanted,
+        oldest=oldest,
         selected=bool(selection),
-        accept=accept(),
-        lists=",".join(KINDS),
+        moved=moved,
+        moved_number=number,
+        days=lookalike.trash.days,
     )
 
 
+async def change_chosen(request: Request) -> Response:
+    """Move the chosen images to the trash, or add a tag to each of them."""
+    async with form_of(request) as form:
+        given = text_fields(form)
+        wanted = parse(ChosenRequest, {**_known(given), "ids": _values(form, "ids")})
+    lookalike = parts(request)
+    if not wanted.ids:
+        raise InvalidRequest("Choose images first: each has a box to tick.")
+    if wanted.action == "trash":
+        moved = await lookalike.trash.put(wanted.ids)
+        named = ",".join(map(str, moved)) if len(moved) <= MOST_UNDONE else str(len(moved))
+        return RedirectResponse(_url(given, moved=named), 303)
+    tag = wanted.tag.strip()
+    if not tag:
+        raise InvalidRequest("Enter the tag to add.")
+    await _tag(request, wanted.ids, tag)
+    return RedirectResponse(_url(given), 303)
+
+
 async def delete_selection(request: Request) -> Response:
-    """Delete the images that the list's search selects."""
+    """Move the images that the list's search selects to the trash."""
     async with form_of(request) as form:
         _, selection = _selection(text_fields(form))
     if not selection:
         raise InvalidRequest("Select images first: search the list, then delete what it shows.")
-    await parts(request).indexer.delete_all(selection)
-    return RedirectResponse("/index", 303)
+    moved = await parts(request).trash.put_all(selection)
+    return RedirectResponse(_url({}, moved=str(moved)), 303)
 
 
-async def index_form(request: Request) -> Response:
-    """Create a job from the form, and show it."""
-    try:
-        async with form_of(request, max_files=schemas.MOST_IMAGES_PER_REQUEST) as form:
-            job_id = await _job_of(request, form)
-    except (InvalidRequest, PictureProblem) as problem:
-        return await index_page(request, problem=problem)
-    return RedirectResponse(f"/index#job-{job_id}", 303)
-
-
-async def job_events(request: Request) -> Response:
-    """Stream the HTML of the page's jobs, as the page has it, at every change of any."""
-    listed = request.query_params.get("jobs", "")
-    if not _JOB_IDS.fullmatch(listed):
-        raise InvalidRequest(f"`jobs` must be at most {MAX_FOLLOWED} ids with commas between them.")
-    template = templates.get_template("_job.html")
-
-    def render(job: JobProgress) -> str:
-        shown = {"id": job.id, "state": job.state, "html": template.render(job=job)}
-        return json.dumps(shown)
-
-    return EventStream(request, map(int, listed.split(",")), render)
-
-
-async def change_job(request: Request) -> Response:
-    """Retry, cancel or delete a job: what its buttons do."""
-    job = await find_job(request)
-    lookalike = parts(request)
-    match request.path_params["action"]:
-        case "retry":
-            await lookalike.jobs.retry(job.id)
-        case "cancel":
-            await lookalike.job_items.cancel(job.id)
-        case "delete":
-            await lookalike.jobs.delete(job.id)
-        case _:
-            raise NotFound
-    return RedirectResponse(f"/index#job-{job.id}", 303)
+async def _tag(request: Request, ids: Sequence[UUID], tag: str) -> None:
+    images = await parts(request).catalog.find_all(ids)
+    for image in images.values():
+        if tag not in image.tags:
+            entry = Entry(image.url, tags=[*image.tags, tag])
+            try:
+                await parts(request).indexer.describe(image, entry)
+            except NotFound:  # It was deleted meanwhile.
+                continue
 
 
 async def _total(request: Request, selection: Selection) -> Size:
@@ -125,27 +121,25 @@ def _selection(
     return wanted, selection_of(wanted)
 
 
-async def _job_of(request: Request, form: FormData) -> int:
-    # A URL that is too long fails alone, as an item of the job.
-    urls = lines_of(form, "urls")
-    items = [web_item(Entry(url)) for url in urls]
-    title = urls_title(items) if items else ""
-    files = chosen_files(form)
-    lists: list[tuple[UploadFile, ListKind]] = [
-        (f, kind) for f in files if (kind := list_kind(f.filename or "")) is not None
-    ]
-    images = [file for file in files if list_kind(file.filename or "") is None]
-    if not items and not files:
-        raise NoPicture("Enter image URLs, one per line, or choose files to upload.")
-    names = [file.filename or "" for file in files]
-    title = title or (names[0] if len(names) == 1 else f"{len(names)} files")
-    fetch = list_fetcher(parts(request).fetcher, within_s=SITEMAPS_WITHIN_S)
-    listed = (
-        item
-        for file, kind in lists
-        for item in posted_items(
-            file.file, kind, fetch=fetch, charset=charset_of(f"{file.content_type}")
-        )
-    )
-    async with keeping_uploads(request, images) as uploads:
-        return await parts(request).jobs.create(title, chain(items, uploads, listed))
+def _moved(given: str) -> tuple[list[UUID], int]:
+    """Return the images that were just moved to the trash, if they are few, and their number."""
+    if given.isascii() and given.isdecimal() and len(given) < 10:
+        return [], int(given)
+    try:
+        ids = [UUID(value) for value in given.split(",")[:MOST_UNDONE]]
+    except ValueError:
+        return [], 0
+    return ids, len(ids)
+
+
+def _known(given: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in given.items() if name in ChosenRequest.model_fields}
+
+
+def _values(form: FormData, name: str) -> list[str]:
+    return [value for value in form.getlist(name) if isinstance(value, str)]
+
+
+def _url(given: Mapping[str, Any], **more: str) -> str:
+    fields = {name: given[name] for name in KEPT if given.get(name)} | more
+    return f"/index?{urlencode(fields)}" if fields else "/index"

@@ -15,7 +15,8 @@ from app.problems import BodyTooLarge, EmptyPicture, NoPicture, NotFound, Pictur
 from app.store.catalog import Selection
 from app.store.images import ImageRow
 from app.web import schemas
-from app.web.clients import Client
+from app.web.clients import Client, client_of
+from app.web.keyring import COMMAND_LINE
 from app.web.stream_counter import StreamCounter
 
 # JSON and forms without files.
@@ -72,8 +73,12 @@ class Indexed(Protocol):
 
 
 def original_url(request: Request, image: Indexed) -> str:
-    """Return a URL of the original: its own, or one of this server for uploads and files."""
-    if image.url.startswith(("http:", "https:")):
+    """Return a URL of the original: its own, or one of this server for uploads and files.
+
+    Commands have files of this machine open to them, and get their URLs.
+    """
+    is_theirs = client_of(request.scope).key == COMMAND_LINE
+    if is_theirs or image.url.startswith(("http:", "https:")):
         return image.url
     # Once per request: looking through the routes takes longer than the search for an image.
     state: dict[str, Any] = request.scope["state"]

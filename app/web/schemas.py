@@ -199,7 +199,7 @@ class ListResponse(BaseModel):
 
 
 class DuplicatesResponse(BaseModel):
-    """Groups of duplicates; similarities and matches are to the first image of each group.
+    """Groups of duplicates; similarities, matches and alignments are to the first of each group.
 
     An image is in one group, with the duplicates of its duplicates, and over all pages in no other.
     """

@@ -30,6 +30,7 @@ from app.problems import (
 from app.settings import Settings
 from app.store.keys import ApiKeys
 from app.web import (
+    adding_pages,
     compare_api,
     compare_pages,
     docs_pages,
@@ -85,10 +86,20 @@ class _JobId(Convertor[int]):
 register_url_convertor("job", _JobId())
 
 
-def create_app(lookalike: Lookalike, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """Return the application for opened parts; `routes` come before its own."""
+def create_app(
+    lookalike: Lookalike,
+    *,
+    routes: Sequence[BaseRoute] = (),
+    command_secret: str | None = None,
+) -> Starlette:
+    """Return the application for opened parts; `routes` come before its own.
+
+    Whoever sends `command_secret` as a key may read.
+    """
     settings = lookalike.settings
-    keyring = KeyRing(ApiKeys(lookalike.database), configured=settings.api_keys)
+    keyring = KeyRing(
+        ApiKeys(lookalike.database), configured=settings.api_keys, command_secret=command_secret
+    )
     counters = _rate_counters(settings)
     metrics = Metrics(lookalike)
 
@@ -180,12 +191,15 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/", search_pages.search_form, methods=["POST"], middleware=one),
         Route("/uploads/{id:uuid}", search_pages.show_upload),
         Route("/index", index_pages.index_page),
-        Route("/index", index_pages.index_form, methods=["POST"], middleware=many),
+        Route("/index", adding_pages.adding_form, methods=["POST"], middleware=many),
+        Route("/index/images", index_pages.change_chosen, methods=["POST"], middleware=words),
         Route("/index/delete", index_pages.delete_selection, methods=["POST"], middleware=words),
-        Route("/index/events", index_pages.job_events),
+        Route("/add", adding_pages.adding_page),
+        Route("/index/events", adding_pages.job_events),
+        Route("/index/jobs/clear", adding_pages.clear_jobs, methods=["POST"], middleware=words),
         Route(
             "/index/jobs/{id:job}/{action}",
-            index_pages.change_job,
+            adding_pages.change_job,
             methods=["POST"],
             middleware=words,
         ),
@@ -231,6 +245,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         ),
         Route("/api/duplicates", search_api.duplicates),
         Route("/api/duplicates/keep", duplicates_api.keep, methods=["POST"], middleware=writes),
+        Route("/api/duplicates/denied", duplicates_api.denied),
         Route("/api/duplicates/deny", duplicates_api.deny, methods=["POST"], middleware=writes),
         Route("/api/stats", operations_api.stats),
         Route("/healthz", operations_api.healthz),

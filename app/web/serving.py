@@ -5,7 +5,7 @@ import errno
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from app.lookalike import Lookalike, open_lookalike
 from app.problems import PortTaken, StorageUnavailable, WrongSetting
 from app.settings import Settings
+from app.store.server_file import announced
 from app.web.access import read_warnings
 from app.web.protocol import Protocol
 from app.web.server import create_app, create_worker_app
@@ -36,8 +37,10 @@ async def serve(
     listener = _listen(settings)
     url = f"http://{_host_to_open(settings.bind)}:{listener.getsockname()[1]}"
     with listener:
-        async with open_lookalike(settings, announce=announce) as lookalike:
+        async with AsyncExitStack() as stack:
+            lookalike = await stack.enter_async_context(open_lookalike(settings, announce=announce))
             await _check_storage(lookalike)
+            secret = stack.enter_context(announced(settings, url))
 
             async def ready() -> None:
                 for warning in read_warnings(settings):
@@ -47,7 +50,9 @@ async def serve(
                 if on_ready is not None:
                     await on_ready(url)
 
-            server = _Server(create_app(lookalike, routes=routes), settings, ready)
+            server = _Server(
+                create_app(lookalike, routes=routes, command_secret=secret), settings, ready
+            )
 
             def stop(number: int) -> None:
                 # Clients that follow jobs would otherwise keep the server open.

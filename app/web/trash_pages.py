@@ -22,8 +22,8 @@ async def change_trash(request: Request) -> Response:
     """Restore images, or delete them for good: what the buttons do."""
     async with form_of(request) as form:
         fields = text_fields(form)
-    action = fields.pop("action", "")
+    action, undoes = fields.pop("action", ""), fields.pop("undo", "")
     chosen = parse(TrashSelection, {name: value for name, value in fields.items() if value}).chosen
     trash = parts(request).trash
     await (trash.empty(chosen) if action == "delete" else trash.restore(chosen))
-    return RedirectResponse("/trash", 303)
+    return RedirectResponse("/index" if undoes else "/trash", 303)

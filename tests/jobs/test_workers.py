@@ -84,12 +84,12 @@ def test_a_job_that_no_running_worker_can_do_says_so(
         client_of(address) as client,
     ):
         assert client.get(f"/api/jobs/{job_id}").json()["workers"] == 0
-        page = client.get("/index").text
+        page = client.get("/add").text
         assert "No worker is running." in page
         assert "No running worker has a CAPTION_MODEL" in page
         with loop.entered(lookalike.jobs.working()):
             loop.run(counted(lookalike, WorkerCount(1, 0)))
-            page = client.get("/index").text
+            page = client.get("/add").text
             assert "1 worker is running." in page
             assert "No running worker has a CAPTION_MODEL" in page
             assert client.get(f"/api/jobs/{job_id}").json()["workers"] == 0

@@ -34,13 +34,14 @@ def test_the_pages_work_without_javascript(
     page.get_by_role("button", name="Search", exact=True).click()
     expect(page.locator("#hits li").first.locator(".badge")).to_have_text("Same image")
     expect(page.locator("#preview img")).to_be_visible()
-    page.get_by_role("link", name="Index", exact=True).click()
+    page.get_by_role("link", name="Add", exact=True).click()
     page.set_input_files("#files", [file(png(70), "new.png"), file(b"words", "words.png")])
     page.get_by_role("button", name="Add to index").click()
     # The page reloads itself while a job runs.
     expect(page.locator(".job .badge.indexed")).to_have_text("1 indexed")
     expect(page.locator(".job .failures .reason")).to_contain_text("not an image")
-    expect(page.get_by_role("heading", name="8 images in the index")).to_be_visible()
+    expect(page.get_by_role("link", name="8 images in the index")).to_be_visible()
+    page.locator(".job summary").click()
     page.get_by_role("button", name="Remove from list").click()
     expect(page.locator(".job")).to_have_count(0)
 
@@ -54,19 +55,20 @@ def test_indexing_shows_the_outcome_of_each_image(
     (folder / "sea" / "b.jpg").write_bytes(altered(png(12)))
     (folder / "notes.txt").write_text("not sent")
     page = new_page()
-    page.goto("/index")
+    page.goto("/add")
     page.locator("#urls").fill(f"{host.url('seed/1.png')}\n{host.url('status/404')}")
     listed = file(f"url,title\n{host.url('seed/3.png')},Third\n".encode(), "list.csv")
     page.set_input_files("#files", [file(png(2), "c.png"), listed])
     page.set_input_files("#folder", folder)
     page.get_by_role("button", name="Add to index").click()
-    files, urls = page.locator(".job").nth(1), page.locator(".job").nth(0)
+    files = page.locator(".job", has_text="Uploads")
+    urls = page.locator(".job", has_text="2 URLs")
     expect(files.locator(".badge.indexed")).to_have_text("3 indexed")
     expect(urls.locator(".badge.indexed")).to_have_text("2 indexed")
     expect(urls.locator(".badge.failed")).to_have_text("1 failed")
     expect(urls.locator(".failures")).to_contain_text("answers 404")
     expect(files.locator(".strip li")).to_have_count(3)
-    expect(page.get_by_role("heading", name="5 images in the index")).to_be_visible()
+    page.get_by_role("link", name="5 images in the index").click()
     expect(page.locator("#indexed")).to_contain_text("Third")
     expect(page.locator("#indexed")).to_contain_text("b.jpg")
 
@@ -81,7 +83,7 @@ def test_a_running_job_is_followed_through_a_restart_of_the_server(
         loop.entered(open_lookalike(settings, announce=lambda _: None)) as lookalike,
         loop.serving(create_app(lookalike)) as address,
     ):
-        page.goto(f"{address}/index")
+        page.goto(f"{address}/add")
         page.locator("#urls").fill("\n".join(urls))
         page.get_by_role("button", name="Add to index").click()
         job = page.locator(".job")
@@ -98,7 +100,7 @@ def test_a_running_job_is_followed_through_a_restart_of_the_server(
         # The same page, not reloaded.
         expect(job.locator(".badge.indexed")).to_have_text("6 indexed", timeout=20_000)
         expect(job).to_contain_text("done, 6 images")
-        expect(page.get_by_role("heading", name="6 images in the index")).to_be_visible()
+        expect(page.get_by_role("link", name="6 images in the index")).to_be_visible()
     page.close()
 
 
@@ -108,15 +110,16 @@ def test_a_job_is_cancelled_and_retried_with_its_buttons(
     host.open.clear()
     server.start([host.add(f"{i}.png", png(i)) + "?gate=1" for i in range(3)])
     page = new_page()
-    page.goto("/index")
+    page.goto("/add")
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".job .badge.cancelled")).to_have_text("3 cancelled")
     host.open.set()
+    page.locator(".job summary").click()
     page.get_by_role("button", name="Retry").click()
     expect(page.locator(".job")).to_contain_text("done, 3 images")
     page.get_by_role("button", name="Remove from list").click()
     expect(page.locator(".job")).to_have_count(0)
-    expect(page.get_by_role("heading", name="3 images in the index")).to_be_visible()
+    expect(page.get_by_role("link", name="3 images in the index")).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -130,6 +133,9 @@ def test_the_pages_fit_the_screen_and_follow_the_colour_scheme(
         "/",
         "/?panel=filters",
         "/index",
+        "/index?moved=7f2c9a51-5d0e-4b8e-9a53-0d8e3c1f6b11",
+        "/add",
+        "/trash",
         "/duplicates",
         "/docs",
         f"/images/{image['id']}",

@@ -88,11 +88,11 @@ def test_a_page_opens_one_stream_for_seven_jobs(
     page = new_page()
     opened: list[str] = []
     page.on("request", lambda request: opened.append(request.url))
-    page.goto("/index")
+    page.goto("/add")
     expect(page.locator(".job[data-state=running]")).to_have_count(7)
     host.open.set()
     expect(page.locator(".job progress[value='2']")).to_have_count(7)
-    expect(page.get_by_role("heading", name="14 images in the index")).to_be_visible()
+    expect(page.get_by_role("link", name="14 images in the index")).to_be_visible()
     assert len([url for url in opened if "/events" in url]) == 1
 
 
@@ -108,7 +108,7 @@ def test_a_page_says_that_a_cancelled_job_takes_no_more(
 
     monkeypatch.setattr(server.lookalike.jobs, "create", create_cancelled)
     page = new_page()
-    page.goto("/index")
+    page.goto("/add")
     files = [{"name": f"{n}.png", "mimeType": "image/png", "buffer": png(n)} for n in range(9)]
     page.set_input_files("#files", files)  # pyright: ignore[reportArgumentType]
     page.get_by_role("button", name="Add to index").click()

@@ -30,7 +30,7 @@ def test_the_list_is_searched_by_title_description_tags_and_url(
     assert titles(server, gone="true") == []
     page = server.client.get("/index?q=boat").text
     assert "3 images found" in page
-    assert "Delete all 3 from the index" in page
+    assert "Move all 3 to the trash" in page
 
 
 def test_the_details_of_an_image_can_be_edited(server: Server, host: ImageHost) -> None:

@@ -46,7 +46,7 @@ def get(server: Server, path: str) -> Page:
 def test_an_empty_index_says_how_to_fill_it(server: Server) -> None:
     page = get(server, "/")
     assert "The index is empty." in page.words
-    assert "/index" in page.values("a", "href")
+    assert "/add" in page.values("a", "href")
 
 
 def test_a_posted_image_leads_to_results(server: Server, host: ImageHost) -> None:
@@ -141,16 +141,16 @@ def test_the_index_page_creates_a_job_and_shows_it(server: Server, host: ImageHo
     )
     assert answer.status_code == 303
     [job] = server.client.get("/api/jobs").json()["jobs"]
-    assert answer.headers["location"] == f"/index#job-{job['id']}"
+    assert answer.headers["location"] == f"/add#job-{job['id']}"
     ended = server.done(job["id"])
     assert (ended["indexed"], ended["failed"], ended["waiting"]) == (3, 2, 0)
-    page = get(server, "/index")
+    page = get(server, "/add")
     assert "3 indexed" in page.words
     assert "answers 404" in page.words
     assert "b.png" in page.words
     assert "not an image" in page.words
     assert "3 images in the index" in page.words
-    assert "Third" in page.words
+    assert "Third" in get(server, "/index").words
 
 
 def test_job_buttons(server: Server, host: ImageHost) -> None:

@@ -186,6 +186,8 @@ class OneVector:
     precision = "fp32"
     dimensions = 4
     side = 32
+    provider = "cpu"
+    largest_batch = 16
     has_text = False
 
     def prepare(self, image: Image.Image) -> None:

@@ -65,7 +65,7 @@ def test_what_of_the_trash_must_be_said(server: Server, ids: list[str]) -> None:
 def test_the_pages_move_to_the_trash_and_back(server: Server, ids: list[str]) -> None:
     assert "The trash is empty" in server.client.get("/trash").text
     answer = server.client.post(f"/images/{ids[0]}", data={"delete": "trash"})
-    assert answer.headers["location"] == "/trash"
+    assert answer.headers["location"] == f"/index?moved={ids[0]}"
     shown = server.client.get("/trash").text
     assert ids[0] in shown
     assert ids[1] not in shown

@@ -1,4 +1,4 @@
-"""The declarations of the commands that clean the index up and renew it: `duplicates`, `trash`, `reindex`."""
+"""The commands that clean the index up and renew it: `duplicates`, `trash` and `reindex`."""
 
 import asyncio
 import sys

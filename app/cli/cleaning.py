@@ -1,4 +1,4 @@
-"""The declarations of the commands that clean the index up: `duplicates` and `trash`."""
+"""The commands that clean the index up and renew it: `duplicates`, `trash` and `reindex`."""
 
 import asyncio
 import sys
@@ -100,3 +100,21 @@ def _selected(ids: tuple[UUID, ...], *, everything: bool) -> tuple[UUID, ...] | 
     if everything == bool(ids):
         raise click.UsageError("Name images by their ids, or give --all.")
     return None if everything else ids
+
+
+@click.command()
+@click.option(
+    "--encoder", help="The encoder to change to: builtin, lite, clip, a hub id or a folder."
+)
+@click.option("--copy", is_flag=True, help="Only the copy vectors.")
+@click.option("--semantic", is_flag=True, help="Only the vectors of what images show.")
+def reindex(encoder: str | None, copy: bool, semantic: bool) -> None:
+    """Embed the thumbnails of all images that an encoder has not embedded yet.
+
+    Running servers keep their encoders. When all images are embedded, ENCODER=auto chooses the new
+    one: restart the servers to switch.
+    """
+    from app.cli.indexing import reindex as embed_again
+
+    both = copy == semantic
+    asyncio.run(embed_again(encoder, copy=copy or both, semantic=semantic or both))

@@ -17,7 +17,7 @@ from typing import IO, Any
 import click
 
 from app.cli.asking import compare, search
-from app.cli.cleaning import duplicates, trash
+from app.cli.cleaning import duplicates, reindex, trash
 from app.cli.options import INCOMPLETE, json_option
 from app.problems import Problem
 
@@ -171,24 +171,6 @@ def stats(as_json: bool) -> None:
 
 @cli.command()
 @click.option(
-    "--encoder", help="The encoder to change to: builtin, lite, clip, a hub id or a folder."
-)
-@click.option("--copy", is_flag=True, help="Only the copy vectors.")
-@click.option("--semantic", is_flag=True, help="Only the vectors of what images show.")
-def reindex(encoder: str | None, copy: bool, semantic: bool) -> None:
-    """Embed the thumbnails of all images that an encoder has not embedded yet.
-
-    Running servers keep their encoders. When all images are embedded, ENCODER=auto chooses the new
-    one: restart the servers to switch.
-    """
-    from app.cli.indexing import reindex as embed_again
-
-    both = copy == semantic
-    asyncio.run(embed_again(encoder, copy=copy or both, semantic=semantic or both))
-
-
-@cli.command()
-@click.option(
     "--older-than", type=click.FloatRange(0), help="Only those not checked for this many days."
 )
 @json_option
@@ -314,5 +296,5 @@ def revoke_key(name: str) -> None:
     asyncio.run(revoke(name))
 
 
-for command in (search, compare, duplicates, trash):
+for command in (search, compare, duplicates, reindex, trash):
     cli.add_command(command)

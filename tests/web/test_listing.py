@@ -197,10 +197,12 @@ def test_few_statements_however_much_is_included(
         assert len(post(server, tags=["a"], limit=5, include=["exif", "hashes"])["results"]) == 5
         # The page, and its images.
         assert len(statements) == 2
+        # The first search learns what the index is like.
+        post(server, like=[ids[0]])
         counts: list[int] = []
         for include in ([], ["exif", "hashes", "colours", "metadata"]):
             statements.clear()
             assert len(post(server, like=[ids[0]], include=include)["results"]) == 7
             counts.append(len(statements))
-        # The marked image's vector, how many there are, the nearest, their images.
-        assert counts == [4, 4]
+        # The marked image's vector, the nearest, their images; and perhaps how many there are.
+        assert counts[0] == counts[1] <= 4

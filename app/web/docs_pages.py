@@ -1,5 +1,7 @@
 """The API documentation and problems, as HTML pages."""
 
+import json
+
 from starlette.responses import Response
 
 from app.indexing.sources import LIST_MEDIA_TYPES
@@ -7,6 +9,12 @@ from app.problems import Problem
 from app.web.openapi import openapi_document, problems_of
 from app.web.requests import Request
 from app.web.templating import page
+
+# Opens the search by the largest image of the page on which it is chosen.
+BOOKMARKLET = (
+    "javascript:(()=>{const i=[...document.images].sort((a,b)=>b.naturalWidth*b.naturalHeight-"
+    "a.naturalWidth*a.naturalHeight)[0];if(i)open(%s+'/?url='+encodeURIComponent(i.currentSrc))})()"
+)
 
 
 async def docs_page(request: Request) -> Response:
@@ -18,6 +26,12 @@ async def docs_page(request: Request) -> Response:
         lists=list(LIST_MEDIA_TYPES),
         problems=problems_of(),
     )
+
+
+async def help_page(request: Request) -> Response:
+    """Show how to search, and how to do it from other pages, browsers and phones."""
+    base = str(request.base_url).rstrip("/")
+    return page(request, "help.html", base=base, bookmarklet=BOOKMARKLET % json.dumps(base))
 
 
 def problem_page(request: Request, problem: Problem) -> Response:

@@ -98,7 +98,8 @@ def stock_rate(settings: Settings, photos: list[bytes]) -> float:
     return best
 
 
-def main() -> None:
+def all_rates() -> tuple[dict[str, dict[str, float]], float | None]:
+    """Return the rates of our encoders, and that of the stock recipe if torch is installed."""
     photos = make_photos(max(PHOTOS.values()))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -119,6 +120,29 @@ def main() -> None:
         stock = None
         if find_spec("torch"):
             stock = stock_rate(settings, photos[:STOCK_PHOTOS])
+    return rates, stock
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """Return what `make bench` shows of it."""
+    rates, stock = all_rates()
+    found = [
+        (
+            f"indexing, {name}, images/s",
+            f"{rate['pipeline']:.0f}",
+            f"{rate['pipeline'] / rate['encoder']:.0%} of the encoder, "
+            f"{rate['pipeline'] / rate['model']:.0%} of the model",
+        )
+        for name, rate in rates.items()
+    ]
+    if stock is not None:
+        ratio = f"ours is {rates['ViT-B/32']['pipeline'] / stock:.1f} times as fast"
+        found.append(("stock recipe, ViT-B/32, images/s", f"{stock:.1f}", ratio))
+    return found
+
+
+def main() -> None:
+    rates, stock = all_rates()
     print("images per second, the best of three rounds that take turns\n")
     print(f"{'':10}{'model':>10}{'encoder':>10}{'pipeline':>10}{'of model':>10}{'of encoder':>12}")
     for name, rate in rates.items():

@@ -6,6 +6,7 @@ from typing import Literal
 
 from app.encoding.encoder import Encoder
 from app.encoding.lite import LITE
+from app.encoding.memory import return_freed_memory
 from app.encoding.quantization import load
 from app.encoding.weights import BUILTIN, find_weights
 from app.settings import Settings
@@ -104,4 +105,5 @@ def load_encoder(
         announce=announce,
         providers=settings.providers,
     )
+    return_freed_memory()
     return Encoder(model, source=weights.source)

@@ -63,7 +63,8 @@ class Spreads:
         vectors = await self._space.vectors.sample(SAMPLE)
         if not phrases or len(vectors) < FEWEST:
             return 1.0
-        texts = await asyncio.gather(*map(encoder.embed_text, phrases))
+        # One by one: what a text is batched with may change its vector a little, and so the ratio.
+        texts = [await encoder.embed_text(phrase) for phrase in phrases]
         return spread_ratio(np.array(texts), vectors)
 
 

@@ -56,9 +56,10 @@ LEAST_FOUND = 0.05
 # counts: no more than this share of it may show something else, such as other words on a form or
 # another colour, unless only one of the two shows more than the other.
 GROUND, MOST_REPLACED = 0.45, 0.02
-# Whole images with difference hashes this near are compared even without keypoints in common.
+# Whole images with difference hashes this near are compared even without keypoints in common. Of
+# 16 copies that only this proves, 0.99 of the blocks agree or more; of other gradients, up to 0.97.
 DHASH_BITS = 10
-LEAST_SHARE_BY_HASH = 0.85
+LEAST_SHARE_BY_HASH = 0.98
 
 
 @dataclass(frozen=True, slots=True)

@@ -285,9 +285,9 @@ def open_database(
     """
     if settings.database_url is None:
         server = embedded_server(settings.data_dir / "postgres")
-        database = Database(_driver_url(server.get_uri()), embedded=server)
+        database = Database(driver_url(server.get_uri()), embedded=server)
     else:
-        database = Database(_driver_url(settings.database_url.get_secret_value()))
+        database = Database(driver_url(settings.database_url.get_secret_value()))
     try:
         _migrate(database, announce)
     except BaseException as exc:
@@ -298,7 +298,8 @@ def open_database(
     return database
 
 
-def _driver_url(url: str) -> URL:
+def driver_url(url: str) -> URL:
+    """Return the URL for SQLAlchemy and psycopg, with its options; raises `WrongSetting`."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as exc:

@@ -4,14 +4,12 @@ from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg import adapters, sql
-from psycopg.adapt import Buffer, Dumper
-from psycopg.pq import Format
+from psycopg import sql
 from sqlalchemy import Table
 
 from app.encoding.encoder import Vector
 from app.store.database import Database, driver_connection
-from app.store.halfvec import halfvec_bytes
+from app.store.halfvec import Half
 from app.store.nearest import EF_SEARCH, MAX_EF_SEARCH, MAX_SCANNED, is_small, most_of_small
 from app.store.row_counts import row_count
 
@@ -63,7 +61,7 @@ async def near_urls(
         if small is None:
             small = await is_small(connection, table, limit)
         driver = await driver_connection(connection)
-        given = {"vector": _Half(vector), "limit": limit, "above": above}
+        given = {"vector": Half(vector), "limit": limit, "above": above}
         found, rows = 0, list[Any]()
         for exactly in (True,) if small else (False, True):
             statement = _statement(table.schema or "public", table.name, limit, exactly=exactly)
@@ -88,23 +86,3 @@ def _statement(schema: str, name: str, limit: int, *, exactly: bool) -> bytes:
     )
     statement = sql.SQL(_URLS).format(near=near, above=sql.SQL("%(above)s::float8"))
     return statement.as_bytes(None)
-
-
-class _Half:
-    """A vector as a halfvec parameter."""
-
-    def __init__(self, vector: Vector) -> None:
-        self.vector = vector
-
-
-class _HalfDumper(Dumper):
-    """Writes it as pgvector receives it."""
-
-    format = Format.BINARY
-
-    def dump(self, obj: _Half) -> Buffer | None:
-        """Return the bytes of the parameter."""
-        return halfvec_bytes(obj.vector)
-
-
-adapters.register_dumper(_Half, _HalfDumper)

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from starlette.routing import BaseRoute
 
+from app.encoding.memory import return_freed_memory
 from app.lookalike import Lookalike, open_lookalike
 from app.problems import PortTaken, StorageUnavailable, WrongSetting
 from app.settings import Settings
@@ -46,6 +47,7 @@ async def serve(
                 for warning in read_warnings(settings):
                     announce(warning)
                 lookalike.searcher.warm_up()
+                return_freed_memory()
                 announce(f"Lookalike is running at {url} (press Ctrl-C to stop)")
                 if on_ready is not None:
                     await on_ready(url)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from app.pictures.keypoints import Keypoints
 from app.pictures.views import View
-from app.search.verification import Verified, verify
+from app.search.verification import Verified, compared_whole, verify
 from tests.samples import encode, photo
 from training.measuring.hard_negatives import MAKERS
 from training.measuring.transformations import WORDS
@@ -334,3 +334,22 @@ def test_a_drawing_of_few_corners_is_found_in_its_crop(angle: int) -> None:
     found = verified(crop, image)
     assert found is not None
     assert found.match == "copy"
+
+
+def gradient(seed: int) -> Image.Image:
+    """A soft picture that is lighter on the left, with waves of its own."""
+    rng = np.random.default_rng(seed)
+    x, y = np.linspace(0, 1, SIZE[0]), np.linspace(0, 1, SIZE[1])[:, None]
+    grey = 230 - 150 * x + 30 * np.sin(2 * np.pi * (y + rng.uniform())) * x
+    grey += 12 * np.sin(2 * np.pi * (rng.uniform(1.2, 2) * x + rng.uniform() * y))
+    return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 2), (1, 9), (3, 5), (3, 12)])
+def test_gradients_in_one_direction_are_no_copies(one: int, other: int) -> None:
+    found = compared_whole(View.of(gradient(one)), stored(gradient(other)))
+    assert found is not None
+    assert found.match is None
+    same = compared_whole(View.of(gradient(one).resize((180, 150))), stored(gradient(one)))
+    assert same is not None
+    assert same.match == "copy"

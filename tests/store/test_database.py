@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
@@ -26,6 +27,7 @@ from app.store.database import (
     check_pgvector,
     check_postgres,
     copy_rows,
+    driver_url,
     open_database,
 )
 from tests.conftest import named
@@ -300,3 +302,25 @@ def test_a_connection_lost_while_copying_is_an_outage(database_url: str) -> None
         await database.close()
 
     asyncio.run(run())
+
+
+def test_the_pooled_url_of_neon_is_taken_as_it_is() -> None:
+    url = (
+        "postgresql://someone:p%40ss@ep-cool-name-a1b2-pooler.eu-central-1.aws.neon.tech/neondb"
+        "?sslmode=require&channel_binding=require"
+    )
+    given = read_settings(database_url=url).database_url
+    assert given is not None
+    database = Database(driver_url(given.get_secret_value()))
+    try:
+        _, options = database.sync_engine.dialect.create_connect_args(database.engine.url)
+        # What is psycopg's own.
+        options.pop("context", None)
+        # libpq itself reads both, and would refuse an option that it does not know.
+        for conninfo in (make_conninfo(**options), make_conninfo(database.url)):
+            read = conninfo_to_dict(conninfo)
+            assert read["channel_binding"] == read["sslmode"] == "require"
+            assert (read["user"], read["password"]) == ("someone", "p@ss")
+            assert read["dbname"] == "neondb"
+    finally:
+        database.sync_engine.dispose()

@@ -1,11 +1,14 @@
 """The pages as plain forms and links, over HTTP; `test_browser` uses them with JavaScript."""
 
+import re
+from html import unescape
 from html.parser import HTMLParser
 
 import httpx
 import pytest
 
 from app.lookalike import Lookalike
+from app.web.openapi import OPERATIONS, openapi_document
 from app.web.server import create_app
 from app.web.templating import templates
 from tests.conftest import Server, client_of
@@ -208,6 +211,30 @@ def test_the_docs_page_lists_every_operation(server: Server) -> None:
     page = get(server, "/docs")
     for path in server.client.get("/openapi.json").json()["paths"]:
         assert path in page.words
+
+
+def test_the_docs_page_says_what_the_document_says(server: Server) -> None:
+    text = server.client.get("/docs", headers={"accept": "text/html"}).text
+    parsed = unescape(text).replace("<code>", "`").replace("</code>", "`")
+    for operation in OPERATIONS:
+        document = openapi_document()["paths"][operation.path][operation.method]
+        assert f'href="#{operation.name}"' in text
+        start = parsed.index(f'<div id="{operation.name}">')
+        part = parsed[start : parsed.index("</details>", start)]
+        assert operation.curl(server.address) in part
+        for parameter in document.get("parameters", []):
+            assert f"`{parameter['name']}`" in part
+            assert parameter.get("description", "") in part
+    # Folded, it is short: what is open is the table of contents, and a line for each.
+    assert text.count("<details") >= len(OPERATIONS)
+    assert "<details open" not in text
+
+
+def test_links_of_the_docs_page_lead_somewhere(server: Server) -> None:
+    text = server.client.get("/docs", headers={"accept": "text/html"}).text
+    ids = re.findall(r'\bid="([^"]*)"', text)
+    assert len(set(ids)) == len(ids)
+    assert set(re.findall(r'href="#([^"]*)"', text)) <= set(ids)
 
 
 def test_the_docs_page_lists_the_problems_of_requests_only(server: Server) -> None:

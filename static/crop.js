@@ -54,7 +54,7 @@ function croppable(box) {
   }
 
   function search() {
-    if (form.id === "search") form.requestSubmit();
+    if (form.id === "search" || region) form.requestSubmit();
   }
 
   function place(event) {
@@ -115,8 +115,7 @@ function croppable(box) {
       draw();
     } else if (event.key === "Enter" && region) {
       event.preventDefault();
-      if (form.id === "search") search();
-      else form.requestSubmit();
+      search();
     } else if (event.key === "Escape" && region) {
       region = null;
       draw();

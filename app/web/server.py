@@ -209,6 +209,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/trash", trash_pages.show_trash),
         Route("/trash", trash_pages.change_trash, methods=["POST"], middleware=words),
         Route("/docs", docs_pages.docs_page),
+        Route("/help", docs_pages.help_page),
         Route("/images/{id:uuid}", image_pages.image_page),
         Route("/images/{id:uuid}", image_pages.edit_image, methods=["POST"], middleware=words),
         Route("/images/{id:uuid}/thumbnail", images_api.thumbnail),

@@ -15,6 +15,7 @@ run: $(VENV)/.server  ## serve your own index (empty at first)
 
 test: $(VENV)/.dev  ## run every test, including those in a browser
 	@$(BIN)/python -m tests.browser_setup
+	@$(BIN)/python -m tests.faces_setup
 	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each

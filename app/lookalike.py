@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from app.encoding.encoder import Encoder
 from app.encoding.loading import Encoders
+from app.faces.face import Finder
+from app.indexing.face_maker import FaceMaker
 from app.indexing.fetcher import MOST_FETCHES, Fetcher
 from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
@@ -23,6 +25,7 @@ from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
 from app.pictures.decoding import Decoder
 from app.pictures.pool import DecodingPool, Memory
+from app.problems import MissingPackage
 from app.search.chance import Chance
 from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
@@ -39,6 +42,7 @@ from app.settings import Settings
 from app.store.catalog import Catalog
 from app.store.claims import Claims
 from app.store.database import Database
+from app.store.faces import FaceTable
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
 from app.store.job_items import JobItems
@@ -61,6 +65,8 @@ class Lookalike:
     indexer: Indexer
     reindexer: Reindexer
     keypoint_maker: KeypointMaker
+    faces: FaceTable
+    face_maker: FaceMaker | None
     media: Media
     trash: Trash
     job_items: JobItems
@@ -121,10 +127,12 @@ async def open_lookalike(
         open_index(settings, announce=announce, encoders=encoders, in_use=in_use) as index,
         AsyncExitStack() as stack,
     ):
-        yield _open_parts(stack, settings, index)
+        yield _open_parts(stack, settings, index, announce)
 
 
-def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Lookalike:
+def _open_parts(
+    stack: AsyncExitStack, settings: Settings, index: Index, announce: Callable[[str], None]
+) -> Lookalike:
     """Open the parts that need the index; the stack closes them."""
     database, catalog, spaces = index.database, index.catalog, index.spaces
     # Of their own: indexing keeps those that decode busy.
@@ -138,6 +146,7 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
     uploads = Uploads(database, decoder)
     media = Media(settings.media_url or str(settings.data_dir / "media"))
     originals = Originals(media, Claims(database), max_bytes=settings.max_upload_bytes)
+    faces, face_finder = FaceTable(database, catalog), _face_finder(settings, announce)
     indexer = Indexer(
         database=database,
         catalog=catalog,
@@ -148,12 +157,24 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         fetcher=fetcher,
         originals=originals,
         max_bytes=settings.max_upload_bytes,
+        faces=face_finder,
     )
+    face_maker = None
+    if face_finder is not None:
+        face_maker = FaceMaker(
+            database=database,
+            catalog=catalog,
+            table=faces,
+            finder=face_finder,
+            indexer=indexer,
+            decoder=decoder,
+        )
     trash = Trash(
         database=database,
         catalog=catalog,
         table=index.trash,
         originals=originals,
+        faces=faces,
         days=settings.trash_days,
     )
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
@@ -191,6 +212,8 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         indexer=indexer,
         reindexer=Reindexer(database=database, catalog=catalog, decoder=decoder),
         keypoint_maker=keypoint_maker,
+        faces=faces,
+        face_maker=face_maker,
         media=media,
         trash=trash,
         job_items=job_items,
@@ -229,6 +252,20 @@ def _open_parts(stack: AsyncExitStack, settings: Settings, index: Index) -> Look
         pairs=pairs,
         resolution=Resolution(catalog=catalog, indexer=indexer, trash=trash, pairs=pairs),
     )
+
+
+def _face_finder(settings: Settings, announce: Callable[[str], None]) -> Finder | None:
+    """Return what looks for faces, None if nothing does; a missing model is one line, no more."""
+    if settings.faces == "off":
+        return None
+    # Imported here: who has not asked for it does not even load it.
+    from app.faces.finder import FaceFinder
+
+    try:
+        return FaceFinder(settings.data_dir, settings.faces)
+    except MissingPackage as exc:
+        announce(f"Faces are not looked for: {exc.detail}")
+        return None
 
 
 def _lowest(settings: Settings, spaces: Spaces) -> float | None:

@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "int8"] = Field(
         "auto", description="fp32, int8, or auto: int8 if its vectors agree with those of fp32."
     )
+    faces: Literal["off", "boxes", "attributes", "vectors"] = Field(
+        "off",
+        description="What to keep of the faces in images: off, boxes, attributes (with guesses of "
+        "age and gender), or vectors (with what searches by a face need). docs/faces.md says what "
+        "that means in law.",
+    )
     providers: Literal["auto", "cpu", "cuda", "coreml", "openvino"] = Field(
         "auto",
         description="The processor that embeds images: cpu, cuda, coreml, openvino, or auto: cuda "

@@ -18,6 +18,7 @@ import click
 
 from app.cli.asking import compare, search
 from app.cli.cleaning import duplicates, reindex, trash
+from app.cli.face_commands import faces
 from app.cli.key_commands import keys
 from app.cli.options import INCOMPLETE, json_option
 from app.problems import Problem
@@ -253,5 +254,6 @@ def model_drop(encoder: str) -> None:
     drop_encoder(encoder)
 
 
-for command in (search, compare, duplicates, reindex, trash, keys):
+for command in (search, compare, duplicates, reindex, trash, faces, keys):
+    cli.add_command(command)
     cli.add_command(command)

@@ -6,17 +6,19 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 from app.encoding.encoder import Vector
+from app.faces.face import Finder, Found
 from app.indexing.coalescer import Coalescer, gather
 from app.indexing.fetcher import Fetcher
 from app.indexing.files import file_title, read_file
 from app.indexing.originals import NAME_TOO_LONG, Originals
 from app.indexing.outcomes import Outcome, OutcomeStatus
 from app.indexing.writes import RowGone, Write, Writer
-from app.pictures.decoding import Decoder, Facts
+from app.pictures.decoding import Decoder, Facts, Picture
 from app.problems import (
     CredentialsDropped,
     FetchProblem,
@@ -29,11 +31,13 @@ from app.problems import (
 )
 from app.store.catalog import Catalog, Selection
 from app.store.database import Database
-from app.store.images import DROPPED, Entry, ImageRow, Validators
+from app.store.faces import FaceTable
+from app.store.images import DROPPED, UPLOAD_SCHEME, Entry, ImageRow, Validators
 from app.store.items import Item, ItemSource
 from app.store.job_items import JobItems
 from app.store.spaces import Embedded, Space, Spaces, prepare
 from app.store.trash import TrashTable
+from app.store.urls import is_web
 
 # Images that are fetched but not yet stored, over all requests and jobs: one batch of the encoder
 # that runs, one that fills and one being written. With the fetches (fetcher.py), they bound the
@@ -75,6 +79,7 @@ class Indexer:
         fetcher: Fetcher,
         originals: Originals,
         max_bytes: int,
+        faces: Finder | None = None,
     ) -> None:
         self._database = database
         self._catalog = catalog
@@ -84,10 +89,11 @@ class Indexer:
         self._fetcher = fetcher
         self.originals = originals
         self._max_bytes = max_bytes
+        self._faces = faces
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._lookups = Coalescer(self._look_up, max_batch=MAX_PER_STATEMENT)
-        writer = Writer(database, catalog, spaces, trash, job_items)
+        writer = Writer(database, catalog, spaces, trash, job_items, FaceTable(database, catalog))
         self._writes = Coalescer(writer.write, max_batch=MAX_PER_STATEMENT)
 
     async def upsert_urls(self, entries: Sequence[Entry]) -> list[Outcome]:
@@ -127,6 +133,27 @@ class Indexer:
                 await self._catalog.mark_gone(entry)
             return Outcome(entry.url, "failed", problem=problem)
         return Outcome(entry.url, status, id=image_id)
+
+    async def original(self, image: ImageRow) -> bytes | None:
+        """Return the file that an image was made from; None if it has changed or cannot be had.
+
+        Raises `Unavailable`.
+        """
+        source: ItemSource = "file"
+        if image.url.startswith(UPLOAD_SCHEME):
+            source = "upload"
+        elif is_web(image.url):
+            source = "web"
+        dropped = DROPPED if image.needs_credentials else None
+        try:
+            data, _ = await self._read(source, Entry(image.url, credentials=dropped), Validators())
+        except Unavailable:
+            raise
+        except Problem:
+            return None
+        self._in_flight.release()
+        same = data is not None and hashlib.sha256(data).hexdigest() == image.sha256
+        return data if same else None
 
     async def delete_unused(self, urls: Collection[str]) -> None:
         """Delete uploads, given by URL, that neither an image nor an item of a job needs."""
@@ -219,30 +246,41 @@ class Indexer:
         if image is not None and image.sha256 == sha256 and known.embedded:
             return await self._keep(source, entry, image, validators, item), image.id
         missing = [space for space in self._spaces.all if space not in vectors]
-        picture, new = await self._decode_and_embed(data, missing)
+        picture, new, faces = await self._decode_and_embed(data, missing)
         write = Write(
             _of(entry, image),
             picture,
             {**vectors, **new},
             validators,
             creates=source != "refresh",
+            faces=faces,
             item=item,
         )
         return await self._writes.submit(write), write.entry.id
 
     async def _decode_and_embed(
         self, data: bytes, wanted: Sequence[Space]
-    ) -> tuple[Facts, dict[Space, Vector]]:
+    ) -> tuple[Facts, dict[Space, Vector], Found | None]:
         # The encoders briefly hold their batches open for images that are being decoded.
         with ExitStack() as stack:
             for space in wanted:
                 stack.enter_context(space.encoder.images.expected())
-            picture, prepared = await self._decoder.decode_and(data, partial(prepare, wanted))
+            picture, (prepared, faces) = await self._decoder.decode_and(
+                data, partial(self._look, wanted)
+            )
             futures = [
                 asyncio.wrap_future(space.encoder.images.submit(prepared[space], hurried=False))
                 for space in wanted
             ]
-        return picture, dict(zip(wanted, await asyncio.gather(*futures), strict=True))
+        vectors = dict(zip(wanted, await asyncio.gather(*futures), strict=True))
+        return picture, vectors, faces
+
+    def _look(
+        self, wanted: Sequence[Space], picture: Picture
+    ) -> tuple[dict[Space, Any], Found | None]:
+        """Return what encoders read of a picture, and its faces, if they are wanted."""
+        faces = self._faces.look(picture.image) if self._faces else None
+        return prepare(wanted, picture), faces
 
     async def _read(
         self, source: ItemSource, entry: Entry, seen: Validators

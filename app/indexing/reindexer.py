@@ -67,7 +67,9 @@ class Reindexer:
             for space in spaces:
                 # What is said of them may have changed, too.
                 vectors = [
-                    NewVector(Entry(i.url).over(now[i.id]), i, i.sha256, made[space])
+                    NewVector(
+                        Entry(i.url).over(now[i.id]), i, i.sha256, made[space], now[i.id].face_count
+                    )
                     for i, made in same
                     if space in made
                 ]

@@ -6,6 +6,7 @@ from uuid import UUID
 from app.indexing.originals import Originals
 from app.store.catalog import Catalog, Selection
 from app.store.database import Database
+from app.store.faces import FaceTable
 from app.store.trash import TrashTable
 
 # Images per transaction.
@@ -26,11 +27,13 @@ class Trash:
         catalog: Catalog,
         table: TrashTable,
         originals: Originals,
+        faces: FaceTable,
         days: float,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._originals = originals
+        self._faces = faces
         self.table = table
         self.days = days
 
@@ -40,6 +43,8 @@ class Trash:
         for start in range(0, len(ids), AT_ONCE):
             async with self._database.begin() as connection:
                 locked = list(await self._catalog.lock(connection, ids[start : start + AT_ONCE]))
+                # The trash has none of them, so that nothing has to be erased there.
+                await self._faces.erase(connection, locked)
                 await self.table.put(connection, locked)
                 await self._catalog.delete(connection, locked)
             moved += locked

@@ -7,12 +7,14 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.encoding.encoder import Vector
+from app.faces.face import Found
 from app.indexing.outcomes import OutcomeStatus
 from app.pictures.decoding import Facts
 from app.problems import WriteConflict
 from app.store.catalog import Catalog
 from app.store.database import Database
 from app.store.descriptions import Described, describe
+from app.store.faces import FaceTable
 from app.store.images import Entry, ImageRow, NewImage, Validators
 from app.store.items import Ended, Item
 from app.store.job_items import JobItems
@@ -43,6 +45,7 @@ class Write:
     checked: str | None = None
     fills: bool = False
     creates: bool = True
+    faces: Found | None = None
     item: Item | None = None
 
 
@@ -60,12 +63,14 @@ class Writer:
         spaces: Spaces,
         trash: TrashTable,
         job_items: JobItems,
+        faces: FaceTable,
     ) -> None:
         self._database = database
         self._trash = trash
         self._catalog = catalog
         self._spaces = spaces
         self._job_items = job_items
+        self._faces = faces
 
     async def write(self, writes: Sequence[Write]) -> list[OutcomeStatus]:
         """Write images in one transaction; each may occur only once.
@@ -109,6 +114,9 @@ class Writer:
                     await space.vectors.upsert(connection, new_vectors)
             if described:
                 await describe(connection, described)
+            found = {entry.id: write.faces for write, entry in pairs if write.faces}
+            if found:
+                await self._faces.keep(connection, found)
             ended = [
                 Ended(write.item, status, image_id=entry.id)
                 for (write, entry), status in zip(pairs, statuses, strict=True)

@@ -1,6 +1,6 @@
 """Hits as JSON, for the API and the command line."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
@@ -17,8 +17,10 @@ from app.indexing.documents import (
     hash_fields,
     image_fields,
 )
+from app.indexing.face_documents import FaceDocument, face_documents
 from app.search.hits import Hit, Match
 from app.search.verification import Alignment
+from app.store.faces import StoredFace
 from app.store.images import ImageRow
 
 Row: TypeAlias = tuple[float, float, float]
@@ -61,17 +63,19 @@ class AlignmentDocument(BaseModel):
     )
 
 
-Include = Literal["exif", "hashes", "colours", "metadata"]
-"""What results have when a request asks for it; none of it takes another look at the database."""
+Include = Literal["exif", "hashes", "colours", "metadata", "faces"]
+"""What results have when a request asks for it; only faces take another look at the database."""
 
 _FIELDS: Mapping[Include, Callable[[ImageRow], dict[str, Any]]] = {
     "exif": exif_fields,
     "hashes": hash_fields,
     "colours": colour_fields,
     "metadata": lambda _: {},
+    # Given to `hit_document` by itself.
+    "faces": lambda _: {},
 }
 _INCLUDED = frozenset(
-    {"exif", "taken_at", "camera", "location", "sha256", "dhash", "colours"},
+    {"exif", "taken_at", "camera", "location", "sha256", "dhash", "colours", "faces"},
 )
 
 
@@ -110,6 +114,7 @@ class HitDocument(ImageDocument):
     sha256: str | None = None
     dhash: str | None = Field(None, description=DHASH)
     colours: list[ColourDocument] | None = None
+    faces: list[FaceDocument] | None = None
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_included(
@@ -119,11 +124,22 @@ class HitDocument(ImageDocument):
         return {name: value for name, value in serialized(self).items() if name not in absent}
 
 
-def hit_document(hit: Hit, url: str, *, include: Collection[Include] = ()) -> HitDocument:
-    """Return the JSON document of a hit; `url` is where the client finds the original."""
+def hit_document(
+    hit: Hit,
+    url: str,
+    *,
+    include: Collection[Include] = (),
+    faces: Mapping[UUID, Sequence[StoredFace]] | None = None,
+) -> HitDocument:
+    """Return the JSON document of a hit; `url` is where the client finds the original.
+
+    `faces` are those of the hits, if they are included.
+    """
     included: dict[str, Any] = {}
     for name in include:
         included |= _FIELDS[name](hit.image)
+    if faces is not None:
+        included["faces"] = face_documents(faces.get(hit.image.id, ()))
     return HitDocument(
         **included,
         **image_fields(hit.image, url),

@@ -51,8 +51,8 @@ def written_range(lowest: float | None, highest: float | None) -> str:
 class FilterRequest(RequestModel):
     """Limits a search to the images that meet every given condition.
 
-    Of several formats, orientations, colours, hosts or cameras, one must match; of several tags and
-    metadata, all must. Case does not matter.
+    Of several formats, orientations, colours, hosts, cameras or numbers of faces, one must match;
+    of several tags and metadata, all must. Case does not matter.
     """
 
     formats: Values = Field([], description="JPEG, PNG, …")
@@ -62,6 +62,12 @@ class FilterRequest(RequestModel):
     colours: Commas[list[ColourName]] = Field([], max_length=100, description="Dominant colours.")
     hosts: Values = Field([], description="Host names of image URLs.")
     cameras: Values = Field([], description="Make and model, as in EXIF.")
+    faces: Commas[list[Literal["0", "1", "2", "3+"]]] = Field(
+        [],
+        max_length=100,
+        description="How many faces an image has, where they were looked for; for keys with the "
+        "scope `faces`.",
+    )
     tags: Values = Field([], description="Tags, of which an image must have every one.")
     metadata: Metadata = Field(
         {},
@@ -265,7 +271,7 @@ class SearchRequest(FilterRequest):
         max_length=100,
         description="What else results have: `exif` (with when, where and by which camera a photo "
         "was taken), `hashes` (of the file and of the picture), `colours`, `metadata` (which they "
-        "have anyway).",
+        "have anyway), `faces` (for keys with that scope).",
     )
 
 

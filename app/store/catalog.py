@@ -66,7 +66,8 @@ _STAGED = {
 }
 
 # Thumbnails are large: only `thumbnail()` and `thumbnails()` read them.
-_DETAILS = [column for column in IMAGES.c if column.name not in ("thumbnail", "words", "renamed")]
+_LEFT_OUT = ("thumbnail", "words", "renamed", "faces_made")
+_DETAILS = [column for column in IMAGES.c if column.name not in _LEFT_OUT]
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,13 @@ def _describe(connection: Connection, described: Sequence[Described]) -> None:
 
 
 def _row(node_id: str, sha256: str, image: ImageRow, entry: Entry) -> dict[str, Any]:
-    facets = facets_of(image, url=entry.url, tags=entry.tags or (), metadata=entry.metadata or {})
+    facets = facets_of(
+        image,
+        url=entry.url,
+        tags=entry.tags or (),
+        metadata=entry.metadata or {},
+        faces=image.face_count,
+    )
     said = Jsonb(node_metadata(entry, sha256=sha256))
     return {"node": node_id, "said": said, "labels": list(facets.labels)}
 

@@ -19,6 +19,8 @@ MetadataValue = str | int | float | bool
 # The greatest difference of the sides of a square, as a share of the longer one.
 SQUARE_TOLERANCE = 0.05
 LONGEST_LABEL = 300
+# From this number of faces on, filters do not count them.
+MANY_FACES = 3
 
 ANY_OF = {
     "format": "formats",
@@ -26,6 +28,7 @@ ANY_OF = {
     "colour": "colours",
     "host": "hosts",
     "camera": "cameras",
+    "faces": "faces",
 }
 """The kinds of labels of which one match is enough, with their fields of `Filters`."""
 
@@ -44,11 +47,11 @@ class Box:
 class Filters:
     """Conditions on images, all of which must be met.
 
-    Of several `formats`, `orientations`, `colours`, `hosts` or `cameras`, one must match; of
-    several `tags` and `metadata`, all must. Case does not matter. `taken_after` is inclusive,
-    `taken_before` exclusive. `ranges` are the lowest and the highest number, both inclusive, that
-    the metadata of a key may have; None for no limit. What is no number in its plain form, such as
-    `00123`, is in no range.
+    Of several `formats`, `orientations`, `colours`, `hosts`, `cameras` or numbers of `faces`, one
+    must match; of several `tags` and `metadata`, all must. Case does not matter. `taken_after` is
+    inclusive, `taken_before` exclusive. `ranges` are the lowest and the highest number, both
+    inclusive, that the metadata of a key may have; None for no limit. What is no number in its
+    plain form, such as `00123`, is in no range.
     """
 
     formats: Sequence[str] = ()
@@ -56,6 +59,7 @@ class Filters:
     colours: Sequence[str] = ()
     hosts: Sequence[str] = ()
     cameras: Sequence[str] = ()
+    faces: Sequence[str] = ()
     tags: Sequence[str] = ()
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict[str, MetadataValue])
     ranges: Mapping[str, tuple[float | None, float | None]] = field(
@@ -134,9 +138,17 @@ class Facets:
 
 
 def facets_of(
-    picture: Described, *, url: str, tags: Sequence[str], metadata: Mapping[str, MetadataValue]
+    picture: Described,
+    *,
+    url: str,
+    tags: Sequence[str],
+    metadata: Mapping[str, MetadataValue],
+    faces: int | None = None,
 ) -> Facets:
-    """Return the values of the columns that filters use."""
+    """Return the values of the columns that filters use.
+
+    `faces` is how many the image has; None where they were not looked for.
+    """
     host, camera_name = host_of(url), camera(picture.exif)
     labels = [
         label("format", picture.format),
@@ -146,6 +158,7 @@ def facets_of(
         *([label("camera", camera_name)] if camera_name else ()),
         *(label("tag", tag) for tag in tags),
         *(metadata_label(key, value) for key, value in metadata.items()),
+        *([label("faces", face_count(faces))] if faces is not None else ()),
     ]
     latitude, longitude = location(picture.exif) or (None, None)
     return Facets(
@@ -156,6 +169,11 @@ def facets_of(
         latitude=latitude,
         longitude=longitude,
     )
+
+
+def face_count(number: int) -> str:
+    """Return a number of faces as filters have it: 0, 1, 2 or 3+."""
+    return str(number) if number < MANY_FACES else f"{MANY_FACES}+"
 
 
 def orientation(width: int, height: int) -> str:

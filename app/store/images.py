@@ -44,6 +44,7 @@ class ImageRow:
     truncated: bool = False
     too_plain: bool = False
     decoder: int = DECODER
+    face_count: int | None = None
 
     @property
     def is_outdated(self) -> bool:

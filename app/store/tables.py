@@ -1,11 +1,13 @@
 """The tables for SQLAlchemy; the migrations create them."""
 
+from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
     Column,
     DateTime,
+    Float,
     Integer,
     LargeBinary,
     MetaData,
@@ -15,6 +17,8 @@ from sqlalchemy import (
     Uuid,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+
+from app.faces.face import VECTOR_DIMENSIONS
 
 _metadata = MetaData()
 
@@ -48,6 +52,27 @@ IMAGES = Table(
     Column("truncated", Boolean),
     Column("too_plain", Boolean),
     Column("decoder", Integer),
+    Column("face_count", SmallInteger),
+    Column("faces_made", Text),
+)
+
+FACES = Table(
+    "faces",
+    _metadata,
+    Column("image_id", Uuid(), primary_key=True),
+    Column("order", SmallInteger, primary_key=True),
+    Column("x", Float[float]()),
+    Column("y", Float[float]()),
+    Column("width", Float[float]()),
+    Column("height", Float[float]()),
+    Column("confidence", Float[float]()),
+    Column("landmarks", ARRAY(Float[float]())),
+    Column("age", Float[float]()),
+    Column("age_low", SmallInteger),
+    Column("age_high", SmallInteger),
+    Column("gender", Text),
+    Column("gender_confidence", Float[float]()),
+    Column("vector", HALFVEC(VECTOR_DIMENSIONS)),
 )
 
 KEYPOINTS = Table(

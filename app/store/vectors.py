@@ -81,13 +81,15 @@ _STAGED = {
 class NewVector:
     """A unit vector to store for an image; no field of the entry is None.
 
-    `picture` is the source of the columns that filters use.
+    `picture` is the source of the columns that filters use, with the number of its `faces`, if they
+    were looked for.
     """
 
     entry: Entry
     picture: Described
     sha256: str
     vector: Vector
+    faces: int | None = None
 
 
 class VectorTable:
@@ -352,7 +354,11 @@ def _existing(connection: Connection, table: Table) -> tuple[set[str], set[str]]
 def _staged(row: NewVector) -> tuple[object, ...]:
     entry = row.entry
     facets = facets_of(
-        row.picture, url=entry.url, tags=entry.tags or (), metadata=entry.metadata or {}
+        row.picture,
+        url=entry.url,
+        tags=entry.tags or (),
+        metadata=entry.metadata or {},
+        faces=row.faces,
     )
     return (
         *(

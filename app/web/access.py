@@ -45,7 +45,8 @@ class Identification:
     `auto` everyone, too, unless the server has no keys and listens on loopback only; then those on
     this machine that name a loopback host or one of TRUSTED_HOSTS, as pages of other sites can
     point names of their own at this machine. Health is for everyone, static files need no key.
-    Without keys, clients on this machine may do all but `faces`, unless READ_ACCESS is `key`.
+    Without keys, clients on this machine may do all, unless READ_ACCESS is `key`; `faces` only if
+    FACES is on.
     """
 
     def __init__(self, app: ASGIApp, *, keyring: KeyRing, settings: Settings) -> None:
@@ -54,6 +55,7 @@ class Identification:
         self._mode: Literal["auto", "public", "key"] = settings.read_access
         self._bound_to_loopback = is_loopback(settings.bind)
         self._trusted = settings.trusted_hosts
+        self._faces = settings.faces != "off"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request (ASGI)."""
@@ -72,6 +74,8 @@ class Identification:
         scopes = set(key.scopes if key else ())
         if client.is_local and not has_keys and self._mode != "key":
             scopes |= implied(["admin"])
+            # Who asked for faces on a machine of their own may see them there.
+            scopes |= {"faces"} if self._faces else set[KeyScope]()
         if self._is_open(scope, headers, has_keys=has_keys):
             scopes.add("read")
         return Client(

@@ -8,11 +8,13 @@ from uuid import UUID
 from starlette.responses import RedirectResponse, Response
 
 from app.indexing.documents import colour_fields, exif_fields, hash_fields, image_fields
+from app.indexing.face_documents import FaceDocument, face_documents
 from app.pictures.decoding import MEDIA_TYPES
 from app.problems import InvalidRequest, NotFound
 from app.store.catalog import Selection
 from app.store.images import Entry, ImageRow
 from app.web import schemas
+from app.web.clients import client_of
 from app.web.forms import parse_query
 from app.web.requests import (
     SANDBOX,
@@ -58,8 +60,16 @@ async def show_image(request: Request) -> Response:
             updated_at=image.updated_at,
             checked_at=image.checked_at,
             gone_at=image.gone_at,
+            faces=await _faces(request, image),
         )
     )
+
+
+async def _faces(request: Request, image: ImageRow) -> list[FaceDocument] | None:
+    if image.face_count is None or "faces" not in client_of(request.scope).scopes:
+        return None
+    found = await parts(request).faces.of([image.id])
+    return face_documents(found.get(image.id, ()))
 
 
 async def delete_image(request: Request) -> Response:

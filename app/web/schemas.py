@@ -13,6 +13,7 @@ from app.indexing.documents import (
     LocationDocument,
     OutcomeDocument,
 )
+from app.indexing.face_documents import FaceDocument
 from app.indexing.requests import (
     MAX_INTEGER,
     Commas,
@@ -188,6 +189,10 @@ class ImageDetails(ImageDocument):
     updated_at: datetime
     checked_at: datetime = Field(description="When its URL was last checked.")
     gone_at: datetime | None = Field(description="When its URL was found to be gone.")
+    faces: list[FaceDocument] | None = Field(
+        description="From left to right; null where they were not looked for, and for clients "
+        "without the scope `faces`."
+    )
 
 
 class ListResponse(BaseModel):
@@ -266,6 +271,9 @@ class FacetsResponse(BaseModel):
     colours: list[FacetValue]
     hosts: list[FacetValue]
     cameras: list[FacetValue]
+    faces: list[FacetValue] = Field(
+        description="Numbers of faces; none for clients without the scope `faces`."
+    )
     tags: list[FacetValue]
     metadata: list[FacetValue] = Field(description="As `key=value`.")
     taken: tuple[datetime, datetime] | None = Field(description="The earliest and the latest date.")

@@ -18,6 +18,8 @@ from app.search.resolution import best_of
 from app.search.resolver import Timings
 from app.store.facet_counts import FacetCounts
 from app.web import schemas
+from app.web.access import require
+from app.web.clients import client_of
 from app.web.forms import (
     FILE,
     chosen_files,
@@ -77,10 +79,16 @@ async def search(request: Request) -> Response:
     else:
         wanted = await json_body(request, SearchRequest)
     results = await run_search(request, wanted, data)
+    faces = None
+    if "faces" in wanted.include:
+        require(client_of(request.scope), "faces")
+        faces = await parts(request).faces.of([hit.image.id for hit in results.hits])
     return respond(
         SearchResponse(
             results=[
-                hit_document(hit, original_url(request, hit.image), include=wanted.include)
+                hit_document(
+                    hit, original_url(request, hit.image), include=wanted.include, faces=faces
+                )
                 for hit in results.hits
             ],
             next=results.cursor,
@@ -96,7 +104,9 @@ async def search(request: Request) -> Response:
 async def facets(request: Request) -> Response:
     """Return the values to filter by, with counts."""
     wanted = parse(FilterRequest, search_fields(query_fields(request)))
-    return respond(facets_document(await parts(request).vectors.facets(wanted.filters)))
+    _check_faces(request, wanted)
+    counts = await parts(request).vectors.facets(wanted.filters)
+    return respond(facets_document(counts, faces=_sees_faces(request)))
 
 
 async def duplicates(request: Request) -> Response:
@@ -129,6 +139,7 @@ async def run_search(
     request: Request, wanted: SearchRequest, data: bytes | None, *, preview: bool = False
 ) -> Results:
     """Run the search of a form, a query string or a JSON body; raises `InvalidRequest`."""
+    _check_faces(request, wanted)
     lookalike = parts(request)
     limit = wanted.limit or lookalike.settings.top_k
     if limit > lookalike.settings.top_k:
@@ -144,6 +155,16 @@ async def run_search(
     return await lookalike.searcher.search(query)
 
 
+def _sees_faces(request: Request) -> bool:
+    return "faces" in client_of(request.scope).scopes
+
+
+def _check_faces(request: Request, wanted: FilterRequest) -> None:
+    """Raise a problem if a request filters by faces that its client may not see."""
+    if wanted.faces:
+        require(client_of(request.scope), "faces")
+
+
 def search_fields(
     items: Sequence[tuple[str, Any]], model: type[FilterRequest] = SearchRequest
 ) -> dict[str, Any]:
@@ -156,8 +177,8 @@ def search_fields(
     return values_of([(name, text) for name, text in texts if text or name not in known], model)
 
 
-def facets_document(counts: FacetCounts) -> FacetsResponse:
-    """Return facet counts as a JSON document."""
+def facets_document(counts: FacetCounts, *, faces: bool = False) -> FacetsResponse:
+    """Return facet counts as a JSON document, those of `faces` only if the client may see them."""
 
     def values(kind: str) -> list[FacetValue]:
         return [
@@ -173,6 +194,7 @@ def facets_document(counts: FacetCounts) -> FacetsResponse:
         colours=values("colour"),
         hosts=values("host"),
         cameras=values("camera"),
+        faces=values("faces") if faces else [],
         tags=values("tag"),
         metadata=values("metadata"),
         taken=counts.taken,

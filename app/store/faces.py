@@ -1,0 +1,190 @@
+"""The faces of images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import Row, delete, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.encoding.encoder import Vector
+from app.faces.face import LEVELS, VERSION, Box, Face, Found, Level, Traits
+from app.store.catalog import Catalog
+from app.store.database import Database
+from app.store.descriptions import describe
+from app.store.images import Entry
+from app.store.tables import FACES, IMAGES
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFace:
+    """A face of an image in the index: the `order`-th from the left, from 0 on."""
+
+    image_id: UUID
+    order: int
+    face: Face
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """In how many images faces were looked for, of how many."""
+
+    made: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Of how many images how many faces were erased."""
+
+    images: int
+    faces: int
+
+
+class FaceTable:
+    """Reads and writes the faces of images."""
+
+    def __init__(self, database: Database, catalog: Catalog) -> None:
+        self._database = database
+        self._catalog = catalog
+
+    async def keep(self, connection: AsyncConnection, found: Mapping[UUID, Found]) -> None:
+        """Replace the faces of images, whose rows the transaction has locked or written."""
+        await connection.execute(delete(FACES).where(FACES.c.image_id.in_(found)))
+        rows = [
+            _values(image_id, order, face)
+            for image_id, looked in sorted(found.items())
+            for order, face in enumerate(looked.faces)
+        ]
+        if rows:
+            await connection.execute(FACES.insert(), rows)
+        for image_id, looked in sorted(found.items()):
+            await connection.execute(
+                IMAGES.update()
+                .where(IMAGES.c.id == image_id)
+                .values(face_count=len(looked.faces), faces_made=_mark(looked.level))
+            )
+        await self._label(connection, list(found))
+
+    async def of(self, ids: Sequence[UUID]) -> dict[UUID, list[StoredFace]]:
+        """Return the faces of images, from left to right, without images that have none."""
+        query = (
+            select(FACES).where(FACES.c.image_id.in_(ids)).order_by(FACES.c.image_id, FACES.c.order)
+        )
+        faces: dict[UUID, list[StoredFace]] = {}
+        async with self._database.begin() as connection:
+            for row in await connection.execute(query):
+                faces.setdefault(row.image_id, []).append(_stored(row))
+        return faces
+
+    async def waiting(self, level: Level, *, after: UUID | None, limit: int) -> list[UUID]:
+        """Return images in which faces have not been looked for at this level, by id."""
+        query = select(IMAGES.c.id).where(_unmade(level)).order_by(IMAGES.c.id).limit(limit)
+        if after is not None:
+            query = query.where(IMAGES.c.id > after)
+        async with self._database.begin() as connection:
+            return list(await connection.scalars(query))
+
+    async def progress(self, level: Level) -> Progress:
+        """Count the images in which faces have been looked for at this level."""
+        query = select(func.count().filter(~_unmade(level)), func.count()).select_from(IMAGES)
+        async with self._database.begin() as connection:
+            return Progress(*(await connection.execute(query)).one())
+
+    async def count(self) -> int:
+        """Return the number of faces."""
+        async with self._database.begin() as connection:
+            return await connection.scalar(select(func.count()).select_from(FACES)) or 0
+
+    async def near(
+        self, vector: Vector, *, limit: int, min_similarity: float
+    ) -> list[tuple[UUID, int, float]]:
+        """Return the faces nearest to a vector: image, order and cosine similarity."""
+        distance = FACES.c.vector.cosine_distance(vector).label("distance")
+        query = (
+            select(FACES.c.image_id, FACES.c.order, distance)
+            .where(FACES.c.vector.is_not(None))
+            .order_by(distance)
+            .limit(limit)
+        )
+        async with self._database.begin() as connection:
+            rows = await connection.execute(query)
+            found = [(row.image_id, row.order, 1 - row.distance) for row in rows]
+        return [face for face in found if face[2] >= min_similarity]
+
+    async def forget(self, *, batch: int = 1000) -> Forgotten:
+        """Erase every face, and all that was made of them."""
+        images = faces = 0
+        while True:
+            async with self._database.begin() as connection:
+                chosen = select(IMAGES.c.id).where(IMAGES.c.faces_made.is_not(None)).limit(batch)
+                ids = list(await connection.scalars(chosen.order_by(IMAGES.c.id)))
+                if not ids:
+                    return Forgotten(images, faces)
+                locked = list(await self._catalog.lock(connection, ids))
+                faces += await self.erase(connection, locked)
+            images += len(locked)
+
+    async def erase(self, connection: AsyncConnection, ids: Sequence[UUID]) -> int:
+        """Erase the faces of images, whose rows the transaction has locked; return how many."""
+        made = IMAGES.c.id.in_(ids), IMAGES.c.faces_made.is_not(None)
+        looked_at = list(await connection.scalars(select(IMAGES.c.id).where(*made)))
+        if not looked_at:
+            return 0
+        gone = await connection.execute(delete(FACES).where(FACES.c.image_id.in_(looked_at)))
+        none = {"face_count": None, "faces_made": None}
+        await connection.execute(IMAGES.update().where(IMAGES.c.id.in_(looked_at)).values(**none))
+        await self._label(connection, looked_at)
+        return gone.rowcount
+
+    async def _label(self, connection: AsyncConnection, ids: Sequence[UUID]) -> None:
+        rows = await self._catalog.lock(connection, ids)
+        said = [(row, Entry(row.url).over(row)) for row in rows.values()]
+        await describe(connection, said)
+
+
+def _mark(level: Level) -> str:
+    return f"{VERSION} {level}"
+
+
+def _unmade(level: Level) -> Any:
+    # What was made at a higher level has what this one needs.
+    enough = [_mark(made) for made in LEVELS[LEVELS.index(level) :]]
+    return or_(IMAGES.c.faces_made.is_(None), IMAGES.c.faces_made.not_in(enough))
+
+
+def _values(image_id: UUID, order: int, face: Face) -> dict[str, object]:
+    box, traits = face.box, face.traits
+    return {
+        "image_id": image_id,
+        "order": order,
+        "x": box.x,
+        "y": box.y,
+        "width": box.width,
+        "height": box.height,
+        "confidence": face.confidence,
+        "landmarks": [part for point in face.landmarks for part in point],
+        "age": traits and traits.age,
+        "age_low": traits and traits.age_low,
+        "age_high": traits and traits.age_high,
+        "gender": traits and traits.gender,
+        "gender_confidence": traits and traits.gender_confidence,
+        "vector": face.vector,
+    }
+
+
+def _stored(row: Row[Any]) -> StoredFace:
+    points = list(zip(row.landmarks[::2], row.landmarks[1::2], strict=True))
+    traits = None
+    if row.age is not None:
+        traits = Traits(row.age, row.age_low, row.age_high, row.gender, row.gender_confidence)
+    face = Face(
+        Box(row.x, row.y, row.width, row.height),
+        row.confidence,
+        tuple(points),
+        traits,
+        None if row.vector is None else np.array(row.vector, np.float32),
+    )
+    return StoredFace(row.image_id, row.order, face)

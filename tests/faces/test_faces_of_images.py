@@ -1,0 +1,226 @@
+"""Faces from an image's file to the API: made, shown, filtered by, erased."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from PIL import Image
+from pydantic import SecretStr
+
+from app.encoding.encoder import Encoder
+from app.indexing.face_maker import Looked
+from app.lookalike import Lookalike
+from app.settings import Settings
+from app.store.keys import ApiKeys
+from app.web.server import create_app
+from tests.conftest import Server, client_of, opened
+from tests.faces_setup import DATA_DIR
+from tests.image_host import ImageHost
+from tests.live import Loop
+from tests.samples import encode, photo
+
+Opened = Callable[..., AbstractContextManager[Server]]
+
+
+@pytest.fixture
+def server_with(settings: Settings, loop: Loop, encoder: Encoder) -> Opened:
+    """A function that serves the test's database with these settings."""
+    settings.data_dir.mkdir(exist_ok=True)
+    (settings.data_dir / "models").symlink_to(DATA_DIR / "models")
+
+    @contextmanager
+    def serving(**changed: Any) -> Generator[Server]:
+        wanted = settings.model_copy(update=changed)
+        with (
+            opened(wanted, loop, encoder) as lookalike,
+            loop.serving(create_app(lookalike)) as address,
+            client_of(address) as client,
+        ):
+            yield Server(address, client, lookalike)
+
+    return serving
+
+
+@pytest.fixture
+def portrait(host: ImageHost, astronaut: Image.Image) -> str:
+    return host.add("astronaut.png", encode(astronaut))
+
+
+@pytest.fixture
+def stranger(host: ImageHost) -> str:
+    return host.add("stranger.png", encode(photo(3)))
+
+
+def faces_of(server: Server, image: dict[str, Any]) -> list[dict[str, Any]] | None:
+    return server.client.get(f"/api/images/{image['id']}").json()["faces"]
+
+
+def filtered(server: Server, *numbers: str) -> set[str]:
+    answer = server.client.post("/api/search", json={"faces": list(numbers)})
+    assert answer.status_code == 200, answer.text
+    return {hit["url"] for hit in answer.json()["results"]}
+
+
+def looked(server: Server, loop: Loop) -> Looked:
+    maker = server.lookalike.face_maker
+    assert maker is not None
+
+    async def last() -> Looked:
+        return ([Looked(0, 0)] + [done async for done in maker.run()])[-1]
+
+    return loop.run(last())
+
+
+def test_faces_are_kept_beside_the_embedding(
+    server_with: Opened, portrait: str, stranger: str
+) -> None:
+    with server_with(faces="vectors") as server:
+        one, none = server.upsert([portrait, stranger])
+        [face] = faces_of(server, one) or []
+        box = face["box"]
+        assert box["x"] < 0.43 < box["x"] + box["width"]
+        assert box["y"] < 0.24 < box["y"] + box["height"]
+        low, high = face["age_range"]
+        assert (face["order"], 0 <= low <= high <= 80) == (0, True)
+        assert face["gender"] in ("female", "male")
+        assert faces_of(server, none) == []
+
+        assert filtered(server, "1", "2") == {portrait}
+        assert filtered(server, "0") == {stranger}
+        assert filtered(server, "3+") == set()
+        facets = server.client.get("/api/facets").json()
+        assert {f["value"]: f["count"] for f in facets["faces"]} == {"0": 1, "1": 1}
+        found = server.client.post(
+            "/api/search", json={"like": [none["id"]], "include": ["faces"]}
+        ).json()["results"]
+        assert [hit["faces"] for hit in found if hit["url"] == portrait] == [[face]]
+
+
+def test_levels_keep_no_more_than_they_say(server_with: Opened, portrait: str) -> None:
+    with server_with(faces="boxes") as server:
+        [image] = server.upsert([portrait])
+        [face] = faces_of(server, image) or []
+        assert (face["age"], face["age_range"], face["gender"]) == (None, None, None)
+        with psycopg.connect(server.lookalike.settings.database_url.get_secret_value()) as database:
+            assert database.execute("SELECT count(vector) FROM faces").fetchone() == (0,)
+
+
+def test_what_is_indexed_already_is_looked_at_later(
+    server_with: Opened, loop: Loop, portrait: str, stranger: str, host: ImageHost
+) -> None:
+    with server_with() as server:
+        one, _ = server.upsert([portrait, stranger])
+        assert faces_of(server, one) is None
+        assert server.client.get("/api/facets").json()["faces"] == []
+    with server_with(faces="attributes") as server:
+        assert looked(server, loop) == Looked(2, 0)
+        assert filtered(server, "1") == {portrait}
+        assert looked(server, loop) == Looked(0, 0)
+    # A level that needs more looks again, and where the original is gone, at the thumbnail.
+    del host.pictures["astronaut.png"]
+    with server_with(faces="vectors") as server:
+        assert looked(server, loop) == Looked(2, 1)
+        assert filtered(server, "1") == {portrait}
+    with server_with(faces="boxes") as server:
+        assert looked(server, loop) == Looked(0, 0)
+
+
+def test_forgetting_erases_faces_and_all_that_tells_of_them(
+    server_with: Opened, loop: Loop, portrait: str, stranger: str
+) -> None:
+    with server_with(faces="vectors") as server:
+        one, _ = server.upsert([portrait, stranger])
+        gone = loop.run(server.lookalike.faces.forget())
+        assert (gone.images, gone.faces) == (2, 1)
+        assert faces_of(server, one) is None
+        assert filtered(server, "0", "1") == set()
+        assert remains(server.lookalike) == 0
+
+
+def test_the_trash_has_no_faces(server_with: Opened, loop: Loop, portrait: str) -> None:
+    with server_with(faces="vectors") as server:
+        [image] = server.upsert([portrait])
+        server.client.delete(f"/api/images/{image['id']}?trash=true")
+        assert remains(server.lookalike) == 0
+        server.client.post("/api/trash/restore", json={"ids": [image["id"]]})
+        assert faces_of(server, image) is None
+        assert filtered(server, "1") == set()
+        assert looked(server, loop) == Looked(1, 0)
+        assert filtered(server, "1") == {portrait}
+
+
+def test_faces_are_those_of_the_bytes_that_are_there_now(
+    server_with: Opened, portrait: str, host: ImageHost
+) -> None:
+    with server_with(faces="boxes") as server:
+        [image] = server.upsert([portrait])
+        host.add("astronaut.png", encode(photo(2)))
+        server.upsert([portrait])
+        assert faces_of(server, image) == []
+        assert filtered(server, "0") == {portrait}
+    with server_with() as server:
+        host.add("astronaut.png", encode(photo(4)))
+        server.upsert([portrait])
+        assert faces_of(server, image) is None
+
+
+def test_only_keys_with_the_scope_see_faces(server_with: Opened, loop: Loop, portrait: str) -> None:
+    with server_with(faces="boxes", api_keys=(SecretStr("k" * 40),)) as server:
+        server.client.headers["authorization"] = f"Bearer {'k' * 40}"
+        [image] = server.upsert([portrait])
+        assert faces_of(server, image) is None
+        for asked in ({"faces": ["1"]}, {"like": [image["id"]], "include": ["faces"]}):
+            answer = server.client.post("/api/search", json=asked)
+            assert answer.status_code == 403
+            assert "faces" in answer.json()["detail"]
+        assert server.client.get("/api/facets?faces=1").status_code == 403
+        assert portrait not in server.client.get("/?faces=1").text
+        assert server.client.get("/api/facets").json()["faces"] == []
+        keys = ApiKeys(server.lookalike.database)
+        _, secret = loop.run(keys.add("faces", ["read", "faces"]))
+        server.client.headers["authorization"] = f"Bearer {secret}"
+        assert len(faces_of(server, image) or []) == 1
+        assert filtered(server, "1") == {portrait}
+
+
+def test_missing_models_are_said_and_indexing_goes_on(
+    settings: Settings, loop: Loop, encoder: Encoder, portrait: str
+) -> None:
+    wanted = settings.model_copy(update={"faces": "boxes"})
+    with opened(wanted, loop, encoder) as lookalike:
+        assert lookalike.face_maker is None
+
+
+def test_who_has_not_asked_does_not_load_anything_of_it() -> None:
+    program = (
+        "import sys, app.web.server, app.lookalike, app.cli.main\n"
+        "print([n for n in sys.modules if n.startswith('app.faces')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "['app.faces', 'app.faces.face']"
+
+
+def remains(lookalike: Lookalike) -> int:
+    """Return in how many rows of the database something of faces is left."""
+    url = lookalike.settings.database_url
+    assert url is not None
+    table = lookalike.vectors.table.name
+    with psycopg.connect(url.get_secret_value()) as database:
+        counts = [
+            database.execute(statement).fetchone()
+            for statement in (
+                "SELECT count(*) FROM faces",
+                "SELECT count(*) FROM images WHERE faces_made IS NOT NULL",
+                "SELECT count(*) FROM images WHERE face_count IS NOT NULL",
+                f"SELECT count(*) FROM {table} WHERE labels::text LIKE '%faces:%'",
+                "SELECT count(*) FROM trash WHERE vectors::text LIKE '%faces:%'",
+                "SELECT count(*) FROM trash WHERE image->>'face_count' IS NOT NULL",
+            )
+        ]
+    return sum(count[0] for count in counts if count)

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from app.problems import NotFound, PortTaken, StartProblem
 from app.settings import Settings, read_settings
 from app.web.serving import another_port, serve
+from demo.copies import COPIES, make_copies
 
 # Photos and scans of a fair size; the other files in these wheels are test patterns and second
 # views of the same scene (the built-in encoder takes gravel for a copy of grass).
@@ -75,7 +76,9 @@ def sample_route(photos: dict[str, Path]) -> Route:
 
 
 def described(base_url: str, name: str) -> dict[str, object]:
-    """Return a sample photo as an object of `/api/upsert`."""
+    """Return a sample photo, or a copy of one, as an object of `/api/upsert`."""
+    if name in COPIES:
+        return {"url": f"{base_url}/samples/{name}", "title": COPIES[name][1], "tags": ["copy"]}
     title, description, tags = next(texts[name] for texts in SAMPLES.values() if name in texts)
     url = f"{base_url}/samples/{name}"
     return {"url": url, "title": title, "description": description, "tags": tags.split()}
@@ -91,7 +94,9 @@ async def index(base_url: str, *, photos: dict[str, Path]) -> None:
     for result in answer.json()["results"]:
         if result["status"] == "failed":
             print(f"failed: {result['url']}: {result['reason']}")
-    print(f"Indexed {len(statuses) - statuses.count('failed')} sample photos. Open {base_url}")
+    indexed = len(statuses) - statuses.count("failed")
+    print(f"Indexed {indexed} sample photos and altered copies. Open {base_url}")
+    print(f"Duplicates: {base_url}/duplicates")
     query = next(iter(photos.values()))
     print(f"or try: curl -F file=@{query} {base_url}/api/query", flush=True)
 
@@ -106,9 +111,10 @@ def demo_settings() -> Settings:
 
 def main() -> None:
     """Run the demo until Ctrl-C."""
-    photos = sample_photos()
     try:
         settings = demo_settings()
+        photos = sample_photos()
+        photos |= make_copies(photos, settings.data_dir / "copies")
         asyncio.run(
             serve(
                 settings,

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from app.lookalike import Lookalike
 from app.search.query import Query, Term
 from app.store.images import Entry
 from demo.__main__ import sample_photos, sample_route
+from demo.copies import COPIES, make_copies
 from tests.live import Loop
 from tests.samples import altered, encode, photo
 
@@ -59,3 +61,13 @@ def test_an_unrelated_photo_passes_for_none_of_them(
     for seed in range(10):
         search = lookalike.searcher.search(Query([Term(encode(photo(seed)))], limit=5))
         assert loop.run(search).hits == []
+
+
+def test_altered_copies_of_photos_are_found_as_copies(
+    lookalike: Lookalike, loop: Loop, urls: dict[str, str], tmp_path: Path
+) -> None:
+    copies = make_copies(PHOTOS, tmp_path / "copies")
+    assert copies.keys() == COPIES.keys()
+    for name, path in copies.items():
+        hits = loop.run(lookalike.searcher.search(Query([Term(path.read_bytes())], limit=5))).hits
+        assert (hits[0].image.url, hits[0].match) == (urls[COPIES[name][0]], "copy"), name

@@ -59,7 +59,7 @@ class DeniedPair(BaseModel):
 class DeniedRequest(RequestModel):
     """How many pairs to list."""
 
-    limit: int = Field(100, ge=1, le=1000)
+    limit: int = Field(100, ge=1, le=1000, description="Most pairs.")
 
 
 class DeniedResponse(BaseModel):

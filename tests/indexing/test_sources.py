@@ -420,7 +420,7 @@ def test_what_does_not_exist_is_said(tmp_path: Path) -> None:
 def test_lists_bring_metadata_of_ones_own() -> None:
     table = "url,metadata.sku,Metadata.price\nhttps://a.com/a.jpg,A1,3\nhttps://a.com/b.jpg,,\n"
     first, second = entries(table, "csv")
-    assert (first.metadata, second.metadata) == ({"sku": "A1", "price": "3"}, None)
+    assert (first.metadata, second.metadata) == ({"sku": "A1", "price": 3}, None)
     line = {"url": "https://a.com/a.jpg", "metadata": {"n": 3, "on": True, "x": None, "y": [1]}}
     [entry] = entries(json.dumps(line), "jsonl")
     assert entry.metadata == {"n": 3, "on": True, "y": "[1]"}

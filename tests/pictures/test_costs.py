@@ -260,7 +260,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 with open(sys.argv[1], "rb") as file:
-    decode(file.read(), max_pixels=10**8, model_side=128)
+    decode(file.read(), max_pixels=10**8, model_side=128).facts()
 for path in sys.argv[1:]:
     if os.fork():
         os.wait()
@@ -269,9 +269,9 @@ for path in sys.argv[1:]:
         data = file.read()
     with open(sys.argv[1], "rb") as file:
         # What libraries load on first use, and what a forked process has yet to map.
-        decode(file.read(), max_pixels=10**8, model_side=128)
+        decode(file.read(), max_pixels=10**8, model_side=128).facts()
     needs, before = [], peak()
-    decode(data, max_pixels=10**8, model_side=128, need=needs.append)
+    decode(data, max_pixels=10**8, model_side=128, need=needs.append).facts()
     print(json.dumps([path, max(needs), peak() - before]), flush=True)
     os._exit(0)
 """

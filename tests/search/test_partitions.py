@@ -102,7 +102,7 @@ class Index:
 
     def start(self, images: Sequence[Made]) -> list[Made]:
         """Empty the index, then add images; the same images get the same ids each time."""
-        tables = f"images, keypoints, compared_pairs, {self.lookalike.vectors.table.name}"
+        tables = f"images, keypoints, faces, compared_pairs, {self.lookalike.vectors.table.name}"
 
         async def run() -> None:
             async with self.lookalike.database.begin() as connection:

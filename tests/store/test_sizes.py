@@ -66,4 +66,4 @@ def test_pages_say_that_a_number_is_estimated(server: Server, loop: Loop) -> Non
     loop.run(execute(server.lookalike, text("ANALYZE images")))
     assert "About 12000 images indexed." in server.client.get("/").text
     assert "About 12000 images in the index" in server.client.get("/index").text
-    assert server.client.get("/readyz").json() == {"status": "ok"}
+    assert server.client.get("/readyz").json() == {"status": "ok", "provider": "cpu"}

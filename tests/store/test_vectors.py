@@ -150,7 +150,10 @@ def test_a_search_uses_the_vector_index(database: Database, store: ImageVectorSt
 
 
 def index_names(database: Database) -> list[str]:
-    query = text("SELECT indexname FROM pg_indexes WHERE indexdef LIKE '%USING hnsw%'")
+    query = text(
+        "SELECT indexname FROM pg_indexes "
+        "WHERE indexdef LIKE '%USING hnsw%' AND tablename LIKE 'data_%'"
+    )
     with database.sync_engine.begin() as connection:
         return list(connection.scalars(query))
 

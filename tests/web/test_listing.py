@@ -161,7 +161,7 @@ def test_included_on_a_next_page(server: Server, urls: list[str]) -> None:
 
 
 def test_unknown_names_are_refused(server: Server) -> None:
-    body = {"tags": ["a"], "include": ["exif", "faces"]}
+    body = {"tags": ["a"], "include": ["exif", "smell"]}
     document = check(server.client.post("/api/search", json=body), 422)
     assert "include.1" in document["detail"]
 

@@ -71,3 +71,12 @@ def test_altered_copies_of_photos_are_found_as_copies(
     for name, path in copies.items():
         hits = loop.run(lookalike.searcher.search(Query([Term(path.read_bytes())], limit=5))).hits
         assert (hits[0].image.url, hits[0].match) == (urls[COPIES[name][0]], "copy"), name
+
+
+def test_a_quarter_of_a_photo_is_found_as_a_copy(
+    lookalike: Lookalike, loop: Loop, urls: dict[str, str]
+) -> None:
+    with Image.open(PHOTOS["astronaut.png"]) as photo:
+        quarter = photo.crop((120, 0, 380, 260))
+    hits = loop.run(lookalike.searcher.search(Query([Term(encode(quarter))], limit=5))).hits
+    assert [(hit.image.url, hit.match) for hit in hits] == [(urls["astronaut.png"], "copy")]

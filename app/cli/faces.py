@@ -22,10 +22,12 @@ async def look(*, as_json: bool) -> None:
     """Look for faces in the images of the index in which it was not done."""
     settings = read_settings()
     level = _level(settings)
+    if packages.missing(settings.data_dir, level):
+        raise InvalidRequest(f"The models are missing: {packages.FETCH_COMMAND}")
     async with open_lookalike(settings, announce=say) as lookalike:
         maker = lookalike.face_maker
         if maker is None:
-            raise InvalidRequest(f"The models are missing: {packages.FETCH_COMMAND}")
+            raise InvalidRequest("The models cannot be used; the line above says why.")
         before = await lookalike.faces.progress(level)
         looked = Looked(0, 0)
         with bar("Looking for faces", before.of - before.made) as show:

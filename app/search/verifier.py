@@ -47,21 +47,23 @@ Pair: TypeAlias = tuple[View | None, ImageRow]
 class _Work:
     """The comparison of a query with images, in a thread, until `deadline` (of `perf_counter`).
 
-    Threads that work on the same query share the iterator `pairs`. `left` are the images that
-    there was no time for.
+    Threads that work on the same query share the iterator `pairs`. The `likeliest` image is
+    compared in any case: that it was not looked at, no one should have to be told. `left` are the
+    images that there was no time for.
     """
 
     pairs: Iterator[Pair]
     views: StoredViews
     deadline: float
     whole: View | None = None
+    likeliest: UUID | None = None
     found: dict[UUID, Verified] = field(default_factory=dict[UUID, Verified])
     left: set[UUID] = field(default_factory=set[UUID])
 
     def run(self) -> "_Work":
         for part, image in self.pairs:
             view = part or self.whole
-            if perf_counter() >= self.deadline:
+            if perf_counter() >= self.deadline and image.id != self.likeliest:
                 self.left.add(image.id)
             elif view is not None:
                 self._compare(view, image)
@@ -119,7 +121,7 @@ class Verifier:
         self._threads.submit(opencv)
 
     async def verify(self, query: Subject, images: Sequence[ImageRow]) -> Verification:
-        """Compare a query with images, the likeliest first."""
+        """Compare a query with images, the likeliest first: it in any case, unless the budget is 0."""
         if query.too_plain:
             return Verification(notes=[TOO_PLAIN])
         done = await self._done([(None, image) for image in images], self.budget_ms, query)
@@ -149,8 +151,9 @@ class Verifier:
         whole = None if query is None else await run(_query_view, query, views)
         # Each thread takes the next pair, so that the likeliest are compared first.
         shared = iter(pairs)
+        likeliest = pairs[0][1].id if query is not None and budget_ms else None
         works = [
-            _Work(shared, StoredViews(stored), deadline, whole)
+            _Work(shared, StoredViews(stored), deadline, whole, likeliest)
             for _ in range(min(len(pairs), os.cpu_count() or 1))
         ]
         done = _Work(shared, views, deadline)

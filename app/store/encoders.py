@@ -58,11 +58,12 @@ def record_encoder(
         source=source,
         dimensions=dimensions,
         vector_table=vector_table,
+        # Not now(), the start of the transaction: another one may be recorded in it.
+        used_at=func.clock_timestamp(),
     )
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=[ENCODERS.c.name, ENCODERS.c.fingerprint],
-            # Not now(), the start of the transaction: set-ups wait for each other after that.
             set_={"source": source, "used_at": func.clock_timestamp()},
         )
     )

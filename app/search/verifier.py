@@ -121,7 +121,7 @@ class Verifier:
         self._threads.submit(opencv)
 
     async def verify(self, query: Subject, images: Sequence[ImageRow]) -> Verification:
-        """Compare a query with images, the likeliest first: it in any case, unless the budget is 0."""
+        """Compare a query with images, the likeliest first: it always, unless the budget is 0."""
         if query.too_plain:
             return Verification(notes=[TOO_PLAIN])
         done = await self._done([(None, image) for image in images], self.budget_ms, query)

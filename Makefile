@@ -13,7 +13,7 @@ demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8
 run: $(VENV)/.server  ## serve your own index (empty at first)
 	@$(BIN)/lookalike serve
 
-test: $(VENV)/.dev  ## run every test, including those in a browser
+test: $(VENV)/.dev  ## run every test but the slow ones, including those in a browser
 	@$(BIN)/python -m tests.browser_setup
 	@$(BIN)/python -m tests.faces_setup
 	$(BIN)/python -m pytest -n 2
@@ -44,7 +44,7 @@ loadtest: $(VENV)/.dev  ## load a server with 64 clients for a minute (FLAGS="--
 faults: $(VENV)/.dev  ## end a server with kill -9, again and again, and look for what is lost
 	$(BIN)/python -m bench.faults $(FLAGS)
 
-bench: $(VENV)/.dev  ## run the measurements that the README quotes
+bench: $(VENV)/.dev  ## measure queries, indexing, encoders and matches (docs/performance.md)
 	$(BIN)/python -m bench
 
 DATA ?= $(error DATA is the folder (or tar files) of photos: make $@ DATA=…)

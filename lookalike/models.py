@@ -84,6 +84,7 @@ class Hit(Image):
     """
 
     similarity: float | None = None
+    copy_similarity: float | None = None
     match: Match | None = None
     matched: Sequence[Literal["picture", "text"]] = ()
     alignment: Alignment | None = None

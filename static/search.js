@@ -131,7 +131,7 @@ function apply() {
   document.querySelector("#lowest").textContent = lowest.toFixed(2);
   const [hits, below] = ["#hits", "#below"].map((id) => document.querySelector(id));
   if (!hits || !document.querySelector("#count")) return;
-  const results = [...hits.children, ...below.children];
+  const results = [...hits.children, ...below.children].filter((li) => !li.matches(".between"));
   const passes = (li) => "proved" in li.dataset || Number(li.dataset.similarity) >= lowest;
   hits.replaceChildren(...results.filter((li) => passes(li)));
   below.replaceChildren(...results.filter((li) => !passes(li)));

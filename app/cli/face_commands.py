@@ -31,7 +31,7 @@ def faces(context: click.Context, forget: bool, yes: bool, as_json: bool) -> Non
 
 @faces.command("fetch")
 def fetch_models() -> None:
-    """Fetch the models that FACES needs: 7 MB for boxes, 60 with attributes, 190 with vectors."""
+    """Fetch the models that FACES needs: 7 MB for boxes, 21 more for attributes, then 101."""
     from app.cli.faces import fetch
 
     fetch()

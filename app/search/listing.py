@@ -93,9 +93,14 @@ class Lister:
             raise InvalidRequest("sort: filters alone list by newest, oldest or biggest.")
         return await self._page(query.filters, _ORDERS[query.sort], None, query.limit)
 
-    async def next_page(self, cursor: str, *, limit: int) -> Results:
-        """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
+    async def next_page(self, cursor: str, *, limit: int, sees_faces: bool = True) -> Results:
+        """Return the page after the one that gave this cursor; raises `InvalidRequest`.
+
+        So it does if the cursor filters by faces, and the client may not see them.
+        """
         listed = _Listed.read(cursor)
+        if listed.filters.faces and not sees_faces:
+            raise cursors.not_ours()
         return await self._page(listed.filters, listed.order, listed.end, limit)
 
     async def _page(

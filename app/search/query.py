@@ -24,7 +24,7 @@ ROCCHIO_QUERY, ROCCHIO_WANTED, ROCCHIO_UNWANTED = 1.0, 0.75, 0.15
 MIN_LENGTH = 1e-3
 
 # The weight of wanted images beside a text, when each counts by the spread of its similarities:
-# measured (docs/design.md, decision 58). One of them helps most where the words are not well known,
+# measured (docs/design.md, decision 64). One of them helps most where the words are not well known,
 # and costs hardly anything where they are.
 WANTED_BESIDE_TEXT = 0.25
 

@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import Row, delete, func, or_, select
+from sqlalchemy import Connection, Row, delete, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.encoding.encoder import Vector
 from app.faces.face import LEVELS, VERSION, Box, Face, Found, Level, Traits
+from app.store.cascade import tables
 from app.store.catalog import Catalog
 from app.store.database import Database
 from app.store.descriptions import describe
@@ -98,22 +98,6 @@ class FaceTable:
         async with self._database.begin() as connection:
             return await connection.scalar(select(func.count()).select_from(FACES)) or 0
 
-    async def near(
-        self, vector: Vector, *, limit: int, min_similarity: float
-    ) -> list[tuple[UUID, int, float]]:
-        """Return the faces nearest to a vector: image, order and cosine similarity."""
-        distance = FACES.c.vector.cosine_distance(vector).label("distance")
-        query = (
-            select(FACES.c.image_id, FACES.c.order, distance)
-            .where(FACES.c.vector.is_not(None))
-            .order_by(distance)
-            .limit(limit)
-        )
-        async with self._database.begin() as connection:
-            rows = await connection.execute(query)
-            found = [(row.image_id, row.order, 1 - row.distance) for row in rows]
-        return [face for face in found if face[2] >= min_similarity]
-
     async def forget(self, *, batch: int = 1000) -> Forgotten:
         """Erase every face, and all that was made of them."""
         images = faces = 0
@@ -122,6 +106,7 @@ class FaceTable:
                 chosen = select(IMAGES.c.id).where(IMAGES.c.faces_made.is_not(None)).limit(batch)
                 ids = list(await connection.scalars(chosen.order_by(IMAGES.c.id)))
                 if not ids:
+                    await connection.run_sync(_strip_labels)
                     return Forgotten(images, faces)
                 locked = list(await self._catalog.lock(connection, ids))
                 faces += await self.erase(connection, locked)
@@ -143,6 +128,21 @@ class FaceTable:
         rows = await self._catalog.lock(connection, ids)
         said = [(row, Entry(row.url).over(row)) for row in rows.values()]
         await describe(connection, said)
+
+
+def _strip_labels(connection: Connection) -> None:
+    """Take numbers of faces from the labels of whatever vectors still have some."""
+    for name in tables(connection):
+        quoted = connection.dialect.identifier_preparer.quote(name)
+        connection.execute(
+            text(f"""
+                UPDATE public.{quoted} SET labels = ARRAY(
+                    SELECT label FROM unnest(labels) AS label WHERE NOT starts_with(label, 'faces:')
+                ) WHERE EXISTS (
+                    SELECT FROM unnest(labels) AS label WHERE starts_with(label, 'faces:')
+                )
+            """)  # noqa: S608
+        )
 
 
 def _mark(level: Level) -> str:

@@ -104,7 +104,7 @@ async def search(request: Request) -> Response:
 async def facets(request: Request) -> Response:
     """Return the values to filter by, with counts."""
     wanted = parse(FilterRequest, search_fields(query_fields(request)))
-    _check_faces(request, wanted)
+    check_faces(request, wanted)
     counts = await parts(request).vectors.facets(wanted.filters)
     return respond(facets_document(counts, faces=_sees_faces(request)))
 
@@ -139,7 +139,7 @@ async def run_search(
     request: Request, wanted: SearchRequest, data: bytes | None, *, preview: bool = False
 ) -> Results:
     """Run the search of a form, a query string or a JSON body; raises `InvalidRequest`."""
-    _check_faces(request, wanted)
+    check_faces(request, wanted)
     lookalike = parts(request)
     limit = wanted.limit or lookalike.settings.top_k
     if limit > lookalike.settings.top_k:
@@ -148,7 +148,7 @@ async def run_search(
         )
     if wanted.cursor:
         pages = lookalike.lister if is_of_list(wanted.cursor) else lookalike.searcher
-        return await pages.next_page(wanted.cursor, limit=limit)
+        return await pages.next_page(wanted.cursor, limit=limit, sees_faces=_sees_faces(request))
     query = replace(query_of(wanted, data, limit=limit), preview=preview)
     if query.is_empty and query.filters:
         return await lookalike.lister.first_page(query)
@@ -159,7 +159,7 @@ def _sees_faces(request: Request) -> bool:
     return "faces" in client_of(request.scope).scopes
 
 
-def _check_faces(request: Request, wanted: FilterRequest) -> None:
+def check_faces(request: Request, wanted: FilterRequest) -> None:
     """Raise a problem if a request filters by faces that its client may not see."""
     if wanted.faces:
         require(client_of(request.scope), "faces")

@@ -21,7 +21,7 @@ from app.web.forms import chosen_files, form_of
 from app.web.lightbox import lightbox_of
 from app.web.requests import SANDBOX, Request, parts, uploaded
 from app.web.schemas import FacetsResponse
-from app.web.search_api import facets_document, run_search, search_fields
+from app.web.search_api import check_faces, facets_document, run_search, search_fields
 from app.web.shown import Shown, submitted
 from app.web.templating import accept, page
 
@@ -67,6 +67,7 @@ async def search_page(request: Request) -> Response:
             results = await run_search(request, wanted, None, preview=preview)
         else:
             wanted = parse(FilterRequest, search_fields(shown.narrowed))
+            check_faces(request, wanted)
     except Problem as problem:
         return await _search_page(request, shown, problem=problem)
     return await _search_page(

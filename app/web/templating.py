@@ -33,20 +33,28 @@ def by_key(facets: FacetsResponse) -> list[tuple[str, list[FacetValue]]]:
     for value in facets.metadata:
         found.setdefault(value.value.partition("=")[0], []).append(value)
     plain = {
-        key: _plain(key, values) if numeric(values) else values for key, values in found.items()
+        key: _plain(key, values) if _are_numbers(key, values) else values
+        for key, values in found.items()
     }
     return sorted(plain.items())
 
 
 def numeric(values: Sequence[FacetValue]) -> bool:
-    """Return whether values of metadata are several numbers, of which a range can be chosen."""
-    written = [value.value.rpartition("=")[2] for value in values]
-    return len(values) > 1 and all(re.fullmatch(PLAIN_NUMBER, number) for number in written)
+    """Return whether values, without their key, are several numbers, with a range to choose."""
+    return len(values) > 1 and all(re.fullmatch(PLAIN_NUMBER, value.value) for value in values)
+
+
+def _are_numbers(key: str, values: Sequence[FacetValue]) -> bool:
+    return numeric([_without(key, value) for value in values])
 
 
 def _plain(key: str, values: Sequence[FacetValue]) -> list[FacetValue]:
-    numbers = [FacetValue(value=v.value.removeprefix(f"{key}="), count=v.count) for v in values]
+    numbers = [_without(key, value) for value in values]
     return sorted(numbers, key=lambda number: float(number.value))
+
+
+def _without(key: str, value: FacetValue) -> FacetValue:
+    return FacetValue(value=value.value.removeprefix(f"{key}="), count=value.count)
 
 
 def assets(name: str) -> Path:

@@ -1,7 +1,9 @@
 """Faces from an image's file to the API: made, shown, filtered by, erased."""
 
+import json
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -14,6 +16,7 @@ from pydantic import SecretStr
 from app.encoding.encoder import Encoder
 from app.indexing.face_maker import Looked
 from app.lookalike import Lookalike
+from app.search import cursors
 from app.settings import Settings
 from app.store.keys import ApiKeys
 from app.web.server import create_app
@@ -178,13 +181,36 @@ def test_only_keys_with_the_scope_see_faces(server_with: Opened, loop: Loop, por
             assert answer.status_code == 403
             assert "faces" in answer.json()["detail"]
         assert server.client.get("/api/facets?faces=1").status_code == 403
-        assert portrait not in server.client.get("/?faces=1").text
+        page = server.client.get("/?faces=1")
+        assert (page.status_code, portrait in page.text) == (403, False)
+        assert server.client.get("/?faces=1&panel=filters").status_code == 403
         assert server.client.get("/api/facets").json()["faces"] == []
         keys = ApiKeys(server.lookalike.database)
         _, secret = loop.run(keys.add("faces", ["read", "faces"]))
         server.client.headers["authorization"] = f"Bearer {secret}"
         assert len(faces_of(server, image) or []) == 1
         assert filtered(server, "1") == {portrait}
+        server.client.headers["authorization"] = f"Bearer {'k' * 40}"
+        for asked in ({"filters": {"faces": ["1"]}, "order": "newest"}, {"words": "a"}):
+            listed = json.dumps({"filters": {"faces": ["1"]}} | asked).encode()
+            cursor = cursors.written(zlib.compress(listed))
+            answer = server.client.post("/api/search", json={"cursor": cursor})
+            assert answer.status_code == 422, answer.text
+
+
+def test_forgetting_finds_what_no_image_says_any_more(
+    server_with: Opened, loop: Loop, portrait: str
+) -> None:
+    with server_with(faces="boxes") as server:
+        server.upsert([portrait])
+        url = server.lookalike.settings.database_url
+        assert url is not None
+        with psycopg.connect(url.get_secret_value()) as database:
+            database.execute("UPDATE images SET faces_made = NULL, face_count = NULL")
+            database.execute("DELETE FROM faces")
+        assert remains(server.lookalike) == 1
+        loop.run(server.lookalike.faces.forget())
+        assert remains(server.lookalike) == 0
 
 
 def test_missing_models_are_said_and_indexing_goes_on(

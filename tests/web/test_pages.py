@@ -307,3 +307,20 @@ def test_searches_that_were_shared_before_the_box_still_work(
         "text=boat&panel=filters&formats=png&diversity=0.5",
     ):
         get(server, f"/?{query}")
+
+
+def test_filters_are_kept_where_their_panel_is_closed(server: Server, host: ImageHost) -> None:
+    server.upsert([{"url": host.url("seed/1.png"), "tags": ["a b"]}])
+    closed = server.client.get("/?text=boat&tags=a+b&min_width=1").text
+    for name, value in (("tags", "a b"), ("min_width", "1")):
+        assert f'<input type="hidden" name="{name}" value="{value}">' in closed
+    opened = server.client.get("/?text=boat&tags=a+b&panel=filters").text
+    assert '<input type="hidden" name="tags"' not in opened
+
+
+def test_words_that_end_like_numbers_are_no_numbers(server: Server, host: ImageHost) -> None:
+    for seed, note in enumerate(("a=5", "a=6")):
+        server.upsert([{"url": host.url(f"seed/{seed}.png"), "metadata": {"note": note}}])
+    page = server.client.get("/?panel=filters")
+    assert page.status_code == 200
+    assert "note=a=5" in page.text

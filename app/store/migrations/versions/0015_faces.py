@@ -32,12 +32,11 @@ def upgrade() -> None:
             PRIMARY KEY (image_id, "order")
         )
     """)
-    op.execute("CREATE INDEX faces_vector ON faces USING hnsw (vector halfvec_cosine_ops)")
     _forget_with_the_pixels()
 
 
 def _forget_with_the_pixels() -> None:
-    """Faces are those of the pixels that an image has now, and of no image in the trash."""
+    """Let faces end when a file is read again, or its image comes back from the trash."""
     op.execute("""
         CREATE FUNCTION forget_faces() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN

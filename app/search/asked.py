@@ -174,7 +174,7 @@ class Asked(BaseModel):
         return cursor if is_short else None
 
     @classmethod
-    def read(cls, cursor: str, *, spaces: Spaces) -> "Asked":
+    def read(cls, cursor: str, *, spaces: Spaces, sees_faces: bool = True) -> "Asked":
         """Return the query of a cursor; raises `InvalidRequest` unless these encoders made it."""
         try:
             packed = zlib.decompressobj().decompress(cursors.read(cursor), MAX_BYTES)
@@ -186,7 +186,7 @@ class Asked(BaseModel):
             raise cursors.not_ours()
         if not is_storable(asked.words) or (asked.vector is None and not asked.words):
             raise cursors.not_ours()
-        asked = asked.model_copy(update={"filters": checked(asked.filters)})
+        asked = asked.model_copy(update={"filters": checked(asked.filters, sees_faces=sees_faces)})
         given = ((asked.vector, spaces.of(asked.ranked_by)), (asked.copy_vector, spaces.copy))
         for vector, space in given:
             if vector is None:
@@ -211,8 +211,13 @@ def _packed(files: Sequence[str]) -> bytes:
     return b"".join(bytes.fromhex(file[:FILE_DIGITS]) for file in files)
 
 
-def checked(filters: Filters) -> Filters:
-    """Return the filters of a cursor, checked as those of a request are."""
+def checked(filters: Filters, *, sees_faces: bool) -> Filters:
+    """Return the filters of a cursor, checked as those of a request are; raises `InvalidRequest`.
+
+    So it does if they are by faces, which the client may not see.
+    """
+    if filters.faces and not sees_faces:
+        raise cursors.not_ours()
     given = {name: value for name, value in asdict(filters).items() if value not in (None, ())}
     if filters.box is not None:
         given["box"] = list(asdict(filters.box).values())

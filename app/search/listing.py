@@ -57,7 +57,7 @@ class _Listed(BaseModel):
         return _PREFIX + cursors.written(zlib.compress(packed))
 
     @classmethod
-    def read(cls, cursor: str) -> "_Listed":
+    def read(cls, cursor: str, *, sees_faces: bool) -> "_Listed":
         """Return the list of a cursor; raises `InvalidRequest`."""
         try:
             packed = cursors.read(cursor.removeprefix(_PREFIX))
@@ -65,7 +65,8 @@ class _Listed(BaseModel):
             _ = listed.end
         except (ValueError, zlib.error, ValidationError) as exc:
             raise cursors.not_ours() from exc
-        return listed.model_copy(update={"filters": checked(listed.filters)})
+        filters = checked(listed.filters, sees_faces=sees_faces)
+        return listed.model_copy(update={"filters": filters})
 
 
 class Lister:
@@ -94,13 +95,8 @@ class Lister:
         return await self._page(query.filters, _ORDERS[query.sort], None, query.limit)
 
     async def next_page(self, cursor: str, *, limit: int, sees_faces: bool = True) -> Results:
-        """Return the page after the one that gave this cursor; raises `InvalidRequest`.
-
-        So it does if the cursor filters by faces, and the client may not see them.
-        """
-        listed = _Listed.read(cursor)
-        if listed.filters.faces and not sees_faces:
-            raise cursors.not_ours()
+        """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
+        listed = _Listed.read(cursor, sees_faces=sees_faces)
         return await self._page(listed.filters, listed.order, listed.end, limit)
 
     async def _page(

@@ -11,7 +11,6 @@ import numpy as np
 
 from app.encoding.encoder import Vector
 from app.problems import FetchTimedOut
-from app.search import cursors
 from app.search.asked import Asked
 from app.search.candidates import MOST_VERIFIED, candidates
 from app.search.hits import (
@@ -108,17 +107,12 @@ class Searcher:
                 return await work(query)
 
     async def next_page(self, cursor: str, *, limit: int, sees_faces: bool = True) -> Results:
-        """Return the page after the one that gave this cursor; raises `InvalidRequest`.
-
-        So it does if the cursor filters by faces, and the client may not see them.
-        """
+        """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
         self.searches[NEXT_PAGE] += 1
         with self._places.taken():
             async with limited(self._deadline(), self.timeout_s), self._paging.taken():
                 clock = Clock()
-                asked = Asked.read(cursor, spaces=self._spaces)
-                if asked.filters.faces and not sees_faces:
-                    raise cursors.not_ours()
+                asked = Asked.read(cursor, spaces=self._spaces, sees_faces=sees_faces)
                 return await self._answer(asked, limit, clock)
 
     async def _fetch(self, query: Query) -> Query:

@@ -32,7 +32,7 @@ from app.store.images import DROPPED
 from app.store.item_rows import COPIED, copied, item_of, stored_reason
 from app.store.items import Ended, Item, ItemSource, ItemState, JobProgress, NewItem
 from app.store.job_progress import read_progress
-from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS
+from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS, seconds
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class JobItems:
 
     async def postpone(self, item: Item, reason: str, *, wait_s: float) -> None:
         """Count an attempt, and schedule an item's retry in `wait_s` seconds."""
-        due = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, wait_s)
+        due = func.now() + seconds(wait_s)
         await self._keep_waiting(item, {"reason": stored_reason(reason), "not_before": due})
 
     async def _keep_waiting(self, item: Item, values: dict[str, Any]) -> None:
@@ -276,9 +276,7 @@ class JobItems:
         """Return jobs that ended at least so many days ago, the oldest first."""
         query = (
             select(JOBS.c.id)
-            .where(
-                JOBS.c.ended_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, days * DAY_S)
-            )
+            .where(JOBS.c.ended_at < func.now() - seconds(days * DAY_S))
             .order_by(JOBS.c.ended_at)
             .limit(limit)
         )

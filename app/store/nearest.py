@@ -169,16 +169,18 @@ async def nearest(
     limit: int,
     filters: Filters,
     beyond: Beyond | None = None,
+    exactly: bool = False,
 ) -> list[Untyped]:
     """Return rows of (node_id, cosine distance), the nearest first.
 
-    There are `limit` of them, unless fewer rows pass the filters.
+    There are `limit` of them, unless fewer rows pass the filters. Unless it compares every row,
+    `exactly`, this needs a transaction: it makes settings.
     """
     distance = table.c.embedding.cosine_distance(vector).label("distance")
     wanted = conditions(table, filters)
     query = select(table.c.node_id, distance).where(*wanted, *_after(table, distance, beyond))
     candidates: float = limit
-    if beyond is not None:
+    if exactly:
         return await _exact(connection, query, limit)
     if wanted:
         rows, passing = await _estimate(connection, table, wanted)

@@ -1,7 +1,6 @@
 """How many rows a table has, as far as that decides how it is searched."""
 
 from time import monotonic
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,12 +38,6 @@ class RowCount:
         return known
 
 
-_COUNTS: WeakKeyDictionary[Table, RowCount] = WeakKeyDictionary()
-
-
 def row_count(table: Table) -> RowCount:
     """Return the row count of a table, the same for everyone who uses this object for it."""
-    count = _COUNTS.get(table)
-    if count is None:
-        count = _COUNTS[table] = RowCount(table)
-    return count
+    return table.info.setdefault("rows", RowCount(table))

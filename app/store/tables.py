@@ -1,5 +1,7 @@
 """The tables for SQLAlchemy; the migrations create them."""
 
+from datetime import timedelta
+
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import (
     ARRAY,
@@ -15,12 +17,20 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    func,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.sql.functions import Function
 
 from app.faces.face import VECTOR_DIMENSIONS
 
 _metadata = MetaData()
+
+
+def seconds(number: float) -> Function[timedelta]:
+    """Return an interval for SQLAlchemy."""
+    return func.make_interval(0, 0, 0, 0, 0, 0, number)
+
 
 IMAGES = Table(
     "images",

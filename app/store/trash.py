@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store import cascade
 from app.store.database import Database
-from app.store.tables import IMAGES, TRASH
+from app.store.tables import IMAGES, TRASH, seconds
 from app.store.words import placed_words
 
 DAY_S = 86_400
@@ -92,10 +92,7 @@ class TrashTable:
         """Return images of the trash, first trashed first; with `days`, those as long in it."""
         query = select(TRASH.c.image_id).order_by(TRASH.c.trashed_at, TRASH.c.image_id).limit(limit)
         if days is not None:
-            query = query.where(
-                TRASH.c.trashed_at
-                <= func.now() - func.make_interval(0, 0, 0, 0, 0, 0, days * DAY_S)
-            )
+            query = query.where(TRASH.c.trashed_at <= func.now() - seconds(days * DAY_S))
         async with self._database.begin() as connection:
             return list((await connection.scalars(query)).all())
 

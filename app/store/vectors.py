@@ -163,11 +163,17 @@ class VectorTable:
         # An exact search needs no settings, and so no transaction.
         exactly = beyond is not None or (
             not conditions(self.table, filters)
-            and row_count(self.table).known(most_of_small(limit))
+            and row_count(self.table).known(most_of_small(limit)) is True
         )
         async with self.database.reading() if exactly else self.database.begin() as connection:
             rows = await nearest(
-                connection, self.table, vector, limit=limit, filters=filters, beyond=beyond
+                connection,
+                self.table,
+                vector,
+                limit=limit,
+                filters=filters,
+                beyond=beyond,
+                exactly=exactly,
             )
         return [(UUID(row.node_id), _similarity(row.distance)) for row in rows]
 

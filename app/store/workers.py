@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.database import Database
-from app.store.tables import WORKERS
+from app.store.tables import WORKERS, seconds
 
 _ALIVE = WORKERS.c.alive_until > func.now()
 
@@ -29,7 +29,7 @@ class Workers:
 
     async def renew(self, worker_id: UUID, *, captions: bool, for_s: float) -> None:
         """Record that a worker is alive for the next `for_s` seconds; forget dead ones."""
-        until = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, for_s)
+        until = func.now() + seconds(for_s)
         row = insert(WORKERS).values(id=worker_id, captions=captions, alive_until=until)
         renewed = row.on_conflict_do_update(
             index_elements=[WORKERS.c.id], set_={"alive_until": until, "captions": captions}

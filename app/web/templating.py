@@ -1,7 +1,6 @@
 """The Jinja templates and the context that all of them share."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,34 +26,22 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def by_key(facets: FacetsResponse) -> list[tuple[str, list[FacetValue]]]:
-    """Return the values of metadata by key; those of numbers in their order."""
+def by_key(facets: FacetsResponse) -> list[tuple[str, list[FacetValue], bool]]:
+    """Return the values of metadata by key, and whether they are a range of numbers.
+
+    Those of a range are in their order, and without their key.
+    """
     found: dict[str, list[FacetValue]] = {}
     for value in facets.metadata:
         found.setdefault(value.value.partition("=")[0], []).append(value)
-    plain = {
-        key: _plain(key, values) if _are_numbers(key, values) else values
-        for key, values in found.items()
-    }
-    return sorted(plain.items())
+    return [(key, *_as_range(key, values)) for key, values in sorted(found.items())]
 
 
-def numeric(values: Sequence[FacetValue]) -> bool:
-    """Return whether values, without their key, are several numbers, with a range to choose."""
-    return len(values) > 1 and all(re.fullmatch(PLAIN_NUMBER, value.value) for value in values)
-
-
-def _are_numbers(key: str, values: Sequence[FacetValue]) -> bool:
-    return numeric([_without(key, value) for value in values])
-
-
-def _plain(key: str, values: Sequence[FacetValue]) -> list[FacetValue]:
-    numbers = [_without(key, value) for value in values]
-    return sorted(numbers, key=lambda number: float(number.value))
-
-
-def _without(key: str, value: FacetValue) -> FacetValue:
-    return FacetValue(value=value.value.removeprefix(f"{key}="), count=value.count)
+def _as_range(key: str, values: list[FacetValue]) -> tuple[list[FacetValue], bool]:
+    bare = [FacetValue(value=v.value.removeprefix(f"{key}="), count=v.count) for v in values]
+    if len(bare) < 2 or not all(re.fullmatch(PLAIN_NUMBER, value.value) for value in bare):
+        return values, False
+    return sorted(bare, key=lambda number: float(number.value)), True
 
 
 def assets(name: str) -> Path:
@@ -70,7 +57,6 @@ templates.env.trim_blocks = templates.env.lstrip_blocks = True
 cast(dict[str, Any], templates.env.filters).update(
     duration=duration,
     by_key=by_key,
-    numeric=numeric,
     differences=differences_of,
     outline=outline_of,
 )

@@ -6,15 +6,14 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import event
 
 from app.encoding.encoder import Encoder
 from app.settings import Settings
-from app.web.server import create_app
-from tests.conftest import Server, client_of, opened
+from tests.conftest import Server
 from tests.image_host import ImageHost
 from tests.live import Loop
 from tests.samples import altered, encode, photo, png
+from tests.statements import counting
 
 
 def test_upsert_then_query_as_the_contract_says(server: Server, host: ImageHost) -> None:
@@ -272,22 +271,7 @@ def test_two_clients_posting_the_same_urls_create_each_image_once(
 def test_a_request_runs_a_fixed_number_of_statements(
     settings: Settings, loop: Loop, encoder: Encoder, host: ImageHost
 ) -> None:
-    statements: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        # The keys are read again every few seconds, by whatever request comes then.
-        if "api_keys" not in statement:
-            statements.append(statement)
-
-    # A worker would have statements of its own.
-    idle = settings.model_copy(update={"worker": False})
-    with (
-        opened(idle, loop, encoder) as lookalike,
-        loop.serving(create_app(lookalike)) as address,
-        client_of(address) as client,
-    ):
-        server = Server(address, client, lookalike)
-        event.listen(lookalike.database.engine.sync_engine, "before_cursor_execute", note)
+    with counting(settings, loop, encoder) as (server, statements):
         server.upsert([host.url("seed/1.png")])
         # The image at the URL, images of the same bytes, the row's lock, the image, its vector; and
         # whether it is in the trash, twice: before, and once the row is locked.

@@ -1,19 +1,17 @@
 """A search with filters only lists what passes; hits carry what is asked for."""
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from app.encoding.encoder import Encoder
 from app.settings import Settings
-from app.web.server import create_app
-from tests.conftest import Server, client_of, opened
+from tests.conftest import Server
 from tests.image_host import ImageHost
 from tests.live import Loop
 from tests.samples import encode, photo, png
+from tests.statements import counting
 from tests.web.test_problems import check
 
 SIZES = [(64, 64), (90, 64), (64, 90), (128, 128), (64, 64), (90, 64), (300, 300)]
@@ -164,27 +162,6 @@ def test_unknown_names_are_refused(server: Server) -> None:
     body = {"tags": ["a"], "include": ["exif", "smell"]}
     document = check(server.client.post("/api/search", json=body), 422)
     assert "include.1" in document["detail"]
-
-
-@contextmanager
-def counting(
-    settings: Settings, loop: Loop, encoder: Encoder
-) -> Generator[tuple[Server, list[str]]]:
-    """A server without a worker, and the statements that it runs."""
-    statements: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "api_keys" not in statement:
-            statements.append(statement)
-
-    idle = settings.model_copy(update={"worker": False})
-    with (
-        opened(idle, loop, encoder) as lookalike,
-        loop.serving(create_app(lookalike)) as address,
-        client_of(address) as client,
-    ):
-        event.listen(lookalike.database.engine.sync_engine, "before_cursor_execute", note)
-        yield Server(address, client, lookalike), statements
 
 
 def test_few_statements_however_much_is_included(

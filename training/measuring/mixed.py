@@ -5,22 +5,17 @@ The phrase is the name of a class, the liked image one of its photos. Measured i
 class among the first ten others, on average over all photos.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from app.encoding.encoder import Vector, Vectors
 from app.search.query import Marked, rocchio
 from app.search.spreads import spread_ratio
-from training.data.tables import read_labels
 from training.measuring.embedding import embed_images, embed_texts
-from training.measuring.models import add_models, load_models
-from training.measuring.similar import NEAREST, labelled_photos
+from training.measuring.models import load_models
+from training.measuring.similar import NEAREST, asked, sets
 
 # A class needs so many photos for its share to say anything.
 FEWEST = 5
@@ -49,26 +44,16 @@ def shares(images: Vectors, classes: Sequence[str], names: dict[str, Vector]) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--photos", type=Path, nargs="+", required=True, help="folders or tar files"
-    )
-    parser.add_argument("--labels", type=Path, help="tab-separated file: file, label")
-    parser.add_argument("--most", type=int, default=12, help="photos of each class, at most")
-    add_models(parser, default=["builtin", "lite"])
-    args = parser.parse_args()
-    labels, models = read_labels(args.labels), load_models(args.model)
+    args = asked(__doc__, most=12)
+    models = load_models(args.model)
     print(f"{'':36}" + "".join(f"{title:>10}" for title in ("name", "photo", "both", "of better")))
-    for place in args.photos:
-        photos = labelled_photos(place, labels, args.most)
-        classes = [label for label, _ in photos]
-        images = [Image.open(BytesIO(data)).convert("RGB") for _, data in photos]
+    for name, classes, images in sets(args):
         phrases = sorted(set(classes))
         for title, model in models.items():
             named = dict(zip(phrases, embed_texts(model, phrases), strict=True))
             found = shares(embed_images(model, images), classes, named)
             row = [*found.values(), found["both"] / max(found["name"], found["photo"])]
-            print(f"{f'{place.stem}, {title}':36}" + "".join(f"{value:10.3f}" for value in row))
+            print(f"{f'{name}, {title}':36}" + "".join(f"{value:10.3f}" for value in row))
 
 
 if __name__ == "__main__":

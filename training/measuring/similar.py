@@ -68,26 +68,37 @@ def _by_folder(place: Path) -> Iterator[tuple[str, str, bytes]]:
             yield path.parent.name, path.name, path.read_bytes()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def asked(description: str | None, *, most: int) -> argparse.Namespace:
+    """Return the command line of a measurement on labelled photos."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--photos", type=Path, nargs="+", required=True, help="folders or tar files"
     )
     parser.add_argument("--labels", type=Path, help="tab-separated file: file, label")
-    parser.add_argument("--most", type=int, default=10, help="photos of each class, at most")
+    parser.add_argument("--most", type=int, default=most, help="photos of each class, at most")
     add_models(parser, default=["builtin", "lite"])
-    args = parser.parse_args()
-    labels, models = read_labels(args.labels), load_models(args.model)
-    print(f"{'':36}{'chance':>10}" + "".join(f"{name:>12}" for name in models))
+    return parser.parse_args()
+
+
+def sets(args: argparse.Namespace) -> Iterator[tuple[str, list[str], list[Image.Image]]]:
+    """Yield the name of each set of photos, with their classes and the photos in the same order."""
+    labels = read_labels(args.labels)
     for place in args.photos:
         found = labelled_photos(place, labels, args.most)
-        classes = [label for label, _ in found]
         images = [Image.open(BytesIO(data)).convert("RGB") for _, data in found]
+        yield place.stem, [label for label, _ in found], images
+
+
+def main() -> None:
+    args = asked(__doc__, most=10)
+    models = load_models(args.model)
+    print(f"{'':36}{'chance':>10}" + "".join(f"{name:>12}" for name in models))
+    for name, classes, images in sets(args):
         shares = [
             class_among_nearest(embed_images(model, images), classes).mean()
             for model in models.values()
         ]
-        title = f"{place.stem}: {len(classes)} photos, {len(set(classes))} classes"
+        title = f"{name}: {len(classes)} photos, {len(set(classes))} classes"
         row = [_chance(classes), *shares]
         print(f"{title:36}{row[0]:10.3f}" + "".join(f"{share:12.3f}" for share in row[1:]))
 

@@ -92,3 +92,4 @@ class FaceMaker:
             }
             if same:
                 await self._table.keep(connection, same)
+                await self._table.label(connection, list(same))

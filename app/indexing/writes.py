@@ -106,7 +106,13 @@ class Writer:
                 statuses.append("unchanged" if entry.describes(row) else "updated")
             for space in self._spaces.all:
                 new_vectors = [
-                    NewVector(entry, write.picture, write.picture.sha256, write.vectors[space])
+                    NewVector(
+                        entry,
+                        write.picture,
+                        write.picture.sha256,
+                        write.vectors[space],
+                        len(write.faces.faces) if write.faces else None,
+                    )
                     for write, entry in pairs
                     if write.picture and space in write.vectors
                 ]

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import Connection, Row, delete, func, or_, select, text
+from sqlalchemy import Connection, Row, bindparam, delete, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.faces.face import LEVELS, VERSION, Box, Face, Found, Level, Traits
@@ -51,7 +51,10 @@ class FaceTable:
         self._catalog = catalog
 
     async def keep(self, connection: AsyncConnection, found: Mapping[UUID, Found]) -> None:
-        """Replace the faces of images, whose rows the transaction has locked or written."""
+        """Replace the faces of images, whose rows the transaction has locked or written.
+
+        What filters know of them is left to `label`, or to whoever stores their vectors.
+        """
         await connection.execute(delete(FACES).where(FACES.c.image_id.in_(found)))
         rows = [
             _values(image_id, order, face)
@@ -60,13 +63,15 @@ class FaceTable:
         ]
         if rows:
             await connection.execute(FACES.insert(), rows)
-        for image_id, looked in sorted(found.items()):
-            await connection.execute(
-                IMAGES.update()
-                .where(IMAGES.c.id == image_id)
-                .values(face_count=len(looked.faces), faces_made=_mark(looked.level))
-            )
-        await self._label(connection, list(found))
+        await connection.execute(
+            IMAGES.update()
+            .where(IMAGES.c.id == bindparam("image_id"))
+            .values(face_count=bindparam("number"), faces_made=bindparam("made")),
+            [
+                {"image_id": i, "number": len(looked.faces), "made": _mark(looked.level)}
+                for i, looked in sorted(found.items())
+            ],
+        )
 
     async def of(self, ids: Sequence[UUID]) -> dict[UUID, list[StoredFace]]:
         """Return the faces of images, from left to right, without images that have none."""
@@ -74,7 +79,7 @@ class FaceTable:
             select(FACES).where(FACES.c.image_id.in_(ids)).order_by(FACES.c.image_id, FACES.c.order)
         )
         faces: dict[UUID, list[StoredFace]] = {}
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             for row in await connection.execute(query):
                 faces.setdefault(row.image_id, []).append(_stored(row))
         return faces
@@ -84,18 +89,18 @@ class FaceTable:
         query = select(IMAGES.c.id).where(_unmade(level)).order_by(IMAGES.c.id).limit(limit)
         if after is not None:
             query = query.where(IMAGES.c.id > after)
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return list(await connection.scalars(query))
 
     async def progress(self, level: Level) -> Progress:
         """Count the images in which faces have been looked for at this level."""
         query = select(func.count().filter(~_unmade(level)), func.count()).select_from(IMAGES)
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return Progress(*(await connection.execute(query)).one())
 
     async def count(self) -> int:
         """Return the number of faces."""
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return await connection.scalar(select(func.count()).select_from(FACES)) or 0
 
     async def forget(self, *, batch: int = 1000) -> Forgotten:
@@ -121,10 +126,11 @@ class FaceTable:
         gone = await connection.execute(delete(FACES).where(FACES.c.image_id.in_(looked_at)))
         none = {"face_count": None, "faces_made": None}
         await connection.execute(IMAGES.update().where(IMAGES.c.id.in_(looked_at)).values(**none))
-        await self._label(connection, looked_at)
+        await self.label(connection, looked_at)
         return gone.rowcount
 
-    async def _label(self, connection: AsyncConnection, ids: Sequence[UUID]) -> None:
+    async def label(self, connection: AsyncConnection, ids: Sequence[UUID]) -> None:
+        """Tell filters how many faces images have, whose rows the transaction has locked."""
         rows = await self._catalog.lock(connection, ids)
         said = [(row, Entry(row.url).over(row)) for row in rows.values()]
         await describe(connection, said)

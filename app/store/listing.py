@@ -56,5 +56,5 @@ async def passing(
     if after is not None:
         end = (after.value, after.id)
         query = query.where(place > end if order == "oldest" else place < end)
-    async with vectors.database.begin() as connection:
+    async with vectors.database.reading() as connection:
         return [Position(row.value, row.id) for row in await connection.execute(query)]

@@ -75,7 +75,7 @@ class PairTable:
 
     async def denied(self, pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return which pairs of SHA-256, the lesser first, are not duplicates."""
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             found = await connection.execute(_DENIED, _columns(pairs))
             return {(row.one, row.other) for row in found}
 
@@ -92,13 +92,13 @@ class PairTable:
 
     async def last_denied(self, limit: int) -> list[Denied]:
         """Return the pairs of images that were denied last, the last one first."""
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             found = await connection.execute(_LAST_DENIED, {"limit": limit})
             return [Denied(row.one, row.other, row.denied_at) for row in found]
 
     async def compared(self, pairs: Iterable[Pair], *, version: int) -> dict[Pair, bool]:
         """Return whether pairs are copies, without those that this version has not compared."""
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             found = await connection.execute(_COMPARED, {**_columns(pairs), "version": version})
             return {(row.one, row.other): row.is_copy for row in found}
 

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index loadtest faults train train-semantic train-lite eval eval-text eval-similar eval-mixed clean
+.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index bench-scale loadtest faults train train-semantic train-lite eval eval-text eval-similar eval-mixed clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -21,6 +21,7 @@ test: $(VENV)/.dev  ## run every test but the slow ones, including those in a br
 test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each
 	@$(BIN)/python -m tests.pgbouncer_setup
 	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --vector-index bit tests/search tests/store tests/web/test_api.py tests/web/test_search_api.py tests/web/test_matches.py tests/web/test_duplicates.py
 
 lint: $(VENV)/.dev  ## check formatting, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
@@ -37,6 +38,9 @@ ROWS ?= 100000
 
 bench-filter: $(VENV)/.dev  ## compare plans of a filtered search among ROWS vectors
 	$(BIN)/python -m bench.filter --rows $(ROWS)
+
+bench-scale: $(VENV)/.dev  ## compare the kinds of vector index among ROWS vectors like those of photos in DATA
+	$(BIN)/python -m bench.scale --rows $(ROWS) --photos $(DATA)
 
 loadtest: $(VENV)/.dev  ## load a server with 64 clients for a minute (FLAGS="--clients 8 --seconds 10")
 	$(BIN)/python -m bench.loadtest $(FLAGS)

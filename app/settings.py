@@ -54,6 +54,12 @@ class Settings(BaseSettings):
         "llamaindex:NAME: what sees what an image shows. auto keeps the index's encoder; a new "
         "index gets clip if available, else lite.",
     )
+    vector_index: Literal["auto", "halfvec", "bit"] = Field(
+        "auto",
+        description="The kind of a new index of vectors: halfvec, bit (a quarter of its size, "
+        "slower searches), or auto: halfvec while it fits the database's memory. "
+        "`lookalike vectors rebuild` makes another one of an index that there is.",
+    )
     copy_encoder: Literal["builtin", "off"] = Field(
         "builtin",
         description="The encoder that knows the same image again, however altered: builtin, or "
@@ -221,7 +227,7 @@ class Settings(BaseSettings):
         "the server does on its own port.",
     )
 
-    @field_validator("log_level", "log_format", "providers", mode="before")
+    @field_validator("log_level", "log_format", "providers", "vector_index", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

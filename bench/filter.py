@@ -24,7 +24,8 @@ from app.settings import read_settings
 from app.store.filters import NO_FILTERS, Filters
 from app.store.hnsw import build, drop
 from app.store.images import Entry
-from app.store.nearest import EF_SEARCH, conditions
+from app.store.nearest import conditions
+from app.store.scans import EF_SEARCH
 from app.store.vectors import NewVector
 
 LATENT = 24

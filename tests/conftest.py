@@ -20,8 +20,10 @@ from app.encoding.onnx_model import OnnxModel
 from app.encoding.weights import BUILTIN_DIRECTORY
 from app.lookalike import Lookalike, open_lookalike
 from app.settings import Settings, read_settings
+from app.store import near_urls, nearest, vectors
 from app.store.database import open_database
 from app.store.embedded import embedded_server
+from app.store.scans import Kind
 from app.store.spaces import open_vectors
 from app.web.openapi import Operation
 from app.web.server import create_app
@@ -30,6 +32,11 @@ from tests.live import Loop
 from tests.onnx_models import write_clip
 
 pytest_plugins = ["tests.browser"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests of searches run with another kind of vector index, however few images there are."""
+    parser.addoption("--vector-index", choices=["halfvec", "bit"], default="halfvec")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -70,6 +77,18 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def vector_index(request: pytest.FixtureRequest) -> Generator[Kind]:
+    """The kind of vector index; if it is not the default, it is used for the smallest tables."""
+    kind: Kind = request.config.getoption("--vector-index")
+    with pytest.MonkeyPatch.context() as patch:
+        if kind != "halfvec":
+            for module in (nearest, near_urls, vectors):
+                patch.setattr(module, "most_of_small", lambda _: 0)
+            patch.setattr(nearest, "ROWS_PER_CANDIDATE", 0)
+        yield kind
+
+
 @pytest.fixture(scope="session")
 def encoder() -> Generator[Encoder]:
     """The built-in encoder, loaded once for all tests that do not count embeddings."""
@@ -79,7 +98,9 @@ def encoder() -> Generator[Encoder]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Generator[str]:
+def postgres(
+    tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, vector_index: Kind
+) -> Generator[str]:
     """The URL of a running embedded Postgres.
 
     It has a template database, `migrated`, with all tables and the built-in encoder's vector table.
@@ -89,7 +110,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Gene
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE migrated")
     database = open_database(read_settings(database_url=named(url, "migrated")))
-    open_vectors(database, encoder)
+    open_vectors(database, encoder, wanted=vector_index)
     database.sync_engine.dispose()
     yield url
     server.cleanup()

@@ -21,6 +21,7 @@ from app.cli.cleaning import duplicates, reindex, trash
 from app.cli.face_commands import faces
 from app.cli.key_commands import keys
 from app.cli.options import INCOMPLETE, json_option
+from app.cli.vector_commands import vectors
 from app.problems import Problem
 
 STOPPED = 130
@@ -254,6 +255,6 @@ def model_drop(encoder: str) -> None:
     drop_encoder(encoder)
 
 
-for command in (search, compare, duplicates, reindex, trash, faces, keys):
+for command in (search, compare, duplicates, reindex, vectors, trash, faces, keys):
     cli.add_command(command)
     cli.add_command(command)

@@ -18,8 +18,9 @@ from app.pictures.decoding import Facts
 from app.problems import InvalidRequest, MissingPackage
 from app.store.catalog import Catalog
 from app.store.database import Database
-from app.store.hnsw import build, drop, is_worth_building
+from app.store.hnsw import is_worth_building
 from app.store.images import DROPPED, Entry, ImageRow, NewImage, Validators
+from app.store.index_kinds import begin_bulk, end_bulk
 from app.store.spaces import Space, Spaces
 from app.store.trash import TrashTable
 from app.store.urls import split_credentials
@@ -98,7 +99,7 @@ class Archive:
                 if is_worth_building(
                     existing=await space.vectors.count(), coming=file.metadata.num_rows
                 ):
-                    await drop(self._database, space.vectors.index)
+                    await begin_bulk(space.vectors)
             for batch in file.iter_batches(ROWS_AT_ONCE):
                 rows = await asyncio.to_thread(batch.to_pylist)
                 vectors += await self._upsert(rows, given)
@@ -109,8 +110,7 @@ class Archive:
         """Build the vector indexes that are missing; yields the share done, 0 to 1."""
         spaces = self._spaces.all
         for place, space in enumerate(spaces):
-            rows = await space.vectors.count()
-            async for share in build(self._database, space.vectors.index, rows=rows):
+            async for share in end_bulk(space.vectors):
                 yield (place + share) / len(spaces)
 
     async def _upsert(self, rows: Sequence[dict[str, Any]], given: Mapping[str, Space]) -> int:

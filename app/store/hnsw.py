@@ -1,13 +1,19 @@
-"""The HNSW index of a vector table: maintained row by row, or rebuilt after a bulk load."""
+"""The HNSW index of a vector table: maintained row by row, built after a bulk load or beside it."""
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Index, Table, text
+from sqlalchemy import Connection, Index, Select, Table, func, select, text
+from sqlalchemy import column as sql_column
+from sqlalchemy.schema import CreateIndex
+from sqlalchemy.sql.elements import ColumnElement
 
-from app.store.database import Database
+from app.problems import WriteConflict
+from app.store.database import Database, driver_errors
 from app.store.machine import machine_memory
 
 # Inserting a row into the index costs five to eight times as much as its share of a build (`python
@@ -28,30 +34,87 @@ MAX_MEMORY_MB = 2_000_000
 _UNKNOWN = 4_000_000_000
 POLL_S = 0.5
 
+# The kind is what the name has between that of the table and the parameters.
+_EXISTING = """
+    SELECT relname::text AS name, indisvalid AS valid,
+        split_part(substr(relname, length((SELECT relname FROM pg_class WHERE oid = indrelid)) + 2),
+            '_', 1) AS kind
+    FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+    WHERE indrelid = to_regclass(:table)
+    AND relam = (SELECT oid FROM pg_am WHERE amname = 'hnsw') ORDER BY indexrelid
+"""
+_BUILDING = text(
+    "SELECT count(*) FROM pg_stat_progress_create_index WHERE relid = to_regclass(:table)"
+)
 
-def hnsw_index(table: Table, *, operators: str, m: int, ef_construction: int) -> Index:
-    """Return an HNSW index on `embedding`; its name includes its parameters."""
+
+@dataclass(frozen=True, slots=True)
+class HnswIndex:
+    """An HNSW index that there is, `valid` if its build has ended well."""
+
+    name: str
+    kind: str
+    valid: bool
+
+
+def hnsw_index(
+    table: Table, on: ColumnElement[Any], *, operators: str, m: int, ef_construction: int
+) -> Index:
+    """Return an HNSW index on a column or a labelled expression of a table.
+
+    Its name includes its kind, that is the type of the `operators`, and its parameters.
+    """
     return Index(
         f"{table.name}_{operators.partition('_')[0]}_m{m}_ef{ef_construction}",
-        table.c.embedding,
+        on,
         postgresql_using="hnsw",
         postgresql_with={"m": m, "ef_construction": ef_construction},
-        postgresql_ops={"embedding": operators},
+        postgresql_ops={on.key: operators},
     )
 
 
-def make_only(connection: Connection, wanted: Index) -> None:
-    """Create an index if it is missing, and drop the table's other HNSW indexes."""
-    assert wanted.table is not None  # noqa: S101 - hnsw_index gave it one
-    others = text(
-        "SELECT indexname FROM pg_indexes WHERE tablename = :table AND indexname <> :wanted "
-        "AND schemaname = current_schema() AND indexdef LIKE '% USING hnsw %'"
-    )
-    found = connection.scalars(others, {"table": wanted.table.name, "wanted": wanted.name})
-    for other in found.all():
-        quoted = connection.dialect.identifier_preparer.quote(other)
-        connection.execute(text(f"DROP INDEX {quoted}"))
-    wanted.create(connection, checkfirst=True)
+def existing(connection: Connection, table: Table) -> list[HnswIndex]:
+    """Return the HNSW indexes of a table, the last made last."""
+    rows = connection.execute(text(_EXISTING), {"table": qualified(table)})
+    return [HnswIndex(row.name, row.kind, row.valid) for row in rows]
+
+
+def kinds_query(table: Table) -> Select[Any]:
+    """Return a query for the kinds of the HNSW indexes that searches can use, in that order."""
+    made = text(_EXISTING).bindparams(table=qualified(table))
+    found = made.columns(sql_column("kind"), sql_column("valid")).subquery()
+    return select(func.array_agg(found.c.kind)).where(found.c.valid)
+
+
+def qualified(table: Table) -> str:
+    """Return the name of a table for `to_regclass`."""
+    return f'{table.schema or "public"}."{table.name}"'
+
+
+def drop_named(connection: Connection, name: str, *, concurrently: bool = False) -> None:
+    """Drop an index; `concurrently`, outside of a transaction, without stopping who reads."""
+    quoted = connection.dialect.identifier_preparer.quote(name)
+    how = "CONCURRENTLY " if concurrently else ""
+    connection.execute(text(f"DROP INDEX {how}IF EXISTS {quoted}"))
+
+
+async def drop_beside(database: Database, kept: Index, *, after_s: float) -> None:
+    """Drop the other HNSW indexes of the table of one, after this time, while searches go on."""
+    table = kept.table
+    assert table is not None  # noqa: S101 - hnsw_index gave it one
+    async with database.begin() as connection:
+        there = await connection.run_sync(existing, table)
+    others = [index.name for index in there if index.name != kept.name]
+    if not others:
+        return
+    await asyncio.sleep(after_s)
+
+    def drop_them() -> None:
+        with driver_errors(), autocommitting(database) as connection:
+            for name in others:
+                drop_named(connection, name, concurrently=True)
+
+    await asyncio.to_thread(drop_them)
 
 
 def is_worth_building(*, existing: int, coming: int) -> bool:
@@ -65,9 +128,15 @@ async def drop(database: Database, index: Index) -> None:
         await connection.run_sync(lambda sync: index.drop(sync, checkfirst=True))
 
 
-async def build(database: Database, index: Index, *, rows: int) -> AsyncGenerator[float]:
-    """Build an index with enough memory and workers; yields the share done, 0 to 1."""
-    building = asyncio.create_task(asyncio.to_thread(_build, database, index, rows))
+async def build(
+    database: Database, index: Index, *, rows: int, beside: bool = False
+) -> AsyncGenerator[float]:
+    """Build an index with enough memory and workers; yields the share done, 0 to 1.
+
+    Rows can be written meanwhile if it is made `beside` another, which takes longer.
+    """
+    how = _build_beside if beside else _build
+    building = asyncio.create_task(asyncio.to_thread(how, database, index, rows))
     while not building.done():
         await asyncio.wait([building], timeout=POLL_S)
         yield await _share_done(database, index)
@@ -77,26 +146,63 @@ async def build(database: Database, index: Index, *, rows: int) -> AsyncGenerato
 
 def _build(database: Database, index: Index, rows: int) -> None:
     with database.set_up() as connection:
-        asked = text(
-            "SELECT pg_size_bytes(current_setting('shared_buffers')), "
-            "current_setting('max_parallel_workers')::int"
-        )
-        buffers, most = connection.execute(asked).one()
-        is_here = database.embedded
-        memory = build_memory_mb(
-            rows,
-            index_dimensions(index),
-            buffers=buffers,
-            machine=machine_memory() if is_here else None,
-        )
-        workers = build_workers(most, cores=(os.cpu_count() or 1) if is_here else None)
-        for name, value in (
-            ("maintenance_work_mem", f"{memory}MB"),
-            ("max_parallel_maintenance_workers", str(workers)),
-        ):
-            setting = text("SELECT set_config(:name, :value, true)")
-            connection.execute(setting, {"name": name, "value": value})
+        _give_resources(connection, database, index, rows, local=True)
         index.create(connection, checkfirst=True)
+
+
+def _build_beside(database: Database, index: Index, rows: int) -> None:
+    assert index.table is not None  # noqa: S101 - hnsw_index gave it one
+    with driver_errors(), autocommitting(database) as connection:
+        made = {found.name: found for found in existing(connection, index.table)}
+        if index.name in made and made[str(index.name)].valid:
+            return
+        if connection.scalar(_BUILDING, {"table": qualified(index.table)}):
+            raise WriteConflict("A vector index of this table is being built already.")
+        # What a build left that did not end.
+        drop_named(connection, str(index.name), concurrently=True)
+        _give_resources(connection, database, index, rows, local=False)
+        connection.execute(CreateIndex(_concurrent(index)))
+
+
+def _concurrent(index: Index) -> Index:
+    index.dialect_options["postgresql"]["concurrently"] = True
+    return index
+
+
+@contextmanager
+def autocommitting(database: Database) -> Generator[Connection]:
+    """Lend a connection, which is closed afterwards, for statements outside of transactions."""
+    with database.sync_engine.connect() as connection:
+        try:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        finally:
+            # With the settings that were made.
+            connection.invalidate()
+
+
+def _give_resources(
+    connection: Connection, database: Database, index: Index, rows: int, *, local: bool
+) -> None:
+    """Let a connection, or only its transaction, use what a build of so many rows needs."""
+    asked = text(
+        "SELECT pg_size_bytes(current_setting('shared_buffers')), "
+        "current_setting('max_parallel_workers')::int"
+    )
+    buffers, most = connection.execute(asked).one()
+    is_here = database.embedded
+    memory = build_memory_mb(
+        rows,
+        index_dimensions(index),
+        buffers=buffers,
+        machine=machine_memory() if is_here else None,
+    )
+    workers = build_workers(most, cores=(os.cpu_count() or 1) if is_here else None)
+    for name, value in (
+        ("maintenance_work_mem", f"{memory}MB"),
+        ("max_parallel_maintenance_workers", str(workers)),
+    ):
+        setting = text("SELECT set_config(:name, :value, :local)")
+        connection.execute(setting, {"name": name, "value": value, "local": local})
 
 
 def build_memory_mb(rows: int, dimensions: int, *, buffers: int, machine: int | None) -> int:

@@ -172,7 +172,7 @@ async def open_index(
             stack.callback(encoders.close)
         index = Index(
             database,
-            open_spaces(database, encoders),
+            open_spaces(database, encoders, wanted=settings.vector_index, announce=announce),
             Catalog(database),
             Sizes(database),
             KeypointTable(database),

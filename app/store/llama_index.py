@@ -29,8 +29,8 @@ from sqlalchemy.sql.elements import ColumnElement
 from app.encoding.encoder import Encoder, Vector
 from app.pictures.decoding import decode
 from app.store.images import Entry
-from app.store.nearest import local_settings
 from app.store.nodes import node_metadata
+from app.store.scans import local_settings
 from app.store.vectors import VectorTable
 
 Untyped: TypeAlias = Any

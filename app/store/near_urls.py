@@ -1,7 +1,7 @@
 """The images nearest to a vector, as URLs: all that `/api/query` answers, in one statement."""
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 from psycopg import sql
@@ -10,8 +10,9 @@ from sqlalchemy import Table
 from app.encoding.encoder import Vector
 from app.store.database import Database, driver_connection
 from app.store.halfvec import Half
-from app.store.nearest import EF_SEARCH, MAX_EF_SEARCH, MAX_SCANNED, is_small, most_of_small
+from app.store.nearest import is_small, most_of_small
 from app.store.row_counts import row_count
+from app.store.scans import EF_SEARCH, MAX_EF_SEARCH, MAX_SCANNED, SCANS, Kind
 
 # Comparing every row. OFFSET 0 keeps the planner from using the HNSW index.
 _EXACT = """
@@ -29,9 +30,16 @@ _BY_INDEX = """
     ) settings CROSS JOIN LATERAL (
         SELECT node_id, embedding <=> {vector} AS distance FROM {table}
         WHERE a IS NOT NULL AND b IS NOT NULL AND c IS NOT NULL
-        ORDER BY embedding <=> {vector} LIMIT {limit}
+        ORDER BY {order} LIMIT {brought}
     ) nearest
 """
+# What the kinds of index order rows by, as in scans.py.
+_ORDERS: dict[Kind, LiteralString] = {
+    "halfvec": "embedding <=> {vector}",
+    "bit": "binary_quantize(mixed_vector(embedding))::bit({size}) "
+    "<~> binary_quantize(mixed_vector({vector}))::bit({size})",
+}
+_RERANKED = "SELECT node_id, distance FROM ({near}) brought ORDER BY distance LIMIT {limit}"
 # A row without an image tells how many were found, should none be near enough.
 _URLS = """
     WITH near AS MATERIALIZED ({near})
@@ -56,15 +64,23 @@ async def near_urls(
 ) -> list[NearUrl]:
     """Return those of the `limit` nearest images that are more similar than `above`, best first."""
     most = most_of_small(limit)
+    size: Any = table.c.embedding.type
     async with database.reading() as connection:
-        small = row_count(table).known(most)
+        counted = row_count(table)
+        small = counted.known(most)
         if small is None:
             small = await is_small(connection, table, limit)
         driver = await driver_connection(connection)
         given = {"vector": Half(vector), "limit": limit, "above": above}
         found, rows = 0, list[Any]()
         for exactly in (True,) if small else (False, True):
-            statement = _statement(table.schema or "public", table.name, limit, exactly=exactly)
+            statement = _statement(
+                table.schema or "public",
+                table.name,
+                dimensions=size.dim,
+                limit=limit,
+                kind=None if exactly else counted.kind,
+            )
             cursor = await driver.execute(statement, given)
             rows = await cursor.fetchall()
             found = rows[0][0]
@@ -75,14 +91,24 @@ async def near_urls(
 
 
 @cache
-def _statement(schema: str, name: str, limit: int, *, exactly: bool) -> bytes:
-    placeholder = sql.SQL("%(vector)s::halfvec")
-    near = sql.SQL(_EXACT if exactly else _BY_INDEX).format(
-        table=sql.Identifier(schema, name),
-        vector=placeholder,
-        limit=sql.SQL("%(limit)s"),
-        ef_search=str(min(max(limit, EF_SEARCH), MAX_EF_SEARCH)),
-        scanned=str(MAX_SCANNED),
-    )
+def _statement(schema: str, name: str, *, dimensions: int, limit: int, kind: Kind | None) -> bytes:
+    """Return the statement that searches by an index of this kind, or by comparing every row."""
+    placeholders = {
+        "table": sql.Identifier(schema, name),
+        "vector": sql.SQL("%(vector)s::halfvec"),
+        "limit": sql.SQL("%(limit)s"),
+    }
+    near = sql.SQL(_EXACT).format(**placeholders)
+    if kind is not None:
+        brought = SCANS[kind].candidates(limit)
+        near = sql.SQL(_BY_INDEX).format(
+            **placeholders,
+            order=sql.SQL(_ORDERS[kind]).format(**placeholders, size=dimensions),
+            brought=brought,
+            ef_search=str(min(max(brought, EF_SEARCH), MAX_EF_SEARCH)),
+            scanned=str(MAX_SCANNED),
+        )
+        if brought != limit:
+            near = sql.SQL(_RERANKED).format(near=near, **placeholders)
     statement = sql.SQL(_URLS).format(near=near, above=sql.SQL("%(above)s::float8"))
     return statement.as_bytes(None)

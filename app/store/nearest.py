@@ -49,18 +49,11 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from app.store.filters import PLAIN_NUMBER, Filters, metadata_label
 from app.store.row_counts import row_count
+from app.store.scans import EF_SEARCH, SCANS, local_settings, scan_settings
 from app.store.tables import IMAGES
 
 Untyped: TypeAlias = Any
 
-# hnsw.ef_search, the size of the candidate list. With filters, it is twice the number of candidates
-# needed for enough that pass, within these bounds (bench/filter.py: a recall of 0.95 or more).
-EF_SEARCH = 100
-MIN_EF_FILTERED, MAX_EF_FILTERED = 150, 500
-# pgvector's maximum.
-MAX_EF_SEARCH = 1000
-# Rows that the iterative scan visits before it gives up and an exact search follows.
-MAX_SCANNED = 40_000
 # At most this many of the images that have the words are ranked: more common words say little.
 MAX_RANKED = 10_000
 # Of a SHA-256, as many as tell files apart.
@@ -179,18 +172,21 @@ async def nearest(
     distance = table.c.embedding.cosine_distance(vector).label("distance")
     wanted = conditions(table, filters)
     query = select(table.c.node_id, distance).where(*wanted, *_after(table, distance, beyond))
-    candidates: float = limit
     if exactly:
         return await _exact(connection, query, limit)
+    scan = SCANS[await row_count(table).read_kind(connection, most_of_small(limit))]
+    brought = scan.candidates(limit)
+    candidates: float = brought
     if wanted:
         rows, passing = await _estimate(connection, table, wanted)
-        if passing**2 <= ROWS_PER_CANDIDATE * limit * rows:
+        if passing**2 <= ROWS_PER_CANDIDATE * brought * rows:
             return await _exact(connection, query, limit)
-        candidates = limit * rows / passing
+        candidates = brought * rows / passing
     elif await is_small(connection, table, limit):
         return await _exact(connection, query, limit)
-    await connection.execute(*_scan_settings(limit, candidates, narrowed=bool(wanted)))
-    found = (await connection.execute(query.order_by(distance).limit(limit))).all()
+    await connection.execute(*scan_settings(brought, candidates, narrowed=bool(wanted)))
+    near = scan.nearest(table, vector, limit=limit, wanted=wanted)
+    found = (await connection.execute(near)).all()
     if len(found) < limit:
         return await _exact(connection, query, limit)
     # In relaxed order, the scan returns rows nearly in the order of their distances.
@@ -261,21 +257,23 @@ async def neighbours(
     Of the `limit` nearest to each, those farther than `within` are left out.
     """
     mine, others = table.alias("mine"), table.alias("others")
-    distance = others.c.embedding.cosine_distance(mine.c.embedding).label("distance")
-    candidates = select(others.c.node_id.label("other"), distance)
+    scan = SCANS[await row_count(table).read_kind(connection, most_of_small(limit))]
+    brought = limit
     if await is_small(connection, table, limit):
         # As in `_exact`.
-        rows = candidates.correlate(mine).offset(0).subquery().lateral()
+        distance = others.c.embedding.cosine_distance(mine.c.embedding).label("distance")
+        rows = select(others.c.node_id, distance).correlate(mine).offset(0).subquery().lateral()
         nearest = select(rows).order_by(rows.c.distance).limit(limit).lateral()
     else:
-        nearest = candidates.order_by(distance).limit(limit).lateral()
+        brought = scan.candidates(limit)
+        nearest = scan.nearest(others, mine.c.embedding, limit=limit).lateral()
     query = (
-        select(mine.c.node_id, nearest.c.other, nearest.c.distance)
+        select(mine.c.node_id, nearest.c.node_id.label("other"), nearest.c.distance)
         .select_from(mine.join(nearest, literal(True)))
         .where(mine.c.node_id.in_(ids), nearest.c.distance <= within)
         .order_by(nearest.c.distance)
     )
-    await connection.execute(*local_settings(limit))
+    await connection.execute(*local_settings(brought))
     return list((await connection.execute(query)).all())
 
 
@@ -341,38 +339,6 @@ def _after(table: Table, distance: Untyped, beyond: Beyond | None) -> list[Colum
     file = func.left(table.c.metadata_["sha256"].astext, FILE_DIGITS)
     shown = cast(list(beyond.files), ARRAY(Text))
     return [distance.element >= beyond.distance, file != all_(shown)]
-
-
-def local_settings(limit: int) -> tuple[Any, dict[str, str]]:
-    """Return a statement, with its parameters, that sets up index scans for `limit` results.
-
-    The settings end with the transaction.
-    """
-    return _settings(max(limit, EF_SEARCH), order="strict_order")
-
-
-def _scan_settings(limit: int, candidates: float, *, narrowed: bool) -> tuple[Any, dict[str, str]]:
-    """Return the same for a scan of this many candidates; `narrowed` if some may not pass."""
-    if not narrowed:
-        return local_settings(limit)
-    ef_search = min(max(2 * round(candidates), MIN_EF_FILTERED), MAX_EF_FILTERED)
-    # Plans with a sort are penalised, that is all but the HNSW index's.
-    return _settings(max(limit, ef_search), order="relaxed_order", sort="off")
-
-
-def _settings(ef_search: int, *, order: str, sort: str = "on") -> tuple[Any, dict[str, str]]:
-    statement = text(
-        "SELECT set_config('hnsw.ef_search', :ef_search, true), "
-        "set_config('hnsw.iterative_scan', :order, true), "
-        "set_config('hnsw.max_scan_tuples', :most, true), "
-        "set_config('enable_sort', :sort, true)"
-    )
-    return statement, {
-        "ef_search": str(min(ef_search, MAX_EF_SEARCH)),
-        "order": order,
-        "most": str(MAX_SCANNED),
-        "sort": sort,
-    }
 
 
 class _Explain(Executable, ClauseElement):

@@ -1,16 +1,22 @@
-"""How many rows a table has, as far as that decides how it is searched."""
+"""How many rows a vector table has and what index, as far as that decides how it is searched."""
 
 from time import monotonic
 
 from sqlalchemy import Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.store.hnsw import kinds_query
+from app.store.scans import Kind
+
 # A search whose plan fits a table as it was so long ago finds the same, a little slower.
 KNOWN_S = 5.0
 
 
 class RowCount:
-    """The number of rows of a table, counted as far as somebody asks, at most every few seconds."""
+    """The number of rows of a table, counted as far as somebody asks, at most every few seconds.
+
+    With it, the kind of its vector index is read, which another process may change meanwhile.
+    """
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -18,6 +24,7 @@ class RowCount:
         # All rows were counted if there are fewer than this.
         self._most = 0
         self._until = -float("inf")
+        self.kind: Kind = "halfvec"
 
     def known(self, most: int) -> bool | None:
         """Return whether there are no more rows than `most`; None if that must be counted."""
@@ -31,11 +38,26 @@ class RowCount:
         """Return whether there are no more rows than `most`."""
         known = self.known(most)
         if known is None:
-            some = select(self._table.c.id).limit(most + 1).subquery()
-            self._rows = await connection.scalar(select(func.count()).select_from(some)) or 0
-            self._most, self._until = most + 1, monotonic() + KNOWN_S
+            await self._count(connection, most)
             return self._rows <= most
         return known
+
+    async def read_kind(self, connection: AsyncConnection, most: int) -> Kind:
+        """Return the kind of the index, as it was a few seconds ago at the earliest.
+
+        If it must be read, rows are counted up to `most`, too.
+        """
+        if monotonic() >= self._until:
+            await self._count(connection, most)
+        return self.kind
+
+    async def _count(self, connection: AsyncConnection, most: int) -> None:
+        some = select(self._table.c.id).limit(most + 1).subquery()
+        counted = select(func.count()).select_from(some).scalar_subquery()
+        query = select(counted, kinds_query(self._table).scalar_subquery())
+        [(rows, kinds)] = await connection.execute(query)
+        self._rows, self._most, self._until = rows, most + 1, monotonic() + KNOWN_S
+        self.kind = kinds[-1] if kinds else self.kind
 
 
 def row_count(table: Table) -> RowCount:

@@ -1,7 +1,7 @@
 """The two vectors that an index has of each image: an encoder each, with its vector table."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -9,6 +9,7 @@ from app.encoding.encoder import Encoder, Pictured, Vector
 from app.encoding.lite import LITE
 from app.encoding.loading import Encoders
 from app.store.database import Database
+from app.store.index_kinds import Wanted, set_up_vectors
 from app.store.vectors import VectorTable
 
 
@@ -70,19 +71,39 @@ class Spaces:
         return max(space.encoder.model.side for space in self.all)
 
 
-def open_spaces(database: Database, encoders: Encoders) -> Spaces:
-    """Return the spaces of encoders, their tables created or upgraded if need be."""
-    semantic = Space(encoders.semantic, open_vectors(database, encoders.semantic))
+def open_spaces(
+    database: Database,
+    encoders: Encoders,
+    *,
+    wanted: Wanted = "auto",
+    announce: Callable[[str], None] = lambda _: None,
+) -> Spaces:
+    """Return the spaces of encoders, their tables created or upgraded if need be.
+
+    `wanted` is the kind of new indexes; `announce` is called with what is to be said of others.
+    """
+
+    def opened(encoder: Encoder) -> Space:
+        vectors = open_vectors(database, encoder, wanted=wanted, announce=announce)
+        return Space(encoder, vectors)
+
+    semantic = opened(encoders.semantic)
     if encoders.are_one:
         return Spaces(semantic, semantic)
-    return Spaces(Space(encoders.copy, open_vectors(database, encoders.copy)), semantic)
+    return Spaces(opened(encoders.copy), semantic)
 
 
-def open_vectors(database: Database, encoder: Encoder) -> VectorTable:
+def open_vectors(
+    database: Database,
+    encoder: Encoder,
+    *,
+    wanted: Wanted = "auto",
+    announce: Callable[[str], None] = lambda _: None,
+) -> VectorTable:
     """Return the encoder's vector table, created or upgraded if need be."""
     vectors = VectorTable.for_encoder(database, encoder)
     with database.set_up() as connection:
-        vectors.set_up(connection)
+        set_up_vectors(connection, vectors, wanted, announce, name=encoder.model.name)
     return vectors
 
 

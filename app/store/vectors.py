@@ -1,4 +1,4 @@
-"""One encoder's vectors: a `halfvec` table with an HNSW index for cosine distance.
+"""One encoder's vectors: a `halfvec` table with an HNSW index, of one of the kinds of scans.py.
 
 The table has the schema of LlamaIndex's PGVectorStore, so that `llama_index.py` can open it. No
 search or upsert imports LlamaIndex, which would take two seconds.
@@ -6,47 +6,37 @@ search or upsert imports LlamaIndex, which would take two seconds.
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
-from pgvector.sqlalchemy import HALFVEC
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
-    BigInteger,
-    Column,
     ColumnClause,
     Connection,
     Index,
-    MetaData,
-    String,
-    Table,
     cast,
     column,
     func,
     select,
-    text,
 )
 from sqlalchemy import table as sql_table
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.encoding.encoder import Encoder, Vector, Vectors
-from app.store import cascade
 from app.store.database import Database, stage_rows
 from app.store.facet_counts import FacetCounts, facet_counts
 from app.store.filters import NO_FILTERS, Described, Filters, facets_of
 from app.store.halfvec import halfvec_bytes
-from app.store.hnsw import hnsw_index, make_only
 from app.store.images import Entry
+from app.store.index_choice import Choice
 from app.store.nearest import (
     FACETS,
     Beyond,
     conditions,
-    facet_columns,
-    facet_indexes,
     given_before,
     most_of_small,
     nearest,
@@ -57,6 +47,8 @@ from app.store.nearest import (
 )
 from app.store.nodes import node_metadata
 from app.store.row_counts import row_count
+from app.store.scans import SCANS, Kind
+from app.store.vector_schema import set_up_index, set_up_table, vector_table
 from app.store.word_query import query_tokens
 
 Untyped: TypeAlias = Any
@@ -64,7 +56,6 @@ Untyped: TypeAlias = Any
 # pgvector's defaults (its README, "HNSW").
 HNSW_M = 16
 HNSW_EF_CONSTRUCTION = 64
-HNSW_OPERATORS = "halfvec_cosine_ops"
 # More than distances of the same vectors differ by.
 ROUNDING = 1e-7
 
@@ -96,6 +87,8 @@ class VectorTable:
     """Reads and writes one encoder's vectors.
 
     A vector has `dimensions` components; `m` and `ef_construction` are pgvector's HNSW parameters.
+    `kind` is that of the index that is made next, and after `set_up` that of the one there is;
+    `choice` is how another one is chosen, if it is known.
     """
 
     def __init__(
@@ -106,12 +99,15 @@ class VectorTable:
         dimensions: int,
         m: int = HNSW_M,
         ef_construction: int = HNSW_EF_CONSTRUCTION,
+        kind: Kind = "halfvec",
     ) -> None:
         self.database = database
         self.name = name
         self.dimensions = dimensions
         self.m = m
         self.ef_construction = ef_construction
+        self.kind: Kind = kind
+        self.choice: Choice | None = None
         self.table = vector_table(f"data_{name}", dimensions)
 
     @classmethod
@@ -121,32 +117,25 @@ class VectorTable:
 
     @property
     def index(self) -> Index:
-        """The HNSW index with this table's parameters."""
-        return hnsw_index(
-            # A copy of the table: an Index adds itself to its table each time.
-            self.table.to_metadata(MetaData()),
-            operators=HNSW_OPERATORS,
+        """The HNSW index of this table's kind, with its parameters."""
+        scan = SCANS[self.kind]
+        return scan.index(self.table, m=self.m, ef_construction=self.ef_construction)
+
+    def set_up(
+        self, connection: Connection, choose: Callable[[Connection], Kind] | None = None
+    ) -> None:
+        """Create the table, or whatever columns, indexes and trigger it lacks.
+
+        `choose` is called for the kind of a vector index if there is none.
+        """
+        set_up_table(connection, self.table)
+        self.kind = set_up_index(
+            connection,
+            self.table,
+            choose or (lambda _: self.kind),
             m=self.m,
             ef_construction=self.ef_construction,
         )
-
-    def set_up(self, connection: Connection) -> None:
-        """Create the table, or whatever columns, indexes and trigger it lacks."""
-        columns, indexes = _existing(connection, self.table)
-        if not columns:
-            self.table.create(connection)
-        quoted = connection.dialect.identifier_preparer.quote(self.table.name)
-        for facet, kind in FACETS.items():
-            # Tables of older versions, and those that LlamaIndex creates, lack these columns.
-            if columns and facet not in columns:
-                connection.execute(text(f"ALTER TABLE {quoted} ADD COLUMN {facet} {kind}"))
-        copy = self.table.to_metadata(MetaData())
-        unique = Index(f"{self.table.name}_node_id", copy.c.node_id, unique=True)
-        for index in (unique, *facet_indexes(copy)):
-            if index.name not in indexes:
-                index.create(connection)
-        make_only(connection, self.index)
-        cascade.set_up(connection, self.table.name)
 
     async def nearest(
         self,
@@ -323,38 +312,6 @@ def table_name(encoder: Encoder) -> str:
     """Return the name of an encoder's table, without PGVectorStore's prefix `data_`."""
     slug = re.sub(r"[^a-z0-9]+", "_", encoder.model.name.lower()).strip("_")[:24]
     return f"{slug}_{encoder.model.fingerprint[:8]}"
-
-
-def vector_table(name: str, dimensions: int) -> Table:
-    """Return PGVectorStore's table for `use_jsonb` and `use_halfvec`, with columns for filters."""
-    table = Table(
-        name,
-        MetaData(),
-        Column("id", BigInteger, primary_key=True, autoincrement=True),
-        Column("text", String, nullable=False),
-        Column("metadata_", JSONB),
-        Column("node_id", String),
-        Column("embedding", HALFVEC(dimensions)),
-        *facet_columns(),
-        schema="public",
-    )
-    Index(f"{name.removeprefix('data_')}_idx_1", table.c.metadata_["ref_doc_id"].astext)
-    return table
-
-
-def _existing(connection: Connection, table: Table) -> tuple[set[str], set[str]]:
-    """Return the names of a table's columns and of its indexes, empty if there is no table."""
-    columns = text(
-        "SELECT attname FROM pg_attribute "
-        "WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
-    )
-    indexes = text(
-        "SELECT indexname FROM pg_indexes WHERE tablename = :name AND schemaname = :schema"
-    )
-    return (
-        set(connection.scalars(columns, {"name": f"{table.schema}.{table.name}"})),
-        set(connection.scalars(indexes, {"name": table.name, "schema": table.schema})),
-    )
 
 
 def _staged(row: NewVector) -> tuple[object, ...]:

@@ -27,7 +27,7 @@ from app.search.asked import Asked
 from app.search.duplicates import MAX_REMEMBERED, DuplicateFinder, Position
 from app.search.pair_proofs import Proved, Two
 from app.settings import read_settings
-from app.store import nearest
+from app.store import nearest, scans
 from app.store.catalog import Entry, NewImage
 from app.store.filters import Filters
 from app.store.fingerprints import Fingerprints
@@ -418,8 +418,8 @@ def test_pages_show_what_an_exact_scan_shows(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nearest, "is_small", is_never_small)
         patch.setattr(nearest, "ROWS_PER_CANDIDATE", 0)
-        for name in ("EF_SEARCH", "MIN_EF_FILTERED", "MAX_EF_FILTERED"):
-            patch.setattr(nearest, name, 1)
+        for name in ("EF_SEARCH", "MIN_EF_FILTERED", "MAX_EF_FILTERED", "MIN_RERANKED"):
+            patch.setattr(scans, name, 1)
         pages = [[ids[0] for ids in page] for page in index.results(asked, limit)]
     shown = [image_id for page in pages for image_id in page]
     assert len(shown) == len(set(shown))

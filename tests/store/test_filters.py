@@ -94,17 +94,20 @@ class Indexed:
         return asyncio.run(run())
 
 
-@pytest.fixture(scope="module")
-def indexed(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Indexed]:
+@pytest.fixture(scope="module", params=["halfvec", pytest.param("bit", marks=pytest.mark.slow)])
+def indexed(
+    postgres: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Generator[Indexed]:
     import psycopg
 
     from tests.conftest import named
 
+    name = f"{DATABASE}_{request.param}"
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {DATABASE} TEMPLATE migrated")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
     database = open_database(
         read_settings(
-            database_url=named(postgres, DATABASE), data_dir=tmp_path_factory.mktemp("filters")
+            database_url=named(postgres, name), data_dir=tmp_path_factory.mktemp("filters")
         )
     )
     encoder = Encoder(OnnxModel(BUILTIN_DIRECTORY, name="builtin"), source="builtin")
@@ -112,6 +115,7 @@ def indexed(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Generato
 
     async def fill() -> None:
         await drop(database, store.index)
+        store.kind = request.param
         for first in range(0, ROWS, 2000):
             async with database.begin() as connection:
                 await store.upsert(connection, [row(p) for p in range(first, first + 2000)])
@@ -126,7 +130,7 @@ def indexed(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Generato
     encoder.close()
     database.sync_engine.dispose()
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def exact(vector: Any, passing: Any) -> list[int]:
@@ -150,6 +154,18 @@ def test_a_filtered_search_returns_the_limit_at_every_selectivity(
         assert similarities == sorted(similarities, reverse=True)
         recalls.append(len({PLACES[i] for i, _ in found} & set(right)) / len(right))
     assert np.mean(recalls) >= 0.95
+
+
+@pytest.mark.parametrize("share", [100, 10, 1, 0.1])
+def test_nearly_nothing_is_missed(indexed: Indexed, share: float) -> None:
+    """What is missed of the ten nearest, among more queries."""
+    passing = TAGGED.get(share, PLACE >= 0)
+    filters = Filters(tags=[f"p{share}"]) if share in TAGGED else Filters()
+    missed = 0
+    for query in vectors(5, 50):
+        found = {PLACES[image_id] for image_id, _ in indexed.nearest(query, filters)}
+        missed += len(set(exact(query, passing)) - found)
+    assert missed <= 0.01 * 50 * LIMIT
 
 
 PLACE = np.arange(ROWS)

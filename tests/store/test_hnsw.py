@@ -2,8 +2,9 @@
 
 import pytest
 
-from app.store.hnsw import build_memory_mb, build_workers, hnsw_index, index_dimensions
-from app.store.vectors import vector_table
+from app.store.hnsw import build_memory_mb, build_workers, index_dimensions
+from app.store.scans import SCANS
+from app.store.vector_schema import vector_table
 
 GB = 1_000_000_000
 
@@ -36,5 +37,5 @@ def test_there_are_as_many_builders_as_cores_the_leader_among_them() -> None:
 
 def test_the_dimensions_are_those_of_the_table() -> None:
     table = vector_table("data_a", 384)
-    index = hnsw_index(table, operators="halfvec_cosine_ops", m=16, ef_construction=64)
-    assert index_dimensions(index) == 384
+    for scan in SCANS.values():
+        assert index_dimensions(scan.index(table, m=16, ef_construction=64)) == 384

@@ -1,0 +1,41 @@
+"""The function by which vectors are mixed before an index keeps no more than their signs."""
+
+from alembic import op
+from sqlalchemy import text
+
+revision = "0017"
+down_revision = "0015"
+
+# Where the copies of a vector that are added up begin, in thousandths of its length, and their
+# signs: drawn once, at random. The indexes of the kind `bit` depend on these.
+_COPIES = (
+    *(-921, 615, -273, 73, 16, 620, 550, -261, -951, -843, -593, 39, 760, -390, 534, 298),
+    *(-891, 2, 849, -805, -33, 662, 726, 792, -633, 492, -170, -175, 715, -821, -549, 494),
+)
+
+
+def upgrade() -> None:
+    # Each component of the result is a sum of 32 components of the vector. Operators are named with
+    # their schema: while Postgres maintains an index, it looks for them nowhere.
+    schema = op.get_bind().scalar(_SCHEMA)
+    terms = "".join(
+        f" OPERATOR({schema}.{'-' if place < 0 else '+'}) "
+        f"{schema}.subvector(twice, n * {abs(place)} / 1000 + 1, n)"
+        for place in _COPIES
+    )
+    op.execute(f"""
+        CREATE FUNCTION mixed_vector(given {schema}.halfvec) RETURNS {schema}.halfvec
+        LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+        DECLARE
+            n integer := {schema}.vector_dims(given);
+            twice {schema}.halfvec := given OPERATOR({schema}.||) given;
+        BEGIN
+            RETURN given{terms};
+        END $$
+    """)
+
+
+_SCHEMA = text("""
+    SELECT quote_ident(nspname) FROM pg_type JOIN pg_namespace ON pg_namespace.oid = typnamespace
+    WHERE pg_type.oid = 'halfvec'::regtype
+""")

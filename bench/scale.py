@@ -186,7 +186,8 @@ async def main(
         vector_index="halfvec",
     )
     async with open_lookalike(settings, announce=lambda _: None) as lookalike:
-        mixture = Mixture.fitted(lookalike.encoder, photos, 1_000)
+        kept = settings.data_dir / "mixture.npz"
+        mixture = Mixture.fitted(lookalike.encoder, photos, kept)
         bench = Bench(lookalike, mixture, rows, settings.data_dir)
         await bench.load()
         for kind in kinds:

@@ -30,6 +30,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from app.pictures.colours import Colour
 from app.pictures.decoding import DECODER
+from app.pictures.phash import keys
 from app.store.database import Database, stage_rows
 from app.store.images import Entry, ImageRow, NewImage, Validators
 from app.store.tables import IMAGES
@@ -61,12 +62,14 @@ _STAGED = {
     "truncated": "boolean",
     "too_plain": "boolean",
     "decoder": "integer",
+    "phash": "bigint",
+    "phash_keys": "integer[]",
     "words": "text[]",
     "places": "text[]",
 }
 
 # Thumbnails are large: only `thumbnail()` and `thumbnails()` read them.
-_LEFT_OUT = ("thumbnail", "words", "renamed", "faces_made")
+_LEFT_OUT = ("thumbnail", "words", "renamed", "faces_made", "phash", "phash_keys")
 _DETAILS = [column for column in IMAGES.c if column.name not in _LEFT_OUT]
 
 
@@ -360,6 +363,8 @@ def _staged(image: NewImage) -> tuple[object, ...]:
         picture.truncated,
         picture.too_plain,
         picture.decoder,
+        picture.phash,
+        None if picture.phash is None else keys(picture.phash),
         *_words(entry),
     )
 

@@ -10,7 +10,7 @@ from starlette.templating import Jinja2Templates
 
 import app
 from app.pictures.decoding import MEDIA_TYPES, SUFFIXES
-from app.search.explained import differences_of, outline_of
+from app.search.explained import differences_of, outline_of, similarity_of
 from app.store.filters import PLAIN_NUMBER
 from app.store.images import ImageRow
 from app.web.requests import Request, original_url, parts
@@ -58,6 +58,7 @@ cast(dict[str, Any], templates.env.filters).update(
     duration=duration,
     by_key=by_key,
     differences=differences_of,
+    similarity=similarity_of,
     outline=outline_of,
 )
 

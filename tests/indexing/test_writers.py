@@ -21,6 +21,7 @@ from app.settings import Settings
 from app.store.catalog import EVERYTHING
 from app.store.filters import Filters
 from app.store.images import Entry, ImageRow
+from app.store.listing import passing
 from tests.conftest import opened
 from tests.image_host import ImageHost
 from tests.live import Loop
@@ -199,5 +200,5 @@ def test_a_reindex_keeps_what_is_written_meanwhile(
         await reindexing
 
     loop.run(run())
-    tagged = one.vectors.newest(Filters(tags=["meanwhile"]), limit=9)
-    assert loop.run(tagged) == [image.id]
+    tagged = passing(one.vectors, Filters(tags=["meanwhile"]), order="newest", limit=9)
+    assert [position.id for position in loop.run(tagged)] == [image.id]

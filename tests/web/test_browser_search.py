@@ -346,12 +346,14 @@ def test_filters_alone_show_the_images_that_match(
     page.goto("/")
     page.locator("#open-filters").click()
     page.get_by_label("sea 2").check()
-    expect(page.get_by_role("heading", name="Newest images that match the filters")).to_be_visible()
+    expect(
+        page.get_by_role("heading", name="Images that match the filters, newest first")
+    ).to_be_visible()
     expect(page.locator("#answer .thumbnail img")).to_have_count(2)
     assert "tags=sea" in page.url
     page.get_by_label("Width").fill("9999")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("heading", name="No images match the filters")).to_be_visible()
+    expect(page.get_by_text("No images match the filters")).to_be_visible()
 
 
 def test_a_region_is_drawn_on_the_preview(

@@ -30,6 +30,7 @@ from app.search.documents import HitDocument
 from app.search.requests import FilterRequest, ImageRequest
 from app.search.resolver import Timings
 from app.store.items import ItemState
+from app.store.orders import CatalogOrder
 from app.store.urls import LONGEST_URL
 
 MOST_IMAGES_PER_REQUEST = 1000
@@ -74,6 +75,11 @@ class ListRequest(SelectionRequest):
 
     limit: int = Field(50, ge=1, le=500, description="Most images of a page.")
     cursor: str | None = Field(None, max_length=200, description="`next` of the previous page.")
+    sort: CatalogOrder = Field(
+        "newest",
+        description="`newest`, `oldest`: by when they were indexed. `biggest`, `smallest`: by "
+        "pixels. `heaviest`: by the bytes of their files.",
+    )
 
 
 class DeleteOneRequest(RequestModel):

@@ -58,8 +58,8 @@ function show(page, only) {
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     if (cropping) crop(true);
     for (const [id, top] of scrolled) document.getElementById(id)?.scrollTo(0, top);
-    if (place) document.querySelector(place)?.focus();
     ready();
+    if (place) document.querySelector(place)?.focus();
   }
   apply();
   intoView();

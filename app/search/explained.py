@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from app.faces.face import Box
 from app.search.documents import AlignmentDocument, HitDocument
 from app.search.hits import Hit, Match, is_proved
 from app.search.verification import Alignment
@@ -21,11 +22,13 @@ Point: TypeAlias = tuple[float, float]
 class Outline:
     """The query on a result, in pixels of the result: its corners, and those of what differs.
 
-    `shared` is empty if the query shows the whole result.
+    `shared` is empty if the query shows the whole result. In a search by a face there is nothing
+    but the `face` that was found.
     """
 
     shared: Sequence[Point] = ()
     differences: Sequence[Sequence[Point]] = field(default=())
+    face: Sequence[Point] = ()
 
 
 class Matched(Protocol):
@@ -82,6 +85,8 @@ def differences_of(hit: Hit | HitDocument, query: str = "yours") -> list[str]:
 
 def outline_of(hit: Hit, size: tuple[int, int] | None) -> Outline | None:
     """Return where the query of (width, height) `size` lies; None if nothing is to be seen."""
+    if hit.face is not None:
+        return Outline(face=_corners(hit.face.box, hit.image.width, hit.image.height))
     alignment = hit.alignment
     if alignment is None or size is None:
         return None
@@ -100,6 +105,12 @@ def outline_of(hit: Hit, size: tuple[int, int] | None) -> Outline | None:
         for region in alignment.differences
     ]
     return Outline(shared, differences) if shared or differences else None
+
+
+def _corners(box: Box, width: int, height: int) -> list[Point]:
+    xs, ys = (box.x, box.x + box.width), (box.y, box.y + box.height)
+    corners = ((xs[0], ys[0]), (xs[1], ys[0]), (xs[1], ys[1]), (xs[0], ys[1]))
+    return [(round(x * width, 1), round(y * height, 1)) for x, y in corners]
 
 
 def _cropped(alignment: Alignment | AlignmentDocument, query: str) -> list[str]:

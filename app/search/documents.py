@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
+from typing_extensions import TypedDict
 
 from app.indexing.documents import (
     DHASH,
@@ -17,8 +18,15 @@ from app.indexing.documents import (
     hash_fields,
     image_fields,
 )
-from app.indexing.face_documents import FaceDocument, face_documents
+from app.indexing.face_documents import (
+    FaceBoxDocument,
+    FaceDocument,
+    box_document,
+    face_documents,
+)
+from app.pictures.keypoints import Keypoints
 from app.search.hits import Hit, Match
+from app.search.keypoint_documents import KeypointsDocument, keypoints_document
 from app.search.verification import Alignment
 from app.store.faces import StoredFace
 from app.store.images import ImageRow
@@ -42,6 +50,14 @@ class PlaceDocument(BaseModel):
     url: str = Field(description="The URL under which it is indexed.")
 
 
+class FaceMatchDocument(BaseModel):
+    """The face of a result that is most similar to the one searched by."""
+
+    order: int = Field(description="Its place from the left, from 0 on.")
+    box: FaceBoxDocument
+    similarity: float = Field(description="The cosine of the vectors of the two faces.")
+
+
 class AlignmentDocument(BaseModel):
     """How the query image lies on a result, both upright and at full size."""
 
@@ -63,20 +79,29 @@ class AlignmentDocument(BaseModel):
     )
 
 
-Include = Literal["exif", "hashes", "colours", "metadata", "faces"]
-"""What results have when a request asks for it; only faces take another look at the database."""
+Include = Literal["exif", "hashes", "colours", "metadata", "faces", "keypoints"]
+"""What results have when a request asks for it; faces and keypoints are read from the database."""
 
 _FIELDS: Mapping[Include, Callable[[ImageRow], dict[str, Any]]] = {
     "exif": exif_fields,
     "hashes": hash_fields,
     "colours": colour_fields,
     "metadata": lambda _: {},
-    # Given to `hit_document` by itself.
+    # Given to `hit_document` by themselves.
     "faces": lambda _: {},
+    "keypoints": lambda _: {},
 }
 _INCLUDED = frozenset(
-    {"exif", "taken_at", "camera", "location", "sha256", "dhash", "colours", "faces"},
+    {"exif", "taken_at", "camera", "location", "sha256", "dhash", "colours", "faces", "face"}
+    | {"keypoints"},
 )
+
+
+class Kept(TypedDict, total=False):
+    """What is kept of images beside their rows, by id, as far as it is included."""
+
+    faces: Mapping[UUID, Sequence[StoredFace]]
+    keypoints: Mapping[UUID, Keypoints]
 
 
 class HitDocument(ImageDocument):
@@ -115,6 +140,10 @@ class HitDocument(ImageDocument):
     dhash: str | None = Field(None, description=DHASH)
     colours: list[ColourDocument] | None = None
     faces: list[FaceDocument] | None = None
+    keypoints: KeypointsDocument | None = None
+    face: FaceMatchDocument | None = Field(
+        None, description="The face that is most similar to the one searched by, in such a search."
+    )
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_included(
@@ -130,16 +159,26 @@ def hit_document(
     *,
     include: Collection[Include] = (),
     faces: Mapping[UUID, Sequence[StoredFace]] | None = None,
+    keypoints: Mapping[UUID, Keypoints] | None = None,
 ) -> HitDocument:
     """Return the JSON document of a hit; `url` is where the client finds the original.
 
-    `faces` are those of the hits, if they are included.
+    `faces` and `keypoints` are those of the hits, if they are included.
     """
     included: dict[str, Any] = {}
     for name in include:
         included |= _FIELDS[name](hit.image)
     if faces is not None:
         included["faces"] = face_documents(faces.get(hit.image.id, ()))
+    if keypoints is not None:
+        found = keypoints.get(hit.image.id)
+        included["keypoints"] = found and keypoints_document(found)
+    if hit.face is not None:
+        included["face"] = FaceMatchDocument(
+            order=hit.face.order,
+            box=box_document(hit.face.box),
+            similarity=round(hit.face.similarity, 4),
+        )
     return HitDocument(
         **included,
         **image_fields(hit.image, url),

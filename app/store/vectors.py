@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.encoding.encoder import Encoder, Vector, Vectors
 from app.store.database import Database, stage_rows
-from app.store.facet_counts import FacetCounts, facet_counts
+from app.store.facet_counts import FacetCounts, facet_counts, facet_values
 from app.store.filters import NO_FILTERS, Described, Filters, facets_of
 from app.store.halfvec import halfvec_bytes
 from app.store.images import Entry
@@ -41,7 +41,6 @@ from app.store.nearest import (
     most_of_small,
     nearest,
     neighbours,
-    newest,
     sample,
     worded,
 )
@@ -214,11 +213,6 @@ class VectorTable:
                 left_out=left_out,
             )
 
-    async def newest(self, filters: Filters, *, limit: int) -> list[UUID]:
-        """Return images that pass the filters, the last added first."""
-        async with self.database.reading() as connection:
-            return await newest(connection, self.table, filters, limit=limit)
-
     async def worded(self, words: str, *, limit: int, filters: Filters) -> list[UUID]:
         """Return images by words in their title, description, tags or file name, best first.
 
@@ -233,6 +227,21 @@ class VectorTable:
         """Count the images that pass the filters, by the values of their facets."""
         async with self.database.begin() as connection:
             return await facet_counts(connection, self.table, filters)
+
+    async def facet_values(
+        self, filters: Filters, kind: str, *, key: str = "", containing: str = "", limit: int
+    ) -> dict[str, int]:
+        """Return values of a kind of label that contain a text; see `facet_counts.facet_values`."""
+        async with self.database.reading() as connection:
+            return await facet_values(
+                connection,
+                self.table,
+                filters,
+                kind,
+                key=key,
+                containing=containing,
+                limit=limit,
+            )
 
     async def places(self, filters: Filters, *, limit: int) -> list[tuple[float, float]]:
         """Return the (latitude, longitude) of images that pass the filters and have one."""

@@ -4,13 +4,9 @@ import json
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
-import pytest
-from PIL import Image
 from pydantic import SecretStr
 
 from app.encoding.encoder import Encoder
@@ -19,43 +15,11 @@ from app.lookalike import Lookalike
 from app.search import cursors
 from app.settings import Settings
 from app.store.keys import ApiKeys
-from app.web.server import create_app
-from tests.conftest import Server, client_of, opened
-from tests.faces_setup import DATA_DIR
+from tests.conftest import Server, opened
+from tests.faces.conftest import Opened
 from tests.image_host import ImageHost
 from tests.live import Loop
 from tests.samples import encode, photo
-
-Opened = Callable[..., AbstractContextManager[Server]]
-
-
-@pytest.fixture
-def server_with(settings: Settings, loop: Loop, encoder: Encoder) -> Opened:
-    """A function that serves the test's database with these settings."""
-    settings.data_dir.mkdir(exist_ok=True)
-    (settings.data_dir / "models").symlink_to(DATA_DIR / "models")
-
-    @contextmanager
-    def serving(**changed: Any) -> Generator[Server]:
-        wanted = settings.model_copy(update=changed)
-        with (
-            opened(wanted, loop, encoder) as lookalike,
-            loop.serving(create_app(lookalike)) as address,
-            client_of(address) as client,
-        ):
-            yield Server(address, client, lookalike)
-
-    return serving
-
-
-@pytest.fixture
-def portrait(host: ImageHost, astronaut: Image.Image) -> str:
-    return host.add("astronaut.png", encode(astronaut))
-
-
-@pytest.fixture
-def stranger(host: ImageHost) -> str:
-    return host.add("stranger.png", encode(photo(3)))
 
 
 def faces_of(server: Server, image: dict[str, Any]) -> list[dict[str, Any]] | None:

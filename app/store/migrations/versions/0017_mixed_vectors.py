@@ -4,7 +4,7 @@ from alembic import op
 from sqlalchemy import text
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 
 # Where the copies of a vector that are added up begin, in thousandths of its length, and their
 # signs: drawn once, at random. The indexes of the kind `bit` depend on these.
@@ -15,8 +15,9 @@ _COPIES = (
 
 
 def upgrade() -> None:
-    # Each component of the result is a sum of 32 components of the vector. Operators are named with
-    # their schema: while Postgres maintains an index, it looks for them nowhere.
+    # Each component of the result is a sum of 33 of the vector's. In single precision, because a
+    # search computes this for each candidate, and halves would be converted in every operation.
+    # Operators are named with their schema: while Postgres maintains an index, it looks nowhere.
     schema = op.get_bind().scalar(_SCHEMA)
     terms = "".join(
         f" OPERATOR({schema}.{'-' if place < 0 else '+'}) "
@@ -24,13 +25,14 @@ def upgrade() -> None:
         for place in _COPIES
     )
     op.execute(f"""
-        CREATE FUNCTION mixed_vector(given {schema}.halfvec) RETURNS {schema}.halfvec
+        CREATE FUNCTION mixed_vector(given {schema}.halfvec) RETURNS {schema}.vector
         LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
         DECLARE
             n integer := {schema}.vector_dims(given);
-            twice {schema}.halfvec := given OPERATOR({schema}.||) given;
+            whole {schema}.vector := given;
+            twice {schema}.vector := whole OPERATOR({schema}.||) whole;
         BEGIN
-            RETURN given{terms};
+            RETURN whole{terms};
         END $$
     """)
 

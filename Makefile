@@ -21,7 +21,7 @@ test: $(VENV)/.dev  ## run every test but the slow ones, including those in a br
 test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each
 	@$(BIN)/python -m tests.pgbouncer_setup
 	$(BIN)/python -m pytest -n 2 -m slow
-	$(BIN)/python -m pytest -n 2 --vector-index bit tests/search tests/store tests/web/test_api.py tests/web/test_search_api.py tests/web/test_matches.py tests/web/test_duplicates.py
+	$(BIN)/python -m pytest -n 2 --vector-index bit tests/search/test_chance.py tests/search/test_duplicates.py tests/search/test_hits.py
 
 lint: $(VENV)/.dev  ## check formatting, lint, types and the direction of imports
 	$(BIN)/ruff format --check .

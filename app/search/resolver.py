@@ -287,7 +287,9 @@ class Resolver:
 
     async def _marked(self, query: Query) -> Marked:
         """Return the vectors of the marked images, without those deleted since."""
-        vectors = await self._spaces.semantic.vectors.fetch([*query.like, *query.unlike])
+        vectors = await self._spaces.semantic.vectors.fetch(
+            [*query.like, *query.unlike], limit=query.limit + len(query.images) + 1
+        )
         marked = Marked(
             [vectors[i] for i in query.like if i in vectors],
             [vectors[i] for i in query.unlike if i in vectors],

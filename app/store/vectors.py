@@ -32,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.elements import ColumnElement
 
 from app.encoding.encoder import Encoder, Vector, Vectors
 from app.store import cascade
@@ -255,14 +256,22 @@ class VectorTable:
             rows = await connection.execute(query.limit(limit))
             return [(row.latitude, row.longitude) for row in rows]
 
-    async def fetch(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
-        """Return the vectors of the images that have one: (dimensions,) float32, unit length."""
-        query = select(self.table.c.node_id, self.table.c.embedding).where(
-            self.table.c.node_id.in_(_texts(ids))
-        )
+    async def fetch(self, ids: Sequence[UUID], *, limit: int | None = None) -> dict[UUID, Vector]:
+        """Return the vectors of the images that have one: (dimensions,) float32, unit length.
+
+        If the `limit` nearest to them are to be found next, the rows are counted for that, too.
+        """
+        columns: list[ColumnElement[Any]] = [self.table.c.node_id, self.table.c.embedding]
+        rows, most = row_count(self.table), most_of_small(limit or 0)
+        counts = limit is not None and rows.known(most) is None
+        if counts:
+            columns.append(rows.counting(most))
+        query = select(*columns).where(self.table.c.node_id.in_(_texts(ids)))
         async with self.database.reading() as connection:
-            rows = await connection.execute(query)
-            return {UUID(row[0]): np.array(row[1], np.float32) for row in rows}
+            found = (await connection.execute(query)).all()
+        if counts and found:
+            rows.found(most, found[0][2])
+        return {UUID(row[0]): np.array(row[1], np.float32) for row in found}
 
     async def sample(self, limit: int) -> Vectors:
         """Return some of the vectors, evenly spread over the table: (n, dimensions) float32."""

@@ -188,7 +188,9 @@ def _open_parts(
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
     stack.push_async_callback(captioner.close)
     keypoint_maker = KeypointMaker(
-        index.keypoints, work_done=lambda: sum(space.encoder.images.items for space in spaces.all)
+        index.keypoints,
+        index.hashes,
+        work_done=lambda: sum(space.encoder.images.items for space in spaces.all),
     )
     stack.callback(keypoint_maker.close)
     fingerprints, pairs = Fingerprints(database), PairTable(database)
@@ -266,6 +268,7 @@ def _open_parts(
             catalog=catalog,
             fingerprints=fingerprints,
             vectors=spaces.copy.vectors,
+            hashes=index.hashes,
             proofs=PairProofs(catalog=catalog, keypoints=index.keypoints, pairs=pairs),
         ),
         pairs=pairs,

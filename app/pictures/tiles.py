@@ -11,6 +11,7 @@ from PIL import Image
 
 from app.pictures.decoding import Crop
 from app.pictures.keypoints import Keypoints, find_keypoints
+from app.pictures.shown import Shown
 from app.pictures.views import View, pixels_of
 
 SIDE = 0.5
@@ -38,12 +39,12 @@ def tiles(image: Image.Image, whole: View) -> list[Tile]:
 
     The larger the image, the smaller the pictures that are found in it.
     """
-    shown = pixels_of(image, SHORT_SIDE)
+    shown = Shown(pixels_of(image, SHORT_SIDE))
     cut: list[Tile] = []
     for place in TILES:
         part = place.of(image)
         keypoints = _in_whole(find_keypoints(part), place)
-        cut.append(Tile(place, part, replace(whole, keypoints=keypoints, shown=shown)))
+        cut.append(Tile(place, part, whole.seeing(keypoints, shown)))
     return cut
 
 

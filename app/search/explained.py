@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from app.faces.face import Box
 from app.search.documents import AlignmentDocument, HitDocument
-from app.search.hits import Hit
+from app.search.hits import Hit, Match, is_proved
 from app.search.verification import Alignment
 
 # Of an image that is not cropped, so much or more is shared: alignments are not exact to a pixel.
@@ -29,6 +29,35 @@ class Outline:
     shared: Sequence[Point] = ()
     differences: Sequence[Sequence[Point]] = field(default=())
     face: Sequence[Point] = ()
+
+
+class Matched(Protocol):
+    """An image of which the match to another is known, and how similar the two are."""
+
+    @property
+    def match(self) -> Match | None:
+        """What is proved."""
+        ...
+
+    @property
+    def similarity(self) -> float | None:
+        """The cosine similarity by which results are ranked."""
+        ...
+
+    @property
+    def copy_similarity(self) -> float | None:
+        """That of the copy vectors, None where one vector serves for both, or unless asked for."""
+        ...
+
+
+def similarity_of(found: Matched) -> float | None:
+    """Return the similarity to show beside a match.
+
+    Of what is proved to be the same image, that is how alike they are as copies: by what they show,
+    a crop may be far from its original.
+    """
+    is_copy = is_proved(found.match) and found.copy_similarity is not None
+    return found.copy_similarity if is_copy else found.similarity
 
 
 def differences_of(hit: Hit | HitDocument, query: str = "yours") -> list[str]:

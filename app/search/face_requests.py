@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _NOT_BY_FACE = (
     *("url", "text", "query", "crop", "like", "unlike"),
-    *("diversity", "match", "thorough"),
+    *("weights", "diversity", "match", "thorough"),
 )
 
 

@@ -20,7 +20,8 @@ from app.search.sorting import Sort
 from app.store.beside import Beside
 from app.store.catalog import Catalog
 from app.store.filters import Filters
-from app.store.listing import ListOrder, Position, passing
+from app.store.listing import passing
+from app.store.orders import ListOrder, Position
 from app.store.vectors import VectorTable
 
 # The cursor of a query begins otherwise, as all that zlib packs.

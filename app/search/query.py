@@ -1,7 +1,7 @@
 """Queries: weighted images and texts, marked results, regions and filters."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import UUID
@@ -70,6 +70,8 @@ class Term:
 class Query:
     """A search by the sum of `terms`, moved towards the `like` images and away from `unlike`.
 
+    Each of those counts by its number in `mark_weights`, or else once.
+
     `min_similarity` is the lowest cosine of a result. If it is None, MIN_SIMILARITY applies to a
     query by one whole image, and no limit to any other. `diversity`, 0 to 1, trades similarity for
     varied results (see `marginal_relevance`). `verified` says whether the nearest images are
@@ -83,6 +85,7 @@ class Query:
     terms: Sequence[Term] = ()
     like: Sequence[UUID] = ()
     unlike: Sequence[UUID] = ()
+    mark_weights: Mapping[UUID, float] = field(default_factory=dict[UUID, float])
     filters: Filters = NO_FILTERS
     min_similarity: float | None = None
     diversity: float = 0.0
@@ -146,7 +149,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """The vectors of the images marked as relevant (`like`) and irrelevant (`unlike`)."""
+    """The vectors of the images marked as relevant (`like`) and irrelevant (`unlike`).
+
+    Each is a unit vector times the weight of its image.
+    """
 
     like: list[Vector] = field(default_factory=list[Vector])
     unlike: list[Vector] = field(default_factory=list[Vector])

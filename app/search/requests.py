@@ -23,7 +23,7 @@ from app.problems import InvalidRequest
 from app.search.cursors import MAX_CHARACTERS
 from app.search.documents import BESIDE, Include
 from app.search.face_requests import FaceField
-from app.search.query import MOST_TERMS, Query, Term, read_terms
+from app.search.query import MAX_WEIGHT, MOST_TERMS, Query, Term, read_terms
 from app.search.regions import CropField, CropRequest, Fraction, crop_of
 from app.search.sorting import MatchAtLeast, Sort
 from app.store.beside import Beside
@@ -130,6 +130,9 @@ class FilterRequest(RequestModel):
         )
 
 
+Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)]
+
+
 class TermRequest(RequestModel):
     """One part of a query: an image by `url`, `id` or `upload`, or a `text`."""
 
@@ -137,9 +140,7 @@ class TermRequest(RequestModel):
     id: UUID | None = Field(None, description="The id of an indexed image.")
     upload: UUID | None = Field(None, description="The id of an earlier query image.")
     text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
-    weight: float = Field(
-        1, ge=-100, le=100, allow_inf_nan=False, description="Below 0, the term is subtracted."
-    )
+    weight: Weight = Field(1, description="Below 0, the term is subtracted.")
     crop: CropField = None
 
     @model_validator(mode="after")
@@ -213,6 +214,13 @@ class SearchRequest(FilterRequest):
     unlike: Commas[list[UUID]] = Field(
         [], max_length=MOST_TERMS, description="Ids of irrelevant images."
     )
+    weights: dict[str, Weight] = Field(
+        {},
+        max_length=MOST_TERMS,
+        description="How much images count that are not in `text` or `query`: the `upload`, the "
+        "`url`, and ids in `like` and `unlike`, by what names them; 1 if it is left out. In forms "
+        "and URLs, `ID=2` or `https://…=2`.",
+    )
     face: FaceField = Field(
         None,
         description="A face to search by, on its own: of an indexed image, or of the file or "
@@ -259,25 +267,58 @@ class SearchRequest(FilterRequest):
         "have anyway), `keypoints`, `faces` (for keys with that scope).",
     )
 
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights(cls, value: object) -> object:
+        """Accept lists of `name=weight`, as in forms and URLs."""
+        if not isinstance(value, list):
+            return value
+        # A URL may have equals signs of its own.
+        pairs = [str(item).rpartition("=") for item in cast(list[object], value)]
+        if not all(name and equals for name, equals, _ in pairs):
+            raise ValueError("must be name=weight")
+        return {_as_id(name.strip()): weight.strip() for name, _, weight in pairs}
+
+    @model_validator(mode="after")
+    def _weighs_what_is_there(self) -> Self:
+        named = {str(image_id) for image_id in (self.upload, *self.like, *self.unlike) if image_id}
+        unknown = next((n for n in self.weights if n not in {*named, self.url}), None)
+        if unknown is not None:
+            raise ValueError(f"weights: {unknown[:100]} is no image of this search")
+        return self
+
     @property
     def beside(self) -> frozenset[Beside]:
         """What else is read of the images that are found."""
         return frozenset(name for name in BESIDE if name in self.include)
 
 
+def _as_id(name: str) -> str:
+    """Return an id as it is written elsewhere, and anything else as it is."""
+    try:
+        return str(UUID(name))
+    except ValueError:
+        return name
+
+
 def query_of(wanted: SearchRequest, data: bytes | None, *, limit: int) -> Query:
     """Return the query of a request; `data` is the image file sent with it, if any."""
     terms = [Term(data)] if data is not None else []
     if wanted.upload is not None:
-        terms.append(Term(upload=wanted.upload))
+        weight = wanted.weights.get(str(wanted.upload), 1.0)
+        terms.append(Term(upload=wanted.upload, weight=weight))
     if wanted.url:
-        terms.append(Term(url=wanted.url))
+        terms.append(Term(url=wanted.url, weight=wanted.weights.get(wanted.url, 1.0)))
     terms += [_term(term) for term in wanted.query]
     terms += read_terms(wanted.text or "")
     return Query(
         with_crop(terms, wanted.crop),
         like=wanted.like,
         unlike=wanted.unlike,
+        mark_weights={
+            image_id: wanted.weights.get(str(image_id), 1.0)
+            for image_id in (*wanted.like, *wanted.unlike)
+        },
         filters=wanted.filters,
         min_similarity=wanted.min_similarity,
         diversity=wanted.diversity,

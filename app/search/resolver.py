@@ -290,10 +290,11 @@ class Resolver:
         vectors = await self._spaces.semantic.vectors.fetch(
             [*query.like, *query.unlike], limit=query.limit + len(query.images) + 1
         )
-        marked = Marked(
-            [vectors[i] for i in query.like if i in vectors],
-            [vectors[i] for i in query.unlike if i in vectors],
-        )
+
+        def weighted(ids: Sequence[UUID]) -> list[Vector]:
+            return [query.mark_weights.get(i, 1.0) * vectors[i] for i in ids if i in vectors]
+
+        marked = Marked(weighted(query.like), weighted(query.unlike))
         if not marked.like and not query.terms:
             raise NotFound("None of the marked images is in the index any longer.")
         return marked

@@ -64,6 +64,8 @@ IMAGES = Table(
     Column("decoder", Integer),
     Column("face_count", SmallInteger),
     Column("faces_made", Text),
+    Column("phash", BigInteger),
+    Column("phash_keys", ARRAY(Integer)),
 )
 
 FACES = Table(

@@ -32,12 +32,11 @@ from sqlalchemy import (
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.elements import ColumnElement
 
 from app.encoding.encoder import Encoder, Vector, Vectors
 from app.store import cascade
 from app.store.database import Database, stage_rows
-from app.store.facet_counts import FacetCounts, facet_counts
+from app.store.facet_counts import FacetCounts, facet_counts, facet_values
 from app.store.filters import NO_FILTERS, Described, Filters, facets_of
 from app.store.halfvec import halfvec_bytes
 from app.store.hnsw import hnsw_index, make_only
@@ -52,7 +51,6 @@ from app.store.nearest import (
     most_of_small,
     nearest,
     neighbours,
-    newest,
     sample,
     worded,
 )
@@ -226,11 +224,6 @@ class VectorTable:
                 left_out=left_out,
             )
 
-    async def newest(self, filters: Filters, *, limit: int) -> list[UUID]:
-        """Return images that pass the filters, the last added first."""
-        async with self.database.reading() as connection:
-            return await newest(connection, self.table, filters, limit=limit)
-
     async def worded(self, words: str, *, limit: int, filters: Filters) -> list[UUID]:
         """Return images by words in their title, description, tags or file name, best first.
 
@@ -245,6 +238,21 @@ class VectorTable:
         """Count the images that pass the filters, by the values of their facets."""
         async with self.database.begin() as connection:
             return await facet_counts(connection, self.table, filters)
+
+    async def facet_values(
+        self, filters: Filters, kind: str, *, key: str = "", containing: str = "", limit: int
+    ) -> dict[str, int]:
+        """Return values of a kind of label that contain a text; see `facet_counts.facet_values`."""
+        async with self.database.reading() as connection:
+            return await facet_values(
+                connection,
+                self.table,
+                filters,
+                kind,
+                key=key,
+                containing=containing,
+                limit=limit,
+            )
 
     async def places(self, filters: Filters, *, limit: int) -> list[tuple[float, float]]:
         """Return the (latitude, longitude) of images that pass the filters and have one."""
@@ -261,12 +269,10 @@ class VectorTable:
 
         If the `limit` nearest to them are to be found next, the rows are counted for that, too.
         """
-        columns: list[ColumnElement[Any]] = [self.table.c.node_id, self.table.c.embedding]
-        rows, most = row_count(self.table), most_of_small(limit or 0)
+        c, rows, most = self.table.c, row_count(self.table), most_of_small(limit or 0)
         counts = limit is not None and rows.known(most) is None
-        if counts:
-            columns.append(rows.counting(most))
-        query = select(*columns).where(self.table.c.node_id.in_(_texts(ids)))
+        more = [rows.counting(most)] if counts else []
+        query = select(c.node_id, c.embedding, *more).where(c.node_id.in_(_texts(ids)))
         async with self.database.reading() as connection:
             found = (await connection.execute(query)).all()
         if counts and found:

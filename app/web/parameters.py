@@ -39,6 +39,13 @@ _WRITTEN: dict[str, dict[str, Any] | None] = {
         "maxItems": 50,
         "description": "Your own keys and values, as `key=value`.",
     },
+    "weights": {
+        "type": "array",
+        "items": {"type": "string", "pattern": "^.*[^=\\s].*=\\s*-?[0-9.]+\\s*$"},
+        "maxItems": 50,
+        "description": "How much images count that are not in `text`: the `upload`, the `url`, and "
+        "ids in `like` and `unlike`, as `ID=2` or `https://…=2`.",
+    },
     "box": {
         "type": "array",
         "items": {"type": "number", "minimum": -180, "maximum": 180},

@@ -1,6 +1,6 @@
 """The JSON endpoints of search; the search page uses the same functions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,12 +34,29 @@ from app.web.forms import (
     values_of,
 )
 from app.web.requests import Indexed, Request, json_body, original_url, parts, respond, uploaded
-from app.web.schemas import FacetsResponse, FacetValue, SearchResponse
+from app.web.schemas import (
+    FacetsResponse,
+    FacetValue,
+    FacetValuesRequest,
+    FacetValuesResponse,
+    SearchResponse,
+)
 
 # The contract of /api/query, which no setting changes. Similarities must be above this one, whereas
 # they only have to reach MIN_SIMILARITY.
 QUERY_SIMILARITY = 0.90
 QUERY_LIMIT = 100
+
+# The kinds of labels by their filters. Faces have few values, and a scope of their own.
+FACET_KINDS: Mapping[schemas.FacetName, str] = {
+    "formats": "format",
+    "orientations": "orientation",
+    "colours": "colour",
+    "hosts": "host",
+    "cameras": "camera",
+    "tags": "tag",
+    "metadata": "metadata",
+}
 
 
 async def query(request: Request) -> Response:
@@ -105,6 +122,23 @@ async def facets(request: Request) -> Response:
     check_faces(request, wanted)
     counts = await parts(request).vectors.facets(wanted.filters)
     return respond(facets_document(counts, faces=_sees_faces(request)))
+
+
+async def facet_values(request: Request) -> Response:
+    """Return the values of one facet that contain a text, with counts."""
+    wanted = parse(
+        FacetValuesRequest, search_fields(query_fields(request), model=FacetValuesRequest)
+    )
+    check_faces(request, wanted)
+    found = await parts(request).vectors.facet_values(
+        wanted.filters,
+        FACET_KINDS[wanted.facet],
+        key=wanted.key,
+        containing=wanted.q,
+        limit=wanted.limit,
+    )
+    values = [FacetValue(value=value, count=count) for value, count in found.items()]
+    return respond(FacetValuesResponse(values=values))
 
 
 async def duplicates(request: Request) -> Response:

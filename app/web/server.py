@@ -221,6 +221,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/api/search", search_api.search, methods=["POST"], middleware=one),
         Route("/api/compare", compare_api.compare, methods=["POST"], middleware=two),
         Route("/api/facets", search_api.facets),
+        Route("/api/facets/values", search_api.facet_values),
         Route("/api/images", images_api.list_images),
         Route("/api/images", indexing_api.upload_images, methods=["POST"], middleware=many),
         Route("/api/images", images_api.delete_images, methods=["DELETE"], middleware=writes),

@@ -171,6 +171,7 @@ class Resolver:
             size=alone.size if alone else None,
             match=query.match,
             sort=query.sort,
+            beside=query.beside,
             notes=notes,
             unknown_words=_unknown(readings.values()),
         )

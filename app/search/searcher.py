@@ -136,9 +136,6 @@ class Searcher:
     async def _first_page(self, query: Query) -> Results:
         clock = Clock()
         resolved = await self._resolver.resolve(query, clock)
-        resolved = replace(
-            resolved, asked=resolved.asked.model_copy(update={"beside": query.beside})
-        )
         asked, near, notes = resolved.asked, None, list[str]()
         if resolved.subject is not None and query.verified:
             asked, near, notes = await self._verified(resolved, resolved.subject, query.limit)

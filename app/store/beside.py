@@ -30,7 +30,7 @@ def columns(beside: Collection[Beside]) -> list[ColumnElement[Any]]:
     """Return columns, for a query of images, that have this."""
     wanted: list[ColumnElement[Any]] = []
     if "faces" in beside:
-        fields = [part for c in _FACE for part in (literal_column(f"'{c.name}'"), c)]
+        fields: list[Any] = [part for c in _FACE for part in (literal_column(f"'{c.name}'"), c)]
         face = func.jsonb_build_object(*fields)
         faces = select(func.jsonb_agg(face)).where(FACES.c.image_id == IMAGES.c.id)
         wanted.append(faces.correlate(IMAGES).scalar_subquery().label("faces"))

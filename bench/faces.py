@@ -153,10 +153,12 @@ def costs(data_dir: Path) -> None:
     """Print the processor time and the memory that each level takes for a photo with a face."""
     image = Image.fromarray(data.astronaut())
     process = psutil.Process()
+    kept: list[FaceFinder] = []
     for level in LEVELS:
         before = process.memory_info().rss
         finder = FaceFinder(data_dir, level)
         finder.find(image)
+        kept.append(finder)  # or its memory would be the next one's
         memory = (process.memory_info().rss - before) / 1e6
         times: list[float] = []
         for _ in range(7):

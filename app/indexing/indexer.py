@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -160,16 +160,23 @@ class Indexer:
         await self.originals.remove_unneeded(urls)
 
     async def describe(
-        self, image: ImageRow, entry: Entry, *, fills: bool = False, item: Item | None = None
+        self,
+        image: ImageRow,
+        entry: Entry,
+        *,
+        fills: bool = False,
+        edit: Callable[[ImageRow], Entry] | None = None,
+        item: Item | None = None,
     ) -> OutcomeStatus:
         """Change the metadata of an image; a None in the entry keeps the value.
 
-        With `fills`, so does a value that is not empty by now. Raises `NotFound` if the image has
-        been deleted.
+        With `fills`, so does a value that is not empty by now; with an `edit`, values are made of
+        those that the image has by now. Raises `NotFound` if the image has been deleted, and what
+        the edit raises.
         """
         async with self._lock(image.url):
             try:
-                write = Write(_of(entry, image), fills=fills, creates=False, item=item)
+                write = Write(_of(entry, image), fills=fills, edit=edit, creates=False, item=item)
                 return await self._writes.submit(write)
             except RowGone as exc:
                 raise NotFound("The image is no longer in the index.") from exc

@@ -87,10 +87,16 @@ class Keypoints:
         geometry[:, :4] = places.view(np.uint8).reshape(-1, 4)
         geometry[:, 4] = np.clip(np.rint(np.log2(self.sizes) * _SIZE_PARTS), 0, 255)
         geometry[:, 5] = np.rint(self.angles / (2 * np.pi) * 256).astype(np.int64) % 256
-        levels = _levels(self.descriptors)
-        packed = levels[:, ::2] << 4 | levels[:, 1::2]
         header = _HEADER.pack(VERSION, self.width, self.height, len(self))
-        return header + np.hstack([geometry, packed]).tobytes()
+        return header + np.hstack([geometry, self._packed()]).tobytes()
+
+    def packed_descriptors(self) -> bytes:
+        """Return the descriptors as they are stored: 24 bytes each, two levels a byte."""
+        return self._packed().tobytes()
+
+    def _packed(self) -> Pixels:
+        levels = _levels(self.descriptors)
+        return (levels[:, ::2] << 4 | levels[:, 1::2]).astype(np.uint8, copy=False)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Keypoints | None":

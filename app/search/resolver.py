@@ -180,6 +180,7 @@ class Resolver:
             size=alone.size if alone else None,
             match=query.match,
             sort=query.sort,
+            beside=query.beside,
             notes=notes,
             unknown_words=_unknown(readings.values()),
         )
@@ -310,11 +311,14 @@ class Resolver:
 
     async def _marked(self, query: Query) -> Marked:
         """Return the vectors of the marked images, without those deleted since."""
-        vectors = await self._spaces.semantic.vectors.fetch([*query.like, *query.unlike])
-        marked = Marked(
-            [vectors[i] for i in query.like if i in vectors],
-            [vectors[i] for i in query.unlike if i in vectors],
+        vectors = await self._spaces.semantic.vectors.fetch(
+            [*query.like, *query.unlike], limit=query.limit + len(query.images) + 1
         )
+
+        def weighted(ids: Sequence[UUID]) -> list[Vector]:
+            return [query.mark_weights.get(i, 1.0) * vectors[i] for i in ids if i in vectors]
+
+        marked = Marked(weighted(query.like), weighted(query.unlike))
         if not marked.like and not query.terms:
             raise NotFound("None of the marked images is in the index any longer.")
         return marked

@@ -44,6 +44,9 @@ from app.store.urls import is_web
 # memory: (16 + 48) files of MAX_UPLOAD_MB, beside the MAX_DECODED_MB of those being decoded.
 MAX_IN_FLIGHT = 48
 MAX_PER_STATEMENT = 128
+# Of a job, images arrive one by one at their look-up, and wait for longer than this later on: for
+# the rest of their batch to be embedded.
+LOOKUPS_HELD_OPEN_S = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,9 @@ class Indexer:
         self._faces = faces
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._lookups = Coalescer(self._look_up, max_batch=MAX_PER_STATEMENT)
+        self._lookups = Coalescer(
+            self._look_up, max_batch=MAX_PER_STATEMENT, held_open_s=LOOKUPS_HELD_OPEN_S
+        )
         writer = Writer(database, catalog, spaces, trash, job_items, FaceTable(database, catalog))
         self._writes = Coalescer(writer.write, max_batch=MAX_PER_STATEMENT)
 
@@ -331,7 +336,9 @@ class Indexer:
 
     async def _look_up(self, wanted: Sequence[tuple[Entry, str | None, bool]]) -> list[_Known]:
         """Look up images and their new bytes, if these are known; some are restored before."""
-        if trashed := [entry.url for entry, _, restores in wanted if restores]:
+        trashed = [entry.url for entry, _, restores in wanted if restores]
+        # Hardly ever, so that it is asked before a transaction begins.
+        if trashed and await self._trash.holds_any(trashed):
             async with self._database.begin() as connection:
                 await self._trash.restore(connection, urls=trashed)
         images = await self._catalog.find_entries([entry for entry, *_ in wanted])

@@ -9,6 +9,9 @@ from app.problems import Unavailable, WriteConflict
 
 # About as long as a transaction with one row.
 HELD_OPEN_S = 0.01
+# For what arrives one by one, and waits for longer than this later on, as images of a job do: for
+# the rest of their batch to be embedded.
+LONGER_S = 0.03
 # How often a batch that conflicts with another writer is run.
 MAX_RUNS = 3
 

@@ -18,6 +18,7 @@ from app.pictures.containers import Parts, take_apart
 from app.pictures.costs import Limits
 from app.pictures.opencv import opencv
 from app.pictures.opening import ANIMATED, later_frames, load
+from app.pictures.phash import phash
 from app.pictures.pixels import is_blank, shown
 from app.pictures.plainness import SIDE, is_too_plain
 from app.pictures.pool import LONGEST_S, DecodingPool, Room
@@ -88,7 +89,8 @@ class Source:
 class Facts(Source):
     """What the index stores about an image.
 
-    `dhash` is a signed 64-bit integer. `colours` are the dominant ones. `thumbnail` is a JPEG with
+    `dhash` and `phash` are signed 64-bit integers; an image without a `phash` gets it later, from
+    its thumbnail. `colours` are the dominant ones. `thumbnail` is a JPEG with
     a short side of 256 px, or of the image's own size if smaller. `too_plain` means that the image
     resembles too many others to be called a copy of any.
     """
@@ -98,6 +100,7 @@ class Facts(Source):
     colours: list[Colour]
     thumbnail: bytes
     too_plain: bool = field(default=False, kw_only=True)
+    phash: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +125,11 @@ class Picture(Source):
     def dhash(self) -> int:
         """The difference hash, as a signed 64-bit integer."""
         return dhash(self.small)
+
+    @cached_property
+    def phash(self) -> int:
+        """The hash that shows the image in all eight orientations, as a signed 64-bit integer."""
+        return phash(self._sample)
 
     @cached_property
     def exif(self) -> dict[str, str | int | float]:

@@ -162,6 +162,8 @@ def _show(found: Found, thumbnails: Protocol | None) -> None:
             similarity, place = _similarity(found.closest), _place(found.closest)
             say(f"No image is similar enough. The closest, at {similarity}: {place}")
         return
+    if not found.is_found:
+        say("None of these is proved to be the same image.")
     digits = len(str(len(found.hits)))
     for rank, hit in enumerate(found.hits, 1):
         size = f"{hit.width} x {hit.height}"

@@ -158,7 +158,8 @@ class Searcher:
         rankings = {self._spaces.of(asked.ranked_by).name: near.hits}
         if by_copy:
             rankings = {self._spaces.copy.name: by_copy, **rankings}
-        verification = await self._verifier.verify(subject, candidates(subject, rankings))
+        compared = candidates(subject, rankings)
+        verification = await self._verifier.verify(subject, compared, resolved.view)
         found, notes = dict(verification.found), [*verification.notes]
         others = await self._nearest.missing(asked, vector, by_copy, near.hits)
         if resolved.parts:

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index loadtest faults train train-semantic train-lite eval eval-text eval-similar eval-mixed clean
+.PHONY: demo run test test-slow lint setup lock bench bench-filter bench-index loadtest faults train train-lite eval eval-text eval-similar eval-mixed clean
 
 demo: $(VENV)/.demo  ## index sample photos and serve them on http://localhost:8000
 	@$(BIN)/python -m demo
@@ -51,11 +51,8 @@ DATA ?= $(error DATA is the folder (or tar files) of photos: make $@ DATA=…)
 OUT ?= data/training
 FLAGS ?=
 
-train: $(VENV)/.training  ## train the built-in encoder's copy branch on DATA
+train: $(VENV)/.training  ## train a network that finds copies on DATA, and export it to OUT/model
 	$(BIN)/python -m training.image.train_copies --data $(DATA) --out $(OUT) $(FLAGS)
-
-train-semantic: $(VENV)/.training  ## then train its semantic branch, and export both to OUT/model
-	$(BIN)/python -m training.image.train_semantic --data $(DATA) --out $(OUT) $(FLAGS)
 	$(BIN)/python -m training.image.export $(OUT)/network.pt $(OUT)/model
 
 train-lite: $(VENV)/.training  ## make the encoder lite from DATA: its projection and its text tower

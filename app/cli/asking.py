@@ -67,6 +67,9 @@ def search(
 
     Each result is a line: rank, match, similarity, size, in what it differs, path or URL. If a
     server of the same data is running, it does the work.
+
+    Exit code 3 if nothing is found: there is no result, or those by an image merely look alike and
+    none is the same image or scene. With a lowest similarity, whatever has it is found.
     """
     from app.cli.searching import search as search_index
 

@@ -16,7 +16,7 @@ from app.pictures.decoding import SUFFIXES
 from app.pictures.terminal import Protocol, in_terminal
 from app.problems import InvalidRequest
 from app.search.documents import HitDocument, hit_document
-from app.search.explained import differences_of
+from app.search.explained import differences_of, similarity_of
 from app.search.query import Query, Term, read_terms
 from app.search.requests import FilterRequest, SearchRequest, query_of, with_crop
 from app.settings import Settings, read_settings
@@ -46,7 +46,7 @@ async def search(
     thumbnails: Protocol | None = None,
     opens: bool = False,
 ) -> bool:
-    """Print the hits of an expression; return whether there are any.
+    """Print the hits of an expression; return whether it was found.
 
     `options` are fields of `SearchRequest`, unvalidated; `crop` applies to every image of the
     expression. Files that the expression names are read here, unless a running server does it all.
@@ -77,7 +77,7 @@ async def search(
         _show(found, thumbnails)
     if opens and found.hits:
         click.launch(_place(found.hits[0]))
-    return bool(found.hits)
+    return found.is_found
 
 
 async def _search_here(settings: Settings, query: Query, *, thumbnails: bool) -> Found:
@@ -101,7 +101,8 @@ async def _search_here(settings: Settings, query: Query, *, thumbnails: bool) ->
         [hit_document(hit, hit.image.url) for hit in some]
         for some in (results.hits, results.below[:1])
     )
-    return Found(hits, below[0] if below and not hits else None, results.notes, pictures)
+    closest = below[0] if below and not hits else None
+    return Found(hits, closest, results.notes, pictures, lowest=results.min_similarity)
 
 
 def _file_of(term: Term) -> Path | None:
@@ -141,6 +142,8 @@ def _show(found: Found, thumbnails: Protocol | None) -> None:
             similarity, place = _similarity(found.closest), _place(found.closest)
             say(f"No image is similar enough. The closest, at {similarity}: {place}")
         return
+    if not found.is_found:
+        say("None of these is proved to be the same image.")
     digits = len(str(len(found.hits)))
     for rank, hit in enumerate(found.hits, 1):
         size = f"{hit.width} x {hit.height}"
@@ -157,8 +160,9 @@ def _show(found: Found, thumbnails: Protocol | None) -> None:
 
 def _similarity(hit: HitDocument) -> str:
     """Return a similarity in five characters."""
-    if hit.similarity is not None:
-        return f"{hit.similarity:.3f}"
+    similarity = similarity_of(hit)
+    if similarity is not None:
+        return f"{similarity:.3f}"
     return "words" if hit.matched else "  -  "
 
 

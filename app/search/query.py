@@ -13,6 +13,7 @@ from app.indexing.requests import MAX_TEXT
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest, QueryCancels
 from app.search.sorting import MatchAtLeast, Sort
+from app.store.beside import Beside
 from app.store.filters import NO_FILTERS, Filters
 from app.store.spaces import SpaceKind
 
@@ -77,7 +78,8 @@ class Query:
     compared in detail with a query by one whole image; `match` leaves out what is not so much, and
     `sort` puts the others in an order. With a `preview`, the results have the first query image's
     thumbnail. If it is `thorough`, parts of the query image are searched for, too. Where images
-    have two vectors, `ranked_by` says which one similarities are of.
+    have two vectors, `ranked_by` says which one similarities are of. `beside` is what else
+    is read of the images that are found.
     """
 
     terms: Sequence[Term] = ()
@@ -94,6 +96,7 @@ class Query:
     match: MatchAtLeast | None = None
     sort: Sort = "best"
     ranked_by: SpaceKind = "semantic"
+    beside: frozenset[Beside] = frozenset()
 
     @property
     def images(self) -> set[UUID]:

@@ -1,7 +1,7 @@
 """The images table: rows, what is written to them, and which of them are selected."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -29,6 +29,8 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from app.pictures.colours import Colour
 from app.pictures.decoding import DECODER
+from app.pictures.phash import keys
+from app.store.beside import Beside, columns, kept_of
 from app.store.database import Database, stage_rows
 from app.store.images import Entry, ImageRow, NewImage, Validators
 from app.store.orders import CatalogOrder, Position, in_order
@@ -61,12 +63,14 @@ _STAGED = {
     "truncated": "boolean",
     "too_plain": "boolean",
     "decoder": "integer",
+    "phash": "bigint",
+    "phash_keys": "integer[]",
     "words": "text[]",
     "places": "text[]",
 }
 
 # Thumbnails are large: only `thumbnail()` and `thumbnails()` read them.
-_LEFT_OUT = ("thumbnail", "words", "renamed", "faces_made")
+_LEFT_OUT = ("thumbnail", "words", "renamed", "faces_made", "phash", "phash_keys")
 _DETAILS = [column for column in IMAGES.c if column.name not in _LEFT_OUT]
 
 
@@ -127,11 +131,14 @@ class Catalog:
         """Return an image, None if there is none with this id."""
         return (await self.find_all([image_id])).get(image_id)
 
-    async def find_all(self, ids: Sequence[UUID]) -> dict[UUID, ImageRow]:
-        """Return the images by id, without those that do not exist."""
-        query = select(*_DETAILS).where(IMAGES.c.id.in_(ids))
+    async def find_all(
+        self, ids: Sequence[UUID], *, beside: Collection[Beside] = ()
+    ) -> dict[UUID, ImageRow]:
+        """Return the images by id, without those that do not exist, with what is kept `beside`."""
+        query = select(*_DETAILS, *columns(beside)).where(IMAGES.c.id.in_(ids))
         async with self._database.reading() as connection:
-            return {row.id: _image(row) for row in await connection.execute(query)}
+            rows = await connection.execute(query)
+            return {row.id: replace(_image(row), beside=kept_of(row, beside)) for row in rows}
 
     async def find_entries(self, entries: Sequence[Entry]) -> list[ImageRow | None]:
         """Return the image of each entry, if there is one.
@@ -364,6 +371,8 @@ def _staged(image: NewImage) -> tuple[object, ...]:
         picture.truncated,
         picture.too_plain,
         picture.decoder,
+        picture.phash,
+        None if picture.phash is None else keys(picture.phash),
         *_words(entry),
     )
 

@@ -58,6 +58,12 @@ _WRITTEN: dict[str, dict[str, Any] | None] = {
         "pattern": f"^{_NUMBER}(,{_NUMBER}){{3}}$",
         "description": "The region to search by, as `x,y,width,height` in fractions.",
     },
+    "face": {
+        "type": "string",
+        "maxLength": 200,
+        "description": "A face to search by, on its own: `ID:ORDER` of an indexed image, or "
+        "`ORDER` or `x,y,width,height` of one in the file or `upload`.",
+    },
     "query": None,
 }
 

@@ -115,14 +115,18 @@ class DuplicatesRequest(RequestModel):
     """Which images are compared with each other; duplicates are those that are proved copies."""
 
     min_similarity: float = Field(
-        0.85, ge=0, le=1, description="Minimum cosine similarity of images that are compared."
+        0.85,
+        ge=0,
+        le=1,
+        description="Minimum cosine similarity of images that are compared. Hashes that are near "
+        "in one of eight orientations count, too: equal ones as 0.99, with ten bits of 64 as 0.85.",
     )
     max_bits: int = Field(
         64,
         ge=0,
         le=64,
-        description="Maximum distance between their difference hashes, in bits; crops, mirrored "
-        "and turned copies may have any.",
+        description="Maximum distance between their hashes, in bits: of difference hashes, or of "
+        "those of eight orientations; crops may have any.",
     )
     limit: int = Field(20, ge=1, le=100, description="Most groups of a page.")
     cursor: str | None = Field(

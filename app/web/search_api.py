@@ -10,6 +10,8 @@ from app.indexing.requests import parse
 from app.problems import InvalidRequest
 from app.search.documents import hit_document
 from app.search.duplicates import Groups
+from app.search.face_requests import face_query_of
+from app.search.face_search import is_of_faces
 from app.search.listing import is_of_list
 from app.search.pages import Results
 from app.search.query import Query, Term
@@ -95,17 +97,13 @@ async def search(request: Request) -> Response:
             data = await uploaded(request, form) if has_file else None
     else:
         wanted = await json_body(request, SearchRequest)
-    results = await run_search(request, wanted, data)
-    faces = None
     if "faces" in wanted.include:
         require(client_of(request.scope), "faces")
-        faces = await parts(request).faces.of([hit.image.id for hit in results.hits])
+    results = await run_search(request, wanted, data)
     return respond(
         SearchResponse(
             results=[
-                hit_document(
-                    hit, original_url(request, hit.image), include=wanted.include, faces=faces
-                )
+                hit_document(hit, original_url(request, hit.image), include=wanted.include)
                 for hit in results.hits
             ],
             next=results.cursor,
@@ -180,9 +178,20 @@ async def run_search(
         raise InvalidRequest(
             f"limit: this server returns at most {lookalike.settings.top_k} results (TOP_K)."
         )
+    if wanted.cursor and is_of_faces(wanted.cursor):
+        require(client_of(request.scope), "faces")
+        return await lookalike.face_searcher.next_page(
+            wanted.cursor, limit=limit, beside=wanted.beside
+        )
     if wanted.cursor:
         pages = lookalike.lister if is_of_list(wanted.cursor) else lookalike.searcher
-        return await pages.next_page(wanted.cursor, limit=limit, sees_faces=_sees_faces(request))
+        return await pages.next_page(
+            wanted.cursor, limit=limit, sees_faces=_sees_faces(request), beside=wanted.beside
+        )
+    if wanted.face is not None:
+        require(client_of(request.scope), "faces")
+        by_face = face_query_of(wanted, wanted.face, data, limit=limit)
+        return await lookalike.face_searcher.search(by_face)
     query = replace(query_of(wanted, data, limit=limit), preview=preview)
     if query.is_empty and query.filters:
         return await lookalike.lister.first_page(query)

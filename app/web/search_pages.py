@@ -46,7 +46,7 @@ async def search_form(request: Request) -> Response:
             except Problem as problem:
                 return await _search_page(request, shown, problem=problem)
             # An uploaded file replaces the previous query image.
-            return RedirectResponse(shown.url(upload=str(upload_id), url="", crop=""), 303)
+            return RedirectResponse(shown.url(upload=str(upload_id), url="", crop="", face=""), 303)
     if not shown.is_asked and not shown.has_filters:
         problem = NoPicture("Upload an image, or enter an image URL or words to search by.")
         return await _search_page(request, shown, problem=problem)

@@ -12,7 +12,7 @@ from app.search.query import Term, read_terms, written_terms
 from app.search.requests import FilterRequest
 
 # The fields that make a query; without any of them there are no results to show.
-ASKED = ("url", "text", "upload", "like", "unlike", "cursor")
+ASKED = ("url", "text", "upload", "like", "unlike", "face", "cursor")
 # Fields that only a query by one whole image has.
 WHOLE = ("min_similarity", "match", "thorough")
 # Fields that filters alone do not have.
@@ -130,6 +130,8 @@ class Shown:
     def asked(self) -> list[tuple[str, str]]:
         """The fields of the query, without those that only a query by one whole image has."""
         left_out = (*LOOKS, *(QUERIED if self.is_list else WHOLE if self.is_ranked else ()))
+        if self.value("face"):
+            left_out = (*left_out, "sort", "diversity")
         pairs = [pair for pair in self.fields if pair[0] not in left_out]
         is_sorted = not (
             (self.value("diversity") and not self.is_list)
@@ -171,7 +173,7 @@ class Shown:
     @property
     def is_ranked(self) -> bool:
         """Whether results are only ranked, because the query is not one whole image."""
-        return any(self.values(name) for name in ("text", "like", "unlike", "crop"))
+        return any(self.values(name) for name in ("text", "like", "unlike", "crop", "face"))
 
     @property
     def is_phrase(self) -> bool:
@@ -197,6 +199,14 @@ def submitted(fields: Sequence[tuple[str, str]]) -> Shown:
     if _is_url(typed):
         changed = {"url": typed, "upload": "", "crop": ""}
         typed = ""
+    if (
+        typed
+        or parts
+        or changed
+        or any(form.values(name) for name in ("url", "upload", "like", "unlike"))
+    ):
+        # A face is searched by alone: what is asked now takes its place.
+        changed["face"] = ""
     parts = _weighted(parts, form.values("weight"))
     others = [(n, v) for n, v in fields if n not in (*PASSING, "text", *changed)]
     return Shown(

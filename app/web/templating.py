@@ -12,9 +12,10 @@ from typing_extensions import override
 
 import app
 from app.pictures.decoding import MEDIA_TYPES, SUFFIXES
-from app.search.explained import differences_of, outline_of
+from app.search.explained import differences_of, outline_of, similarity_of
 from app.store.filters import PLAIN_NUMBER
 from app.store.images import ImageRow
+from app.web.faces_shown import sees_faces, sees_people, square_around
 from app.web.requests import Request, original_url, parts
 from app.web.schemas import FacetsResponse, FacetValue
 
@@ -73,7 +74,9 @@ cast(dict[str, Any], templates.env.filters).update(
     duration=duration,
     by_key=by_key,
     differences=differences_of,
+    similarity=similarity_of,
     outline=outline_of,
+    square=square_around,
 )
 
 
@@ -92,6 +95,8 @@ def page(request: Request, name: str, *, status_code: int = 200, **context: Any)
             "encoder": spaces.semantic.encoder,
             "two_vectors": not spaces.are_one,
             "original": original,
+            "sees_faces": sees_faces(request),
+            "sees_people": sees_people(request),
         },
         status_code=status_code,
     )

@@ -21,7 +21,7 @@ def stored(image: Image.Image) -> View:
     view = View.of(image)
     keypoints = Keypoints.from_bytes(view.keypoints.to_bytes())
     assert keypoints is not None
-    thumbnail = encode(Image.fromarray(view.pixels()), "JPEG", quality=85)
+    thumbnail = encode(Image.fromarray(view.pixels().pixels), "JPEG", quality=85)
     return View(view.width, view.height, keypoints, thumbnail, view.dhash, view.too_plain)
 
 

@@ -1,13 +1,10 @@
-"""Tables that come with the photos: captions, labels, the teacher's classes, and features."""
+"""Tables that come with the photos: captions, labels, and the teacher's classes."""
 
 import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 # The split of the captions whose photos are never trained on.
 TEST_SPLIT = "test"
@@ -52,24 +49,3 @@ def read_labels(path: Path | None) -> dict[str, set[str]]:
                 for label in row["label"].split(","):
                     labels[label.strip()].add(row["file"])
     return dict(labels)
-
-
-def read_features(
-    path: Path, names: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the features of the named photos, (n, size), and which of them the file has, (n,).
-
-    `path` is a NumPy archive that holds `SET_names` and `SET_features` for any sets of photos. The
-    features of a photo that it lacks are 0.
-    """
-    stored = np.load(path)
-    sets = [key.removesuffix("_names") for key in stored.files if key.endswith("_names")]
-    rows = {
-        Path(str(name)).name: row
-        for kind in sets
-        for name, row in zip(stored[f"{kind}_names"], stored[f"{kind}_features"], strict=True)
-    }
-    known = np.array([name in rows for name in names])
-    nothing = np.zeros_like(next(iter(rows.values())))
-    features = np.stack([rows.get(name, nothing) for name in names])
-    return features.astype(np.float32), known

@@ -1,4 +1,4 @@
-"""What the copy branch learns from its teacher: the same features in the same places.
+"""What the network learns from its teacher: the same features in the same places.
 
 Hints for hidden layers as in FitNets (Romero et al., ICLR 2015), and the teacher's classes for
 exactly the view that the network sees (Beyer et al., "Knowledge distillation: A good teacher is

@@ -1,7 +1,8 @@
 """Export the image tower: `python -m training.image.export CHECKPOINT FOLDER`.
 
 FOLDER becomes a model directory. Normalisations are folded into the convolutions, and weights are
-stored in 8 bits with a scale per filter. `training.image.vector_layout` describes the vectors.
+stored in 8 bits with a scale per filter. The last of a vector's 512 dimensions is constant, for
+calibration: it raises every similarity s to (1 - offset) s + offset, so that copies begin at 0.90.
 """
 
 import argparse
@@ -13,19 +14,8 @@ import torch
 from onnx import TensorProto, helper, save
 
 from training.data.inputs import INPUT, MEAN, STD
-from training.image.network import (
-    DIMENSIONS,
-    SEMANTIC_SCALE,
-    SHARED,
-    CopyNetwork,
-    SemanticBranch,
-    folded,
-)
+from training.image.network import DIMENSIONS, CopyNetwork, folded
 from training.image.onnx_graph import GraphBuilder
-from training.image.vector_layout import SEMANTIC_DIMENSIONS, SEMANTIC_PART, SEMANTIC_SHARE
-
-# The scales by which the shared feature maps are resized for the semantic branch.
-SEMANTIC_SCALES = np.array([1, 1, SEMANTIC_SCALE, SEMANTIC_SCALE], np.float32)
 
 PREPROCESSOR = {
     "do_resize": True,
@@ -41,28 +31,13 @@ PREPROCESSOR = {
 
 
 @torch.no_grad()
-def export_image_tower(
-    network: CopyNetwork, branch: SemanticBranch, folder: Path, *, offset: float, small: bool
-) -> None:
+def export_image_tower(network: CopyNetwork, folder: Path, *, offset: float, small: bool) -> None:
     """Write the model directory; `offset` is the least similarity of two images."""
     graph = GraphBuilder(small=small)
     layers = iter(folded(network.conv_norms()))
     x = graph.run("Relu", graph.convolution("pixel_values", *next(layers), 2))
-    shared = graph.blocks(x, network.blocks[:SHARED], layers)
-    x = graph.pooling(graph.blocks(shared, network.blocks[SHARED:], layers), next(layers))
-    copies = graph.embedding(x, network.head, SEMANTIC_PART.start)
-    layers = iter(folded(branch.conv_norms()))
-    x = graph.run("Resize", shared, "", graph.constant(SEMANTIC_SCALES), mode="linear")
-    x = graph.pooling(graph.blocks(x, branch.blocks, layers), next(layers))
-    semantic = graph.embedding(x, branch.head, SEMANTIC_DIMENSIONS)
-    hubness = graph.hubness(semantic)
-    length = ((1 - offset) * SEMANTIC_SHARE) ** 0.5
-    parts = [
-        graph.times(copies, ((1 - offset) * (1 - SEMANTIC_SHARE)) ** 0.5),
-        graph.times(semantic, length),
-        graph.times(hubness, -length),
-    ]
-    x = graph.run("Concat", *parts, axis=1)
+    x = graph.pooling(graph.blocks(x, network.blocks, layers), next(layers))
+    x = graph.times(graph.embedding(x, network.head, DIMENSIONS - 1), (1 - offset) ** 0.5)
     room = graph.constant(np.array([0, 0, 0, 1]))
     value = graph.constant(np.float32(np.sqrt(offset)))
     graph.nodes.append(helper.make_node("Pad", [x, room, value], ["image_embeds"]))
@@ -104,11 +79,10 @@ def main() -> None:
         "--float32", action="store_true", help="store the weights in float32 (40 MB)"
     )
     args = parser.parse_args()
-    network, branch, state = CopyNetwork(), SemanticBranch(), torch.load(args.checkpoint)
-    network.load_state_dict(state["network"])
-    branch.load_state_dict(state["semantic"])
+    network = CopyNetwork()
+    network.load_state_dict(torch.load(args.checkpoint)["network"])
     offset = max(0.0, (0.9 - args.threshold) / (1 - args.threshold))
-    export_image_tower(network, branch, args.folder, offset=offset, small=not args.float32)
+    export_image_tower(network, args.folder, offset=offset, small=not args.float32)
     size = (args.folder / "onnx" / "vision_model.onnx").stat().st_size
     print(f"{args.folder}: {size / 1e6:.1f} MB, offset {offset:.3f}")
 

@@ -1,4 +1,4 @@
-"""The copy branch's last layer, trained once more on its own, for copies only.
+"""The last layer, trained once more on its own, for copies only.
 
 Distillation draws images of the same kind together, which costs precision on copies. The features
 below the last layer keep what was learned either way. They are computed only once, so that this

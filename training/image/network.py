@@ -1,4 +1,4 @@
-"""The image tower's network: a small ResNet with a copy branch and a semantic branch."""
+"""The image tower's network: a small ResNet that recognises copies."""
 
 from pathlib import Path
 
@@ -15,11 +15,6 @@ WIDTHS = ((32, 48), (48, 48), (48, 96), (96, 96), (96, 192), (192, 192), (192, 3
 LAST_STAGE = 6
 DIMENSIONS = 512
 FEATURES = 480
-# The semantic branch starts from the output of so many blocks, scaled by this.
-SHARED, SEMANTIC_SCALE = 2, 0.75
-# Its channels between the convolutions of each block; those of the last two keep the file below
-# 10 MB.
-SEMANTIC_HIDDEN = (96, 96, 192, 192, 288, 256)
 POWER = 3.0
 
 ConvNorms = list[tuple[nn.Conv2d, nn.BatchNorm2d]]
@@ -29,12 +24,12 @@ WeightsAndBiases = list[tuple[Tensor, Tensor]]
 class Block(nn.Module):
     """A basic residual block (He et al., 2016); if it widens, it halves the size (ResNet-D)."""
 
-    def __init__(self, inputs: int, outputs: int, hidden: int | None = None) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        stride, hidden = 1 if inputs == outputs else 2, hidden or outputs
-        self.first = nn.Conv2d(inputs, hidden, 3, stride, 1, bias=False)
-        self.first_norm = nn.BatchNorm2d(hidden)
-        self.second = nn.Conv2d(hidden, outputs, 3, 1, 1, bias=False)
+        stride = 1 if inputs == outputs else 2
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.second_norm = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride == 2:
@@ -62,9 +57,7 @@ class Pooling(nn.Module):
 
 
 class CopyNetwork(nn.Module):
-    """The shared blocks and the copy branch: normalised pixels (n, 3, 128, 128) to embeddings
-    (n, 512), not yet of unit length.
-    """
+    """Normalised pixels (n, 3, 128, 128) to embeddings (n, 512), not yet of unit length."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,55 +74,18 @@ class CopyNetwork(nn.Module):
         """Return the feature maps before the last halving, (n, 192, 8, 8), and the last,
         (n, 320, 4, 4).
         """
-        middle = self.blocks[SHARED:LAST_STAGE](self.shared(x))
+        middle = self.blocks[:LAST_STAGE](functional.relu(self.stem_norm(self.stem(x))))
         return middle, self.blocks[LAST_STAGE:](middle)
 
-    def shared(self, x: Tensor) -> Tensor:
-        """Return the feature maps that both branches start from, (n, 48, 32, 32)."""
-        return self.blocks[:SHARED](functional.relu(self.stem_norm(self.stem(x))))
-
     def conv_norms(self) -> ConvNorms:
         """Return every convolution with its normalisation, in the exported graph's order."""
-        return [(self.stem, self.stem_norm), *_conv_norms(self.blocks, self.pooling)]
-
-
-class SemanticBranch(nn.Module):
-    """The semantic branch: shared feature maps (n, 48, 32, 32) to embeddings (n, 512), not yet of
-    unit length, that are close for images of the same kind of thing.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = zip(WIDTHS[SHARED:], SEMANTIC_HIDDEN, strict=True)
-        self.blocks = nn.Sequential(*(Block(*ends, hidden) for ends, hidden in widths))
-        self.pooling = Pooling()
-        self.head = nn.Linear(FEATURES, DIMENSIONS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(scaled_down(x)))
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return the 480 features of each image, from maps that `scaled_down` returned."""
-        return self.pooling(self.blocks(x))
-
-    def conv_norms(self) -> ConvNorms:
-        """Return every convolution with its normalisation, in the exported graph's order."""
-        return _conv_norms(self.blocks, self.pooling)
-
-
-def scaled_down(x: Tensor) -> Tensor:
-    """Return the shared feature maps at the semantic branch's resolution."""
-    return functional.interpolate(x, scale_factor=SEMANTIC_SCALE, mode="bilinear")
-
-
-def _conv_norms(blocks: nn.Sequential, pooling: Pooling) -> ConvNorms:
-    pairs: ConvNorms = []
-    for block in blocks:
-        assert isinstance(block, Block)
-        pairs += [(block.first, block.first_norm), (block.second, block.second_norm)]
-        if isinstance(block.shortcut, nn.Sequential):
-            pairs.append((block.shortcut[1], block.shortcut[2]))  # pyright: ignore[reportArgumentType]
-    return [*pairs, (pooling.wide, pooling.wide_norm)]
+        pairs: ConvNorms = [(self.stem, self.stem_norm)]
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            pairs += [(block.first, block.first_norm), (block.second, block.second_norm)]
+            if isinstance(block.shortcut, nn.Sequential):
+                pairs.append((block.shortcut[1], block.shortcut[2]))  # pyright: ignore[reportArgumentType]
+        return [*pairs, (self.pooling.wide, self.pooling.wide_norm)]
 
 
 @torch.no_grad()
@@ -146,26 +102,15 @@ def folded(conv_norms: ConvNorms) -> WeightsAndBiases:
 
 
 @torch.no_grad()
-def load_onnx(
-    network: CopyNetwork, path: Path, sample: Tensor, branch: SemanticBranch | None = None
-) -> None:
+def load_onnx(network: CopyNetwork, path: Path, sample: Tensor) -> None:
     """Start from an exported model, whose normalisations are folded into its convolutions.
 
     Each normalisation is restored as the identity on `sample`, normalised pixels
-    (n, 3, 128, 128), so that training continues from the same function. The same goes for
-    `branch`, if the model has a semantic branch.
+    (n, 3, 128, 128), so that training continues from the same function. The
+    second branch of the shipped model comes after the first, and is left out.
     """
-    weights, count = _graph_weights(path), len(network.conv_norms()) + 1
-    _start_from(network, weights[:count], sample)
-    if branch is not None and weights[count:]:
-        weights = weights[count : count + len(branch.conv_norms()) + 1]
-        _start_from(branch, weights, network.shared(sample))
-
-
-def _start_from(
-    module: CopyNetwork | SemanticBranch, weights: WeightsAndBiases, sample: Tensor
-) -> None:
-    conv_norms, head = module.conv_norms(), module.head
+    conv_norms, head = network.conv_norms(), network.head
+    weights = _graph_weights(path)[: len(conv_norms) + 1]
     for (conv, norm), (weight, bias) in zip(conv_norms, weights[:-1], strict=True):
         conv.weight.copy_(weight)
         norm.bias.copy_(bias)
@@ -180,8 +125,8 @@ def _start_from(
         hook = conv.register_forward_hook(
             lambda _module, _inputs, out, outputs=outputs: outputs.append(out)
         )
-        module.eval()
-        module(sample)
+        network.eval()
+        network(sample)
         hook.remove()
         mean, variance = outputs[0].mean((0, 2, 3)), outputs[0].var((0, 2, 3))
         norm.running_mean.copy_(mean)  # pyright: ignore[reportOptionalMemberAccess]

@@ -4,7 +4,7 @@ A weight is stored with one scale per filter or row; ONNX Runtime turns it into 
 loads the model.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from training.image.network import POWER, Block
-from training.image.vector_layout import BANK_NAMES, HUBNESS_SHARPNESS, SEMANTIC_DIMENSIONS
 
 
 def quantized(full: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -34,8 +33,8 @@ class GraphBuilder:
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
 
-    def constant(self, value: Any, name: str | None = None) -> str:
-        name = name or f"w{len(self.tensors)}"
+    def constant(self, value: Any) -> str:
+        name = f"w{len(self.tensors)}"
         self.tensors.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
@@ -47,17 +46,11 @@ class GraphBuilder:
     def weight(self, value: Tensor) -> str:
         """Store a weight, in 8 bits with a scale per output if the graph is to be small."""
         full = value.numpy()
-        return self.restored(*quantized(full)) if self._small else self.constant(full)
-
-    def restored(
-        self,
-        small: NDArray[np.int8],
-        scale: NDArray[np.float32],
-        names: Sequence[str | None] = (None, None),
-    ) -> str:
-        """Store a quantized weight and add the nodes that restore it."""
-        floats = self.run("Cast", self.constant(small, names[0]), to=TensorProto.FLOAT)
-        return self.run("Mul", floats, self.constant(scale, names[1]))
+        if not self._small:
+            return self.constant(full)
+        small, scale = quantized(full)
+        floats = self.run("Cast", self.constant(small), to=TensorProto.FLOAT)
+        return self.run("Mul", floats, self.constant(scale))
 
     def convolution(self, x: str, weight: Tensor, bias: Tensor, stride: int) -> str:
         size = weight.shape[-1]
@@ -98,15 +91,6 @@ class GraphBuilder:
         weight, bias = head.weight[:dimensions], head.bias[:dimensions]
         x = self.run("Gemm", x, self.weight(weight), self.constant(bias.numpy()), transB=1)
         return self.run("LpNormalization", x, axis=1, p=2)
-
-    def hubness(self, x: str) -> str:
-        """Add the hubness of embeddings, (n, 1), by an empty querybank: it is 0."""
-        empty = np.zeros((1, SEMANTIC_DIMENSIONS), np.int8), np.zeros((1, 1), np.float32)
-        texts = self.restored(*empty, BANK_NAMES[:2])
-        counts = self.constant(np.zeros(1, np.float32), BANK_NAMES[2])
-        x = self.run("Gemm", x, texts, counts, transB=1)
-        x = self.run("ReduceLogSumExp", x, axes=[1], keepdims=1)
-        return self.times(x, 1 / HUBNESS_SHARPNESS)
 
     def times(self, x: str, factor: float) -> str:
         return self.run("Mul", x, self.constant(np.float32(factor)))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from training.data.augment import Augmenter
 from training.data.inputs import as_pixels, pixels_of_inputs
-from training.image.teacher import Teacher, TeacherOutput, without_maps
+from training.image.teacher import Teacher, TeacherOutput
 
 # Every photo gets at least this many.
 LEAST_VIEWS = 2
@@ -23,9 +23,9 @@ BATCH = 128
 
 
 class OwnedDraw:
-    """Draws, for each photo, one of the items it owns (views or captions) at random.
+    """Draws, for each photo, one of its views at random.
 
-    `owners` holds each item's photo, in 0..`photos`.
+    `owners` holds each view's photo, in 0..`photos`.
     """
 
     def __init__(self, owners: Tensor, photos: int) -> None:
@@ -33,7 +33,7 @@ class OwnedDraw:
         self._by_owner = order.split(torch.bincount(owners, minlength=photos).tolist())
 
     def __call__(self, photos: Tensor) -> Tensor:
-        """Return the index of one item of each photo."""
+        """Return the index of one view of each photo."""
         owned = (self._by_owner[photo] for photo in photos.tolist())
         return torch.stack([own[torch.randint(len(own), ())] for own in owned])
 
@@ -78,12 +78,6 @@ class TeacherViews:
             maps = {"middle": output.middle.flip(3), "last": output.last.flip(3)}
             return pixels.flip(3), output._replace(**maps)
         return pixels, output
-
-    def outputs_without_maps(self, places: Tensor) -> TeacherOutput:
-        """Return the outputs without the maps, which are large to read."""
-        *_, pooled, logits = self._outputs
-        rows = places.numpy()
-        return without_maps(*(torch.from_numpy(part[rows]).float() for part in (pooled, logits)))
 
     def _make(self, owners: Tensor, photos: Tensor, teacher: Teacher, augmenter: Augmenter) -> None:
         files: dict[str, NDArray[Any]] = {}

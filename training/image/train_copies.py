@@ -1,4 +1,4 @@
-"""Train the copy branch: `python -m training.image.train_copies --data PLACE… --out FOLDER`.
+"""Train a network that finds copies: `python -m training.image.train_copies`.
 
 Each PLACE is a folder or a tar file of photos.
 """
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 class CopyTrainer:
-    """The copy branch, what it learns from, and one step of its training."""
+    """The network, what it learns from, and one step of its training."""
 
     def __init__(self, args: argparse.Namespace, photos: Tensor, device: str) -> None:
         self.args, self.photos, self.device = args, photos, device

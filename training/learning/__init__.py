@@ -1,4 +1,4 @@
-"""How both towers learn: the training loop, losses, the Muon optimiser and least squares.
+"""How both towers learn: the training loop, losses and least squares.
 
 It may import `data`.
 """

@@ -84,6 +84,7 @@ class SearchOptions(Filters, total=False):
     crop: tuple[float, float, float, float]
     like: Sequence[UUID]
     unlike: Sequence[UUID]
+    weights: Mapping[str, float]
     diversity: float
     min_similarity: float
     match: Literal["exact", "copy", "scene"]

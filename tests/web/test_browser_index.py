@@ -62,8 +62,8 @@ def test_many_images_are_edited_at_once(indexed: Server, new_page: Callable[...,
         page.goto("/index?sort=oldest")
         for name in chosen:
             page.get_by_label(f"Select {name}", exact=True).check()
-        page.locator("#chosen").get_by_text("Edit").click()
-        page.get_by_label("Change", exact=True).select_option(field)
+        page.get_by_text("Edit", exact=True).click()
+        page.locator("[name=field]").select_option(field)
         page.get_by_label("How").select_option(how)
         page.get_by_label("Text", exact=True).fill(text)
         page.get_by_role("button", name="Edit selected images").click()

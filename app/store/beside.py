@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Row, func, literal_column, select
+from sqlalchemy import Row, Text, func, literal_column, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.pictures.keypoints import VERSION
@@ -30,7 +30,9 @@ def columns(beside: Collection[Beside]) -> list[ColumnElement[Any]]:
     """Return columns, for a query of images, that have this."""
     wanted: list[ColumnElement[Any]] = []
     if "faces" in beside:
-        fields: list[Any] = [part for c in _FACE for part in (literal_column(f"'{c.name}'"), c)]
+        fields: list[Any] = []
+        for c in _FACE:
+            fields += [literal_column(f"'{c.name}'", Text()), c]
         face = func.jsonb_build_object(*fields)
         faces = select(func.jsonb_agg(face)).where(FACES.c.image_id == IMAGES.c.id)
         wanted.append(faces.correlate(IMAGES).scalar_subquery().label("faces"))

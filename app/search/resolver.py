@@ -218,12 +218,16 @@ class Resolver:
         has_marked = bool(query.like or query.unlike)
         # Beside a text, images count by how much less its similarities spread than theirs.
         is_mixed = has_texts and (has_marked or not all(part.is_text for part in parts))
-        ratio = await self._spreads.ratio() if is_mixed else 1.0
+        spread = await self._spreads.measured() if is_mixed else None
+        ratio = spread.ratio if spread else 1.0
         weights = [part.weight * (1.0 if part.is_text else ratio) for part in parts]
         vector = combine([part.vector for part in parts], weights) if parts else None
         if not has_marked:
             return vector
-        return rocchio(vector, await self._marked(query), ratio=ratio if has_texts else None)
+        marked = await self._marked(query)
+        if spread is None or vector is None or not has_texts:
+            return rocchio(vector, marked)
+        return spread.marked_beside_text(vector, marked)
 
     def _wanted(self, query: Query) -> list[Space]:
         """Return the space by which results are ranked, and the other that is needed, if any."""

@@ -176,7 +176,7 @@ def verify(query: View, image: View) -> Verified | None:
     """Compare a query with one image; None if it proves nothing.
 
     A mirrored copy is looked for only if there is none that is not. It takes a millisecond if the
-    two have nothing in common, and about six if they have. An image that is too plain is no one's
+    two have nothing in common, and about four if they have. An image that is too plain is no one's
     copy.
     """
     if query.too_plain or image.too_plain:

@@ -7,6 +7,7 @@ import zlib
 from typing import Any
 
 import psycopg
+import pytest
 from pydantic import SecretStr
 
 from app.encoding.encoder import Encoder

@@ -194,6 +194,7 @@ def _open_parts(
     )
     stack.callback(keypoint_maker.close)
     fingerprints, pairs = Fingerprints(database), PairTable(database)
+    verifier = Verifier(index.keypoints, verifying, budget_ms=settings.verify_ms)
     resolver = Resolver(
         catalog=catalog,
         spaces=spaces,
@@ -202,9 +203,9 @@ def _open_parts(
         # With slots of its own: indexing does not wait for the URLs of searches, nor they for it.
         fetcher=_fetcher(stack, settings, most=MOST_FETCHING, outcomes=fetcher.outcomes),
         uploads=uploads,
+        verifier=verifier,
         min_similarity=_lowest(settings, spaces),
     )
-    verifier = Verifier(index.keypoints, verifying, budget_ms=settings.verify_ms)
     searcher = Searcher(
         catalog=catalog,
         fingerprints=fingerprints,

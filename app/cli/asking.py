@@ -44,6 +44,12 @@ class _SearchCommand(click.Command):
     "--min-similarity", type=float, help="Lowest similarity of a result, instead of MIN_SIMILARITY."
 )
 @click.option("--crop", metavar="X,Y,WIDTH,HEIGHT", help="The region of the image to search by.")
+@click.option(
+    "--face",
+    metavar="FACE",
+    help="Search by a face: ID:ORDER of an indexed image, or of the one file its ORDER from the "
+    "left or its X,Y,WIDTH,HEIGHT.",
+)
 @click.option("--like", multiple=True, metavar="ID", help="More like this result.")
 @click.option("--unlike", multiple=True, metavar="ID", help="Less like this result.")
 @click.option("--diversity", type=float, help="0 to 1: how varied the results are.")

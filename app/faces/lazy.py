@@ -31,6 +31,11 @@ class LazyFinder:
         self._loaded: FaceFinder | None = None
         self._problem: MissingPackage | None = None
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the models are in memory."""
+        return self._loaded is not None
+
     def load(self) -> "FaceFinder":
         """Load the models, once; raises `MissingPackage` if they cannot be."""
         with self._lock:

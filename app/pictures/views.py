@@ -35,10 +35,17 @@ class View:
     _kept: list[Shown] | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, image: Image.Image, *, size: tuple[int, int] | None = None) -> "View":
+    def of(
+        cls,
+        image: Image.Image,
+        *,
+        size: tuple[int, int] | None = None,
+        keypoints: Keypoints | None = None,
+    ) -> "View":
         """Look at an RGB image whose original has this (width, height); it takes about 15 ms.
 
-        A thumbnail, and a `Picture`'s larger `image`, have nearly the same keypoints.
+        Most of that are its `keypoints`, if none are given. A thumbnail, and a `Picture`'s larger
+        `image`, have nearly the same.
         """
         width, height = size or image.size
         small = reduced(image, THUMBNAIL_SIDE)
@@ -46,7 +53,7 @@ class View:
         return cls(
             width,
             height,
-            find_keypoints(image),
+            find_keypoints(image) if keypoints is None else keypoints,
             np.asarray(small),
             dhash(small),
             is_too_plain(sample),

@@ -1,12 +1,11 @@
 """Hits as JSON, for the API and the command line."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
-from typing_extensions import TypedDict
 
 from app.indexing.documents import (
     DHASH,
@@ -24,11 +23,11 @@ from app.indexing.face_documents import (
     box_document,
     face_documents,
 )
-from app.pictures.keypoints import Keypoints
 from app.search.hits import Hit, Match
 from app.search.keypoint_documents import KeypointsDocument, keypoints_document
 from app.search.verification import Alignment
-from app.store.faces import StoredFace
+from app.store.beside import Beside
+from app.store.faces import read_faces
 from app.store.images import ImageRow
 
 Row: TypeAlias = tuple[float, float, float]
@@ -80,28 +79,22 @@ class AlignmentDocument(BaseModel):
 
 
 Include = Literal["exif", "hashes", "colours", "metadata", "faces", "keypoints"]
-"""What results have when a request asks for it; faces and keypoints are read from the database."""
+"""What results have when a request asks for it."""
+BESIDE: tuple[Beside, ...] = ("faces", "keypoints")
+"""Of it, what is read beside the rows of images."""
 
 _FIELDS: Mapping[Include, Callable[[ImageRow], dict[str, Any]]] = {
     "exif": exif_fields,
     "hashes": hash_fields,
     "colours": colour_fields,
     "metadata": lambda _: {},
-    # Given to `hit_document` by themselves.
-    "faces": lambda _: {},
-    "keypoints": lambda _: {},
+    "faces": lambda image: {"faces": face_documents(read_faces(image))},
+    "keypoints": lambda image: {"keypoints": keypoints_document(image)},
 }
 _INCLUDED = frozenset(
     {"exif", "taken_at", "camera", "location", "sha256", "dhash", "colours", "faces", "face"}
     | {"keypoints"},
 )
-
-
-class Kept(TypedDict, total=False):
-    """What is kept of images beside their rows, by id, as far as it is included."""
-
-    faces: Mapping[UUID, Sequence[StoredFace]]
-    keypoints: Mapping[UUID, Keypoints]
 
 
 class HitDocument(ImageDocument):
@@ -158,21 +151,11 @@ def hit_document(
     url: str,
     *,
     include: Collection[Include] = (),
-    faces: Mapping[UUID, Sequence[StoredFace]] | None = None,
-    keypoints: Mapping[UUID, Keypoints] | None = None,
 ) -> HitDocument:
-    """Return the JSON document of a hit; `url` is where the client finds the original.
-
-    `faces` and `keypoints` are those of the hits, if they are included.
-    """
+    """Return the JSON document of a hit; `url` is where the client finds the original."""
     included: dict[str, Any] = {}
     for name in include:
         included |= _FIELDS[name](hit.image)
-    if faces is not None:
-        included["faces"] = face_documents(faces.get(hit.image.id, ()))
-    if keypoints is not None:
-        found = keypoints.get(hit.image.id)
-        included["keypoints"] = found and keypoints_document(found)
     if hit.face is not None:
         included["face"] = FaceMatchDocument(
             order=hit.face.order,

@@ -11,6 +11,7 @@ from app.faces.face import Box
 from app.indexing.requests import RequestModel
 from app.problems import InvalidRequest
 from app.search.regions import CropRequest, read_crop
+from app.store.beside import Beside
 from app.store.filters import NO_FILTERS, Filters
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _NOT_BY_FACE = (
     *("url", "text", "query", "crop", "like", "unlike"),
-    *("diversity", "match", "thorough"),
+    *("weights", "diversity", "match", "thorough"),
 )
 
 
@@ -45,6 +46,7 @@ class FaceQuery:
     limit: int
     filters: Filters = NO_FILTERS
     min_similarity: float | None = None
+    beside: frozenset[Beside] = frozenset()
 
 
 class FaceRequest(RequestModel):
@@ -109,4 +111,5 @@ def face_query_of(
         limit,
         wanted.filters,
         wanted.min_similarity,
+        wanted.beside,
     )

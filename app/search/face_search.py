@@ -20,6 +20,7 @@ from app.search.hits import FaceMatch, Hit
 from app.search.pages import Results
 from app.search.places import Places, limited
 from app.search.resolver import Clock
+from app.store.beside import Beside
 from app.store.catalog import Catalog
 from app.store.faces import FaceTable
 from app.store.filters import NO_FILTERS, Filters
@@ -119,20 +120,24 @@ class FaceSearcher:
                     without=query.face.image,
                 )
                 clock.lap("decode")
-                return await self._page(asked, query.limit, clock, is_first=True)
+                return await self._page(asked, query.limit, clock, query.beside, is_first=True)
 
-    async def next_page(self, cursor: str, *, limit: int) -> Results:
+    async def next_page(
+        self, cursor: str, *, limit: int, beside: frozenset[Beside] = frozenset()
+    ) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
         if self._finder is None:
             raise InvalidRequest(NO_VECTORS)
         with self._places.taken():
             async with limited(self._deadline(), self._timeout_s):
-                return await self._page(_Asked.read(cursor), limit, Clock(), is_first=False)
+                return await self._page(_Asked.read(cursor), limit, Clock(), beside, is_first=False)
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._timeout_s
 
-    async def _page(self, asked: _Asked, limit: int, clock: Clock, *, is_first: bool) -> Results:
+    async def _page(
+        self, asked: _Asked, limit: int, clock: Clock, beside: frozenset[Beside], *, is_first: bool
+    ) -> Results:
         found = await self._near.find(
             _read(asked.vector),
             within=1 - asked.lowest,
@@ -142,7 +147,7 @@ class FaceSearcher:
             shown=None if is_first else asked.shown,
         )
         page = found[:limit]
-        images = await self._catalog.find_all([face.image_id for face in page])
+        images = await self._catalog.find_all([face.image_id for face in page], beside=beside)
         clock.lap("search")
         return Results(
             [

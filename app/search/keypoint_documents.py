@@ -1,12 +1,11 @@
 """Keypoints as JSON."""
 
 import base64
-from collections.abc import Mapping
-from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from app.pictures.keypoints import Keypoints
+from app.store.images import ImageRow
 
 
 class KeypointsDocument(BaseModel):
@@ -23,8 +22,15 @@ class KeypointsDocument(BaseModel):
     )
 
 
-def keypoints_document(keypoints: Keypoints) -> KeypointsDocument:
-    """Return the JSON document of an image's keypoints."""
+def keypoints_document(image: ImageRow) -> KeypointsDocument | None:
+    """Return the JSON document of the keypoints that were read beside an image.
+
+    None if they are still to be made.
+    """
+    stored = image.beside.keypoints if image.beside else None
+    keypoints = None if stored is None else Keypoints.from_bytes(stored)
+    if keypoints is None:
+        return None
     places: list[list[float]] = keypoints.places.tolist()
     return KeypointsDocument(
         width=keypoints.width,
@@ -34,9 +40,3 @@ def keypoints_document(keypoints: Keypoints) -> KeypointsDocument:
         angles=[round(float(angle) * 57.29578 % 360, 1) for angle in keypoints.angles],
         descriptors=base64.b64encode(keypoints.packed_descriptors()).decode(),
     )
-
-
-def read_keypoints(stored: Mapping[UUID, bytes]) -> dict[UUID, Keypoints]:
-    """Return keypoints as they are stored, without those that cannot be read."""
-    read = {image_id: Keypoints.from_bytes(data) for image_id, data in stored.items()}
-    return {image_id: found for image_id, found in read.items() if found is not None}

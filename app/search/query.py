@@ -13,6 +13,7 @@ from app.indexing.requests import MAX_TEXT
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest, QueryCancels
 from app.search.sorting import MatchAtLeast, Sort
+from app.store.beside import Beside
 from app.store.filters import NO_FILTERS, Filters
 from app.store.spaces import SpaceKind
 
@@ -22,11 +23,6 @@ ROCCHIO_QUERY, ROCCHIO_WANTED, ROCCHIO_UNWANTED = 1.0, 0.75, 0.15
 
 # A shorter sum is what rounding leaves of terms that cancel each other.
 MIN_LENGTH = 1e-3
-
-# The weight of wanted images beside a text, when each counts by the spread of its similarities:
-# measured (docs/design.md, decision 64). One of them helps most where the words are not well known,
-# and costs hardly anything where they are.
-WANTED_BESIDE_TEXT = 0.25
 
 Kind = Literal["image", "text", "mixed"]
 
@@ -77,7 +73,8 @@ class Query:
     compared in detail with a query by one whole image; `match` leaves out what is not so much, and
     `sort` puts the others in an order. With a `preview`, the results have the first query image's
     thumbnail. If it is `thorough`, parts of the query image are searched for, too. Where images
-    have two vectors, `ranked_by` says which one similarities are of.
+    have two vectors, `ranked_by` says which one similarities are of. `beside` is what else
+    is read of the images that are found.
     """
 
     terms: Sequence[Term] = ()
@@ -94,6 +91,7 @@ class Query:
     match: MatchAtLeast | None = None
     sort: Sort = "best"
     ranked_by: SpaceKind = "semantic"
+    beside: frozenset[Beside] = frozenset()
 
     @property
     def images(self) -> set[UUID]:
@@ -201,16 +199,18 @@ def combine(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
     return unit(total[np.newaxis])[0]
 
 
-def rocchio(query: Vector | None, marked: Marked, *, ratio: float | None = None) -> Vector:
+def rocchio(
+    query: Vector | None,
+    marked: Marked,
+    *,
+    wanted: float = ROCCHIO_WANTED,
+    unwanted: float = ROCCHIO_UNWANTED,
+) -> Vector:
     """Move a query towards the mean of the relevant vectors and away from the irrelevant ones.
 
-    If the query has texts, `ratio` is the spread of their similarities divided by that of images'.
     Returns a unit vector; raises `QueryCancels`. J. Rocchio, "Relevance feedback in information
     retrieval" (1971).
     """
-    wanted, unwanted = ROCCHIO_WANTED, ROCCHIO_UNWANTED
-    if ratio is not None:
-        wanted, unwanted = WANTED_BESIDE_TEXT * ratio, ROCCHIO_UNWANTED * ratio
     means = [np.mean(vectors, axis=0) for vectors in (marked.like, marked.unlike) if vectors]
     weights = [
         weight

@@ -21,11 +21,12 @@ from app.indexing.requests import (
 from app.pictures.colours import ColourName
 from app.problems import InvalidRequest
 from app.search.cursors import MAX_CHARACTERS
-from app.search.documents import Include
+from app.search.documents import BESIDE, Include
 from app.search.face_requests import FaceField
 from app.search.query import MAX_WEIGHT, MOST_TERMS, Query, Term, read_terms
 from app.search.regions import CropField, CropRequest, Fraction, crop_of
 from app.search.sorting import MatchAtLeast, Sort
+from app.store.beside import Beside
 from app.store.filters import PLAIN_NUMBER, Box, Filters, MetadataValue
 
 Values = Annotated[list[Annotated[str, Field(min_length=1, max_length=300)]], Field(max_length=100)]
@@ -286,6 +287,11 @@ class SearchRequest(FilterRequest):
             raise ValueError(f"weights: {unknown[:100]} is no image of this search")
         return self
 
+    @property
+    def beside(self) -> frozenset[Beside]:
+        """What else is read of the images that are found."""
+        return frozenset(name for name in BESIDE if name in self.include)
+
 
 def _as_id(name: str) -> str:
     """Return an id as it is written elsewhere, and anything else as it is."""
@@ -320,6 +326,7 @@ def query_of(wanted: SearchRequest, data: bytes | None, *, limit: int) -> Query:
         match=wanted.match,
         thorough=wanted.thorough,
         sort=wanted.sort,
+        beside=wanted.beside,
     )
 
 

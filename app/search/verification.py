@@ -38,10 +38,15 @@ VerifiedMatch = Literal["copy", "scene"]
 LEAST_PLACES, SCENE_PLACES = 4, 8
 # With fewer than these, the map is corrected by the pixels twice, or once, before they count.
 CERTAIN_PLACES, EXACT_PLACES = 12, 20
-# The inliers' hull must cover this share of the query or of the image.
+# The inliers' hull must cover this share of the query or of the image, unless so many of the places
+# that could agree do, and of the blocks: of walls of bricks, no more than 0.06 of the places do.
 LEAST_HULL = 0.03
+LEAST_FOUND_IF_SMALL, LEAST_SHARE_IF_SMALL = 0.12, 0.95
 # Of at least so many blocks, this share must agree in a copy.
 LEAST_BLOCKS, LEAST_SHARE = 8, 0.5
+# What is plain in one of the two only, such as the sky behind a caption, tells little: where the
+# map is exact, this share is enough if hardly any block shows something else in both.
+LEAST_SHARE_IF_EXACT, MOST_REPLACED_IF_EXACT = 0.4, 0.15
 # Of the blocks, no more than this share shows the same a little way off: what is nearer, in the
 # frames of a burst, has moved further.
 MOST_MOVED = 0.1
@@ -129,8 +134,7 @@ class Comparison:
         if pixels.compared < LEAST_BLOCKS or self.astray:
             return False
         if self.places:
-            few = self.places < CERTAIN_PLACES and self.places < LEAST_FOUND * self.candidates
-            if few or self.hull < LEAST_HULL or pixels.share < LEAST_SHARE:
+            if self._has_few_places or not self._agrees_enough:
                 return False
         elif pixels.share < LEAST_SHARE_BY_HASH:
             return False
@@ -139,9 +143,26 @@ class Comparison:
         if pixels.ground.matters and self._is_other_on_ground:
             return False
         # What takes longest comes last.
-        return pixels.shifts_within(LARGEST_SHIFTS) and not pixels.nearby.moved_more_than(
-            MOST_MOVED
-        )
+        is_moved = pixels.nearby.moved_more_than
+        return pixels.shifts_within(LARGEST_SHIFTS) and not is_moved(MOST_MOVED)
+
+    @property
+    def _has_few_places(self) -> bool:
+        """Whether too few places agree, or in too small a part, to rule out a repeated pattern."""
+        found = self.places / max(1, self.candidates)
+        if self.places < CERTAIN_PLACES and found < LEAST_FOUND:
+            return True
+        if self.hull >= LEAST_HULL:
+            return False
+        return found < LEAST_FOUND_IF_SMALL or self.pixels.share < LEAST_SHARE_IF_SMALL
+
+    @property
+    def _agrees_enough(self) -> bool:
+        pixels = self.pixels
+        if pixels.share >= LEAST_SHARE:
+            return True
+        exact = self.places >= EXACT_PLACES and pixels.replaced <= MOST_REPLACED_IF_EXACT
+        return exact and pixels.share >= LEAST_SHARE_IF_EXACT
 
     @property
     def _is_other_on_ground(self) -> bool:
@@ -155,7 +176,7 @@ def verify(query: View, image: View) -> Verified | None:
     """Compare a query with one image; None if it proves nothing.
 
     A mirrored copy is looked for only if there is none that is not. It takes a millisecond if the
-    two have nothing in common, and about six if they have. An image that is too plain is no one's
+    two have nothing in common, and about four if they have. An image that is too plain is no one's
     copy.
     """
     if query.too_plain or image.too_plain:
@@ -197,7 +218,7 @@ def compared(query: View, image: View, *, mirrored: bool) -> Comparison | None:
         if pixels_agree is None:
             break
         candidates = fit.places
-        if candidates < CERTAIN_PLACES:
+        if candidates < CERTAIN_PLACES or max(hulls) < LEAST_HULL:
             sizes = own.size, pixels.size
             candidates = _candidates(keypoints, image.keypoints, *sizes, pixels_agree.matrix)
         found = Comparison(mirrored, fit.places, max(hulls), candidates, pixels_agree)

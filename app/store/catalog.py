@@ -1,7 +1,7 @@
 """The images table: rows, what is written to them, and which of them are selected."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -30,6 +30,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from app.pictures.colours import Colour
 from app.pictures.decoding import DECODER
 from app.pictures.phash import keys
+from app.store.beside import Beside, columns, kept_of
 from app.store.database import Database, stage_rows
 from app.store.images import Entry, ImageRow, NewImage, Validators
 from app.store.orders import CatalogOrder, Position, in_order
@@ -130,11 +131,14 @@ class Catalog:
         """Return an image, None if there is none with this id."""
         return (await self.find_all([image_id])).get(image_id)
 
-    async def find_all(self, ids: Sequence[UUID]) -> dict[UUID, ImageRow]:
-        """Return the images by id, without those that do not exist."""
-        query = select(*_DETAILS).where(IMAGES.c.id.in_(ids))
+    async def find_all(
+        self, ids: Sequence[UUID], *, beside: Collection[Beside] = ()
+    ) -> dict[UUID, ImageRow]:
+        """Return the images by id, without those that do not exist, with what is kept `beside`."""
+        query = select(*_DETAILS, *columns(beside)).where(IMAGES.c.id.in_(ids))
         async with self._database.reading() as connection:
-            return {row.id: _image(row) for row in await connection.execute(query)}
+            rows = await connection.execute(query)
+            return {row.id: replace(_image(row), beside=kept_of(row, beside)) for row in rows}
 
     async def find_entries(self, entries: Sequence[Entry]) -> list[ImageRow | None]:
         """Return the image of each entry, if there is one.

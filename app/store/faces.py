@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from app.store.cascade import tables
 from app.store.catalog import Catalog
 from app.store.database import Database
 from app.store.descriptions import describe
-from app.store.images import Entry
+from app.store.images import Entry, ImageRow
 from app.store.tables import FACES, IMAGES, PEOPLE
 
 FaceId: TypeAlias = tuple[UUID, int]
@@ -166,7 +167,7 @@ def _placed(
     return placed
 
 
-def _box(row: Row[Any]) -> Box:
+def _box(row: Row[Any] | SimpleNamespace) -> Box:
     return Box(row.x, row.y, row.width, row.height)
 
 
@@ -215,7 +216,15 @@ def _values(image_id: UUID, order: int, face: Face) -> dict[str, object]:
     }
 
 
-def _stored(row: Row[Any]) -> StoredFace:
+def read_faces(image: ImageRow) -> list[StoredFace]:
+    """Return the faces, without vectors, that were read beside an image."""
+    faces = image.beside.faces if image.beside else None
+    return [
+        _stored(SimpleNamespace(image_id=image.id, vector=None, **face)) for face in faces or ()
+    ]
+
+
+def _stored(row: Row[Any] | SimpleNamespace) -> StoredFace:
     points = list(zip(row.landmarks[::2], row.landmarks[1::2], strict=True))
     traits = None
     if row.age is not None:

@@ -78,14 +78,6 @@ class KeypointTable:
                 for row in await connection.execute(query)
             }
 
-    async def made_of(self, ids: Sequence[UUID]) -> dict[UUID, bytes]:
-        """Return the keypoints of images by id, without those that are still to be made."""
-        query = select(KEYPOINTS.c.image_id, KEYPOINTS.c.bytes).where(
-            KEYPOINTS.c.image_id.in_(ids), KEYPOINTS.c.version == VERSION
-        )
-        async with self._database.reading() as connection:
-            return {row.image_id: bytes(row.bytes) for row in await connection.execute(query)}
-
     @asynccontextmanager
     async def claim(self, *, limit: int) -> AsyncGenerator[Claim]:
         """Claim up to `limit` images whose keypoints are to be made, until the context is left.

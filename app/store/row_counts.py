@@ -1,8 +1,10 @@
 """How many rows a vector table has and what index, as far as that decides how it is searched."""
 
+from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import ScalarSelect, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.hnsw import kinds_query
@@ -51,13 +53,23 @@ class RowCount:
             await self._count(connection, most)
         return self.kind
 
-    async def _count(self, connection: AsyncConnection, most: int) -> None:
+    def counting(self, most: int) -> tuple[ScalarSelect[int], ScalarSelect[Any]]:
+        """Return the number of rows, up to one over `most`, and the kinds of index there are.
+
+        They are columns of another statement.
+        """
         some = select(self._table.c.id).limit(most + 1).subquery()
         counted = select(func.count()).select_from(some).scalar_subquery()
-        query = select(counted, kinds_query(self._table).scalar_subquery())
-        [(rows, kinds)] = await connection.execute(query)
+        return counted, kinds_query(self._table).scalar_subquery()
+
+    def found(self, most: int, rows: int, kinds: Sequence[Kind] | None) -> None:
+        """Keep what was counted."""
         self._rows, self._most, self._until = rows, most + 1, monotonic() + KNOWN_S
         self.kind = kinds[-1] if kinds else self.kind
+
+    async def _count(self, connection: AsyncConnection, most: int) -> None:
+        [(rows, kinds)] = await connection.execute(select(*self.counting(most)))
+        self.found(most, rows, kinds)
 
 
 def row_count(table: Table) -> RowCount:

@@ -57,6 +57,12 @@ class TrashTable:
         if ids:
             await connection.run_sync(_put, list(ids), at)
 
+    async def holds_any(self, urls: Iterable[str]) -> bool:
+        """Return whether any image with one of these URLs is in the trash."""
+        query = select(TRASH.c.image_id).where(TRASH.c.url.in_(list(urls))).limit(1)
+        async with self._database.reading() as connection:
+            return await connection.scalar(query) is not None
+
     async def restore(
         self, connection: AsyncConnection, *, ids: Iterable[UUID] = (), urls: Iterable[str] = ()
     ) -> list[UUID]:

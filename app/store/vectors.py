@@ -253,14 +253,20 @@ class VectorTable:
             rows = await connection.execute(query.limit(limit))
             return [(row.latitude, row.longitude) for row in rows]
 
-    async def fetch(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
-        """Return the vectors of the images that have one: (dimensions,) float32, unit length."""
-        query = select(self.table.c.node_id, self.table.c.embedding).where(
-            self.table.c.node_id.in_(_texts(ids))
-        )
+    async def fetch(self, ids: Sequence[UUID], *, limit: int | None = None) -> dict[UUID, Vector]:
+        """Return the vectors of the images that have one: (dimensions,) float32, unit length.
+
+        If the `limit` nearest to them are to be found next, the rows are counted for that, too.
+        """
+        c, rows, most = self.table.c, row_count(self.table), most_of_small(limit or 0)
+        counts = limit is not None and rows.known(most) is None
+        more = rows.counting(most) if counts else ()
+        query = select(c.node_id, c.embedding, *more).where(c.node_id.in_(_texts(ids)))
         async with self.database.reading() as connection:
-            rows = await connection.execute(query)
-            return {UUID(row[0]): np.array(row[1], np.float32) for row in rows}
+            found = (await connection.execute(query)).all()
+        if counts and found:
+            rows.found(most, *found[0][2:])
+        return {UUID(row[0]): np.array(row[1], np.float32) for row in found}
 
     async def sample(self, limit: int) -> Vectors:
         """Return some of the vectors, evenly spread over the table: (n, dimensions) float32."""

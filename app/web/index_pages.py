@@ -97,7 +97,7 @@ async def change_chosen(request: Request) -> Response:
         wanted = parse(ChosenRequest, {**_known(given), "ids": _values(form, "ids")})
     lookalike = parts(request)
     if not wanted.ids:
-        raise InvalidRequest("Choose images first: each has a box to tick.")
+        raise InvalidRequest("Select images first: tick the box below each.")
     if wanted.action == "trash":
         moved = await lookalike.trash.put(wanted.ids)
         return RedirectResponse(_url(given, moved=moved.at.isoformat()), 303)

@@ -59,7 +59,9 @@ class MergeRequest(RequestModel):
 class FacesRequest(RequestModel):
     """Some of a person's faces."""
 
-    faces: list[NamedFace] = Field(min_length=1, max_length=1000)
+    faces: list[NamedFace] = Field(
+        min_length=1, max_length=1000, description="Which faces: all of them this person's."
+    )
 
     @property
     def chosen(self) -> list[FaceId]:
@@ -70,7 +72,7 @@ class FacesRequest(RequestModel):
 class SplitRequest(FacesRequest):
     """The faces of a person who are someone else, and what that person is called."""
 
-    name: Title = ""
+    name: Title = Field("", description="Empty for no name.")
 
 
 class PersonFaceDocument(BaseModel):

@@ -8,11 +8,10 @@ from starlette.responses import JSONResponse, Response
 
 from app.indexing.requests import parse
 from app.problems import InvalidRequest
-from app.search.documents import Include, Kept, hit_document
+from app.search.documents import hit_document
 from app.search.duplicates import Groups
 from app.search.face_requests import face_query_of
 from app.search.face_search import is_of_faces
-from app.search.keypoint_documents import read_keypoints
 from app.search.listing import is_of_list
 from app.search.pages import Results
 from app.search.query import Query, Term
@@ -101,11 +100,10 @@ async def search(request: Request) -> Response:
     if "faces" in wanted.include:
         require(client_of(request.scope), "faces")
     results = await run_search(request, wanted, data)
-    kept = await kept_of(request, results, wanted.include)
     return respond(
         SearchResponse(
             results=[
-                hit_document(hit, original_url(request, hit.image), include=wanted.include, **kept)
+                hit_document(hit, original_url(request, hit.image), include=wanted.include)
                 for hit in results.hits
             ],
             next=results.cursor,
@@ -116,18 +114,6 @@ async def search(request: Request) -> Response:
             took_ms=Timings(**results.took_ms),
         )
     )
-
-
-async def kept_of(request: Request, results: Results, include: Sequence[Include]) -> Kept:
-    """Return what hits have only if a request includes it, and what takes a look of its own."""
-    ids = [hit.image.id for hit in results.hits]
-    lookalike = parts(request)
-    kept = Kept()
-    if "faces" in include:
-        kept["faces"] = await lookalike.faces.of(ids)
-    if "keypoints" in include:
-        kept["keypoints"] = read_keypoints(await lookalike.index.keypoints.made_of(ids))
-    return kept
 
 
 async def facets(request: Request) -> Response:
@@ -194,10 +180,14 @@ async def run_search(
         )
     if wanted.cursor and is_of_faces(wanted.cursor):
         require(client_of(request.scope), "faces")
-        return await lookalike.face_searcher.next_page(wanted.cursor, limit=limit)
+        return await lookalike.face_searcher.next_page(
+            wanted.cursor, limit=limit, beside=wanted.beside
+        )
     if wanted.cursor:
         pages = lookalike.lister if is_of_list(wanted.cursor) else lookalike.searcher
-        return await pages.next_page(wanted.cursor, limit=limit, sees_faces=_sees_faces(request))
+        return await pages.next_page(
+            wanted.cursor, limit=limit, sees_faces=_sees_faces(request), beside=wanted.beside
+        )
     if wanted.face is not None:
         require(client_of(request.scope), "faces")
         by_face = face_query_of(wanted, wanted.face, data, limit=limit)

@@ -351,6 +351,7 @@ def test_the_exit_code_says_whether_an_image_was_found(
     # Something always is nearest.
     other = run("search", str(tmp_path / "other.png"), **both)
     assert (other.returncode, len(other.stdout.splitlines())) == (3, 3)
+    assert "None of these is proved to be the same image" in other.stderr
     with_limit = run("search", str(tmp_path / "other.png"), "--min-similarity", "-1", **both)
     assert (with_limit.returncode, len(with_limit.stdout.splitlines())) == (0, 3)
     assert run("search", str(tmp_path / "other.png"), "--match", "copy", **both).returncode == 3

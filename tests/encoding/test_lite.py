@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from app.encoding import lite
 from app.encoding.encoder import Encoder, unit
@@ -15,7 +16,16 @@ from app.encoding.quantization import probe
 from app.encoding.weights import find_weights
 from app.problems import UnusableEncoder
 from app.settings import Settings
+from demo.__main__ import sample_photos
 from tests.process import lookalike
+
+# Phrases, each with the demo photo that comes first by looks alone.
+SHOWN = {
+    "a cup of coffee": "coffee.png",
+    "rocket": "rocket.jpg",
+    "cat": "chelsea.png",
+    "motorcycle": "motorcycle_left.png",
+}
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +122,27 @@ def test_it_reads_texts(data_dir: Path) -> None:
     assert encoder.submit_text("a dog in the snow").result().shape == (384,)
     assert encoder.model.read("a dog and a qwertzuiop").unknown_words == ("qwertzuiop",)
     encoder.close()
+
+
+def test_phrases_find_the_photos_that_show_them_first(data_dir: Path) -> None:
+    folder = lite_directory(data_dir, print)
+    model, photos = OnnxModel(folder, name="lite", vision=folder / INT8), sample_photos()
+    opened = [Image.open(path).convert("RGB") for path in photos.values()]
+    images = unit(np.concatenate([model.embed_images([model.prepare(one)]) for one in opened]))
+    for phrase, name in SHOWN.items():
+        similarities = images @ unit(model.embed_texts([phrase]))[0]
+        assert list(photos)[int(similarities.argmax())] == name, phrase
+
+
+def test_a_text_says_the_same_beside_longer_ones(data_dir: Path) -> None:
+    model = OnnxModel(lite_directory(data_dir, print), name="lite")
+    texts = [
+        "dog",
+        "two dogs run over the wet sand of a beach while a child looks on",
+    ]
+    together = model.embed_texts(texts)
+    alone = np.concatenate([model.embed_texts([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
 def test_it_is_fetched_by_its_name(data_dir: Path) -> None:

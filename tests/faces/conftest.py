@@ -41,11 +41,17 @@ def cameraman() -> Image.Image:
     return Image.fromarray(data.camera()).convert("RGB")
 
 
+def linked(settings: Settings) -> Settings:
+    """Return settings whose data directory has the models."""
+    settings.data_dir.mkdir(exist_ok=True)
+    (settings.data_dir / "models").symlink_to(DATA_DIR / "models")
+    return settings
+
+
 @pytest.fixture
 def server_with(settings: Settings, loop: Loop, encoder: Encoder) -> Opened:
     """A function that serves the test's database with these settings."""
-    settings.data_dir.mkdir(exist_ok=True)
-    (settings.data_dir / "models").symlink_to(DATA_DIR / "models")
+    linked(settings)
 
     @contextmanager
     def serving(**changed: Any) -> Generator[Server]:

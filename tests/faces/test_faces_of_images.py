@@ -7,13 +7,18 @@ import zlib
 from typing import Any
 
 import psycopg
+import pytest
 from pydantic import SecretStr
 
 from app.encoding.encoder import Encoder
+from app.faces.lazy import LazyFinder
+from app.faces.packages import folder
 from app.indexing.face_maker import Looked
 from app.lookalike import Lookalike
+from app.problems import MissingPackage
 from app.search import cursors
 from app.settings import Settings
+from app.store.images import Entry
 from app.store.keys import ApiKeys
 from tests.conftest import Server, opened
 from tests.faces.conftest import Opened
@@ -183,6 +188,33 @@ def test_missing_models_are_said_and_indexing_goes_on(
     wanted = settings.model_copy(update={"faces": "boxes"})
     with opened(wanted, loop, encoder) as lookalike:
         assert lookalike.face_maker is None
+
+
+def test_models_are_loaded_by_the_first_image(server_with: Opened, portrait: str) -> None:
+    with server_with(faces="boxes") as server:
+        maker = server.lookalike.face_maker
+        assert maker is not None
+        finder = maker.finder
+        assert isinstance(finder, LazyFinder)
+        assert not finder.is_loaded
+        server.upsert([portrait])
+        assert finder.is_loaded
+
+
+def test_models_that_cannot_be_loaded_stop_no_image(
+    settings: Settings, loop: Loop, encoder: Encoder, portrait: str
+) -> None:
+    folder(settings.data_dir, "boxes").mkdir(parents=True)
+    wanted = settings.model_copy(update={"faces": "boxes"})
+    with opened(wanted, loop, encoder) as lookalike:
+        [outcome] = loop.run(lookalike.indexer.upsert_urls([Entry(portrait)]))
+        assert outcome.status == "indexed"
+        assert lookalike.face_maker is not None
+        with pytest.raises(MissingPackage, match="cannot be loaded"):
+            loop.run(anext(lookalike.face_maker.run()))
+        image = loop.run(lookalike.catalog.find(outcome.id or Entry(portrait).id))
+        assert image is not None
+        assert image.face_count is None
 
 
 def test_who_has_not_asked_does_not_load_anything_of_it() -> None:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from app.search import cursors
 from app.store.keys import ApiKeys
+from lookalike import Client
 from tests.conftest import Server
 from tests.faces.conftest import Opened
 from tests.image_host import ImageHost
@@ -182,6 +183,22 @@ def test_only_keys_with_the_scope_search_by_faces(
             "/api/search", json={"face": face, "limit": 1, "min_similarity": -1}
         ).json()
         assert len(answer["results"]) == 1
+
+
+def test_the_python_client_searches_by_faces(
+    server_with: Opened, portrait: str, both: str, host: ImageHost
+) -> None:
+    with server_with(faces="vectors") as server, Client(server.address) as client:
+        one, _ = client.upsert([portrait, both])
+        assert one.id is not None
+        [hit] = client.search(face=(one.id, 0), include=["faces"]).hits
+        assert hit.face is not None
+        assert (hit.url, hit.face.order) == (both, 1)
+        assert [face.order for face in hit.faces or ()] == [0, 1]
+        assert client.image(one.id).faces is not None
+        data = host.pictures["both.png"]
+        for face in (1, (0.7, 0.1, 0.2, 0.3)):
+            assert {hit.url for hit in client.search(data, face=face).hits} == {both, portrait}
 
 
 def test_without_faces_no_one_searches_by_them(server_with: Opened, portrait: str) -> None:

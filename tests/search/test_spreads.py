@@ -7,10 +7,17 @@ from sqlalchemy import text
 
 from app.encoding.encoder import Vector, unit
 from app.lookalike import Lookalike
-from app.search.query import WANTED_BESIDE_TEXT, Query, Term
+from app.search.query import Query, Term
 from app.search.resolver import Clock
 from app.search.searcher import Searcher
-from app.search.spreads import FEWEST, Spreads, spread_ratio
+from app.search.spreads import (
+    FEWEST,
+    KNOWN,
+    OVERLOOKED,
+    Spreads,
+    spread_ratio,
+    wanted_beside_text,
+)
 from app.store.images import Entry
 from tests.image_host import ImageHost
 from tests.live import Loop
@@ -45,27 +52,41 @@ def test_the_ratio_is_that_of_the_deviations() -> None:
     assert spread_ratio(unit(texts), wide) == pytest.approx(0.1, rel=0.05)
 
 
+def test_what_a_text_finds_already_counts_less_beside_it() -> None:
+    rng = np.random.default_rng(0)
+    images = unit(rng.normal(size=(200, 64)))
+    text = images[0]
+    order = np.argsort(-images @ text)
+    weights = [wanted_beside_text(text, [images[place]], images) for place in order]
+    assert weights == sorted(weights)
+    assert (weights[0], weights[-1]) == (KNOWN, OVERLOOKED)
+    # Several count as their mean; of too small an index, nothing is known.
+    both = wanted_beside_text(text, [images[order[0]], images[order[-1]]], images)
+    assert KNOWN < both < OVERLOOKED
+    assert KNOWN < wanted_beside_text(text, [images[0]], images[: FEWEST - 1]) < OVERLOOKED
+
+
 def test_it_is_measured_again_as_the_index_grows(
     reading: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
     spreads = spreads_of(reading)
-    assert loop.run(spreads.ratio()) == 1.0
+    assert loop.run(spreads.measured()).ratio == 1.0
     indexed(reading, loop, host, number=FEWEST)
-    first = loop.run(spreads.ratio())
+    first = loop.run(spreads.measured()).ratio
     assert first != 1.0
     calls = reading.encoder.texts.calls
     indexed(reading, loop, host, number=FEWEST + 3)
-    assert loop.run(spreads.ratio()) == first
+    assert loop.run(spreads.measured()).ratio == first
     assert reading.encoder.texts.calls == calls
     indexed(reading, loop, host, number=2 * FEWEST)
-    assert loop.run(spreads.ratio()) != first
+    assert loop.run(spreads.measured()).ratio != first
 
 
 def test_an_image_counts_beside_a_text_by_the_ratio(
     reading: Lookalike, loop: Loop, host: ImageHost
 ) -> None:
     entries = indexed(reading, loop, host, number=FEWEST)
-    ratio = loop.run(spreads_of(reading).ratio())
+    ratio = loop.run(spreads_of(reading).measured()).ratio
     image = loop.run(reading.vectors.fetch([entries[3].id]))[entries[3].id]
     words = loop.run(reading.encoder.embed_text("a red cat"))
 
@@ -76,7 +97,9 @@ def test_an_image_counts_beside_a_text_by_the_ratio(
     phrase, picture = Term(text="a red cat"), Term(image=entries[3].id)
     assert close(Query([phrase, picture]), words + ratio * image)
     marked = Query([phrase], like=[entries[3].id])
-    assert close(marked, words + WANTED_BESIDE_TEXT * ratio * image)
+    spread = loop.run(spreads_of(reading).measured())
+    weight = wanted_beside_text(words, [image], spread.sample)
+    assert close(marked, words + weight * ratio * image)
     assert close(Query([phrase]), words)
     # Images among themselves are as before.
     other = loop.run(reading.vectors.fetch([entries[4].id]))[entries[4].id]

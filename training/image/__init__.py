@@ -1,4 +1,4 @@
-"""The image tower: its two branches, its teacher, how each branch is trained, and the export.
+"""The image tower that finds copies: its network, its teacher, how it is trained, and the export.
 
 It may import `learning` and `data`.
 """

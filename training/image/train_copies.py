@@ -1,4 +1,5 @@
-"""Train a network that finds copies: `python -m training.image.train_copies`.
+"""Train a network that finds copies:
+`python -m training.image.train_copies --data PLACE… --out FOLDER`.
 
 Each PLACE is a folder or a tar file of photos.
 """

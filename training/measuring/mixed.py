@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.encoding.encoder import Vector, Vectors
-from app.search.query import Marked, rocchio
-from app.search.spreads import spread_ratio
+from app.search.query import Marked
+from app.search.spreads import Spread, spread_ratio
 from training.measuring.embedding import embed_images, embed_texts
 from training.measuring.models import load_models
 from training.measuring.similar import NEAREST, asked, sets
@@ -24,6 +24,7 @@ FEWEST = 5
 def shares(images: Vectors, classes: Sequence[str], names: dict[str, Vector]) -> dict[str, float]:
     """Return the shares by a class's name, by a photo, and by both, as searches sum them."""
     ratio = spread_ratio(np.array(list(names.values())), images)
+    spread = Spread(len(images), ratio, images)
     counts = Counter(classes)
     labels = np.array(classes)
     found: dict[str, list[float]] = {"name": [], "photo": [], "both": []}
@@ -33,7 +34,7 @@ def shares(images: Vectors, classes: Sequence[str], names: dict[str, Vector]) ->
         queries = {
             "name": names[name],
             "photo": photo,
-            "both": rocchio(names[name], Marked([photo]), ratio=ratio),
+            "both": spread.marked_beside_text(names[name], Marked([photo])),
         }
         for kind, query in queries.items():
             similarities = images @ query

@@ -38,9 +38,9 @@ MAX_EF_SEARCH = 1000
 MAX_SCANNED = 40_000
 
 # Of the rows nearest by their signs, so many are compared by their vectors: for the few nearest,
-# and for each further one (`python -m bench.bits`, docs/scale.md).
+# and for each further one (docs/design.md, on `store/scans.py`).
 MIN_RERANKED = 200
-RERANKED_PER_RESULT = 10
+RERANKED_PER_RESULT = 20
 
 
 class Scan(Protocol):
@@ -112,7 +112,7 @@ class BitScan:
     The signs are those of mixed vectors (migration 0017). Plain ones say little where some
     components matter far more than others, as in the built-in encoder's vectors, half of whose
     components have a thirtieth of the variance: of the 20 nearest images, the 200 with the nearest
-    plain signs have 87%, those with the nearest mixed ones 99%.
+    plain signs have 86%, those with the nearest mixed ones 99%.
     """
 
     kind: Kind = "bit"

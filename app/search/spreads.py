@@ -25,7 +25,7 @@ GROWTH = 1.5
 # The weights of wanted images beside a text, when each counts by the spread of its similarities:
 # where the text finds them no better than any image, and from so many deviations above the mean on.
 # Measured (docs/design.md, decision 64).
-OVERLOOKED, KNOWN, KNOWN_FROM = 0.5, 0.05, 4.0
+OVERLOOKED, KNOWN, KNOWN_FROM = 0.4, 0.02, 3.0
 # Of things and places that photos show: what counts is only how differently images answer to each.
 PHRASES = (
     "a dog", "a cat", "a person", "children", "a car", "a bicycle", "a boat", "an aeroplane",

@@ -19,6 +19,7 @@ from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.media import Media
 from app.indexing.originals import Originals
+from app.indexing.people_maker import PeopleMaker
 from app.indexing.reindexer import Reindexer
 from app.indexing.trash import Trash
 from app.jobs.captions import Captioner
@@ -29,6 +30,7 @@ from app.problems import MissingPackage
 from app.search.chance import Chance
 from app.search.comparer import Comparer
 from app.search.duplicates import DuplicateFinder
+from app.search.face_search import FaceSearcher
 from app.search.listing import Lister
 from app.search.lookup import Lookup
 from app.search.pair_proofs import PairProofs
@@ -46,7 +48,9 @@ from app.store.faces import FaceTable
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
 from app.store.job_items import JobItems
+from app.store.near_faces import NearFaces
 from app.store.pairs import PairTable
+from app.store.people import PeopleTable
 from app.store.sizes import Sizes
 from app.store.spaces import Spaces
 from app.store.uploads import Uploads
@@ -67,6 +71,9 @@ class Lookalike:
     keypoint_maker: KeypointMaker
     faces: FaceTable
     face_maker: FaceMaker | None
+    face_searcher: FaceSearcher
+    people: PeopleTable
+    people_maker: PeopleMaker
     media: Media
     trash: Trash
     job_items: JobItems
@@ -159,7 +166,7 @@ def _open_parts(
         max_bytes=settings.max_upload_bytes,
         faces=face_finder,
     )
-    face_maker = None
+    face_maker, people_maker = None, PeopleMaker(database, catalog)
     if face_finder is not None:
         face_maker = FaceMaker(
             database=database,
@@ -168,6 +175,7 @@ def _open_parts(
             finder=face_finder,
             indexer=indexer,
             decoder=decoder,
+            people=people_maker,
         )
     trash = Trash(
         database=database,
@@ -180,10 +188,13 @@ def _open_parts(
     captioner = Captioner(settings=settings, catalog=catalog, indexer=indexer, job_items=job_items)
     stack.push_async_callback(captioner.close)
     keypoint_maker = KeypointMaker(
-        index.keypoints, work_done=lambda: sum(space.encoder.images.items for space in spaces.all)
+        index.keypoints,
+        index.hashes,
+        work_done=lambda: sum(space.encoder.images.items for space in spaces.all),
     )
     stack.callback(keypoint_maker.close)
     fingerprints, pairs = Fingerprints(database), PairTable(database)
+    verifier = Verifier(index.keypoints, verifying, budget_ms=settings.verify_ms)
     resolver = Resolver(
         catalog=catalog,
         spaces=spaces,
@@ -192,9 +203,9 @@ def _open_parts(
         # With slots of its own: indexing does not wait for the URLs of searches, nor they for it.
         fetcher=_fetcher(stack, settings, most=MOST_FETCHING, outcomes=fetcher.outcomes),
         uploads=uploads,
+        verifier=verifier,
         min_similarity=_lowest(settings, spaces),
     )
-    verifier = Verifier(index.keypoints, verifying, budget_ms=settings.verify_ms)
     searcher = Searcher(
         catalog=catalog,
         fingerprints=fingerprints,
@@ -214,6 +225,17 @@ def _open_parts(
         keypoint_maker=keypoint_maker,
         faces=faces,
         face_maker=face_maker,
+        face_searcher=FaceSearcher(
+            catalog=catalog,
+            faces=faces,
+            near=NearFaces(spaces.semantic.vectors),
+            uploads=uploads,
+            decoder=decoder,
+            finder=face_finder,
+            timeout_s=settings.search_timeout_s,
+        ),
+        people=PeopleTable(database, catalog),
+        people_maker=people_maker,
         media=media,
         trash=trash,
         job_items=job_items,
@@ -247,6 +269,7 @@ def _open_parts(
             catalog=catalog,
             fingerprints=fingerprints,
             vectors=spaces.copy.vectors,
+            hashes=index.hashes,
             proofs=PairProofs(catalog=catalog, keypoints=index.keypoints, pairs=pairs),
         ),
         pairs=pairs,
@@ -259,10 +282,10 @@ def _face_finder(settings: Settings, announce: Callable[[str], None]) -> Finder 
     if settings.faces == "off":
         return None
     # Imported here: who has not asked for it does not even load it.
-    from app.faces.finder import FaceFinder
+    from app.faces.lazy import LazyFinder
 
     try:
-        return FaceFinder(settings.data_dir, settings.faces)
+        return LazyFinder(settings.data_dir, settings.faces)
     except MissingPackage as exc:
         announce(f"Faces are not looked for: {exc.detail}")
         return None

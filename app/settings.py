@@ -65,8 +65,8 @@ class Settings(BaseSettings):
     faces: Literal["off", "boxes", "attributes", "vectors"] = Field(
         "off",
         description="What to keep of the faces in images: off, boxes, attributes (with guesses of "
-        "age and gender), or vectors (which nothing searches by yet). docs/faces.md says what "
-        "that means in law.",
+        "age and gender), or vectors (to search by a face, and for people). docs/faces.md says "
+        "what that means in law.",
     )
     providers: Literal["auto", "cpu", "cuda", "coreml", "openvino"] = Field(
         "auto",

@@ -35,12 +35,13 @@ PDQ_BITS = 31
 Pair = frozenset[str]
 
 
-def write_folder(photos: list[Path], folder: Path) -> dict[str, str]:
-    """Write the photos and their copies; return the photo of each file, by name."""
+def write_folder(photos: list[Path], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Write the photos and their copies; return the photo, and the kind, of each file, by name."""
     kinds = {**{name: TRANSFORMATIONS[name] for name in PLAIN}, **HARD}
     names = list(kinds)
     rng = np.random.default_rng(0)
     of: dict[str, str] = {}
+    kind_of: dict[str, str] = {}
     for number, path in enumerate(photos):
         with Image.open(path) as opened:
             photo = ImageOps.exif_transpose(opened).convert("RGB")
@@ -51,16 +52,17 @@ def write_folder(photos: list[Path], folder: Path) -> dict[str, str]:
         files = {f"{number}.jpg": photo}
         for copy in range(COPIES):
             kind = names[(number * COPIES + copy) % len(names)]
-            files[f"{number}-{copy}.jpg"] = kinds[kind](photo, rng, other)
+            name = f"{number}-{copy}.jpg"
+            files[name], kind_of[name] = kinds[kind](photo, rng, other), kind
         for name, image in files.items():
             image.convert("RGB").save(folder / name, quality=90)
             of[name] = str(number)
-    return of
+    return of, kind_of
 
 
-async def grouped(files: list[Path], data_dir: Path) -> tuple[set[Pair], float]:
+async def grouped(files: list[Path], data_dir: Path, encoder: str) -> tuple[set[Pair], float]:
     """Return the pairs within groups of duplicates, and the seconds that finding them took."""
-    settings = read_settings(data_dir=data_dir, encoder="builtin", copy_encoder="off")
+    settings = read_settings(data_dir=data_dir, encoder=encoder, copy_encoder="off")
     async with open_lookalike(settings, announce=print) as lookalike:
         for path in files:
             outcome = await lookalike.indexer.upsert("file", Entry(path.as_uri()))
@@ -125,11 +127,29 @@ def show(name: str, pairs: set[Pair], seconds: float, of: Mapping[str, str]) -> 
     )
 
 
+def show_kinds(pairs: set[Pair], of: Mapping[str, str], kind_of: Mapping[str, str]) -> None:
+    """Print, by kind, the share of copies that are in one group with their photo."""
+    found: dict[str, list[bool]] = {}
+    for name, kind in kind_of.items():
+        found.setdefault(kind, []).append(frozenset((name, f"{of[name]}.jpg")) in pairs)
+    for kind, hits in found.items():
+        print(f"  {kind:18} {np.mean(hits):.2f} of {len(hits)}")
+
+
+def show_wrong(pairs: set[Pair], of: Mapping[str, str], kind_of: Mapping[str, str]) -> None:
+    """Print pairs of different photos in one group."""
+    for pair in sorted(map(sorted, pairs)):
+        if len({of[name] for name in pair}) == 2:
+            print("  wrong: " + ", ".join(f"{n} ({kind_of.get(n, 'photo')})" for n in pair))
+
+
 def main() -> None:
     """Make the folder, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path, metavar="PHOTOS")
     parser.add_argument("--photos", dest="number", type=int, default=100)
+    parser.add_argument("--encoder", default="builtin", help="`lite` knows no copies.")
+    parser.add_argument("--details", action="store_true", help="Print what is grouped wrongly.")
     asked = parser.parse_args()
     suffixes = {".jpg", ".jpeg", ".png", ".webp"}
     photos = sorted(p for p in asked.photos.rglob("*") if p.suffix.lower() in suffixes)
@@ -137,12 +157,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "photos"
         folder.mkdir()
-        of = write_folder(photos[: asked.number], folder)
+        of, kind_of = write_folder(photos[: asked.number], folder)
         print(f"{len(of)} files, {len(of) // (COPIES + 1)} photos with {COPIES} copies each")
         for name, hash_of, bits in ways():
             show(name, *hashed(folder, hash_of, bits), of)
-        pairs, seconds = asyncio.run(grouped(sorted(folder.iterdir()), Path(scratch) / "data"))
+        files, data_dir = sorted(folder.iterdir()), Path(scratch) / "data"
+        pairs, seconds = asyncio.run(grouped(files, data_dir, asked.encoder))
         show("lookalike duplicates", pairs, seconds, of)
+        show_kinds(pairs, of, kind_of)
+        if asked.details:
+            show_wrong(pairs, of, kind_of)
 
 
 if __name__ == "__main__":

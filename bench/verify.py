@@ -1,14 +1,16 @@
 """What proving matches costs: `python -m bench.verify [IMAGES]`.
 
 Each query is asked in turns without verification, with it, and with a search for parts, so that the
-machine's speed counts little. Queries are altered copies of indexed photos; as there are others of
-the same motif, ten are compared with each, and their keypoints are stored. In the same way, photos
-are indexed in turns with keypoints being made beside and without.
+machine's speed counts little. Ten images are compared with each, whose keypoints are stored: other
+pieces of the same photos, nearly all of which are copies (the worst case); one copy and nine other
+pictures that look alike (what is usual); or ten that have nothing in common with it. In the same
+way, photos are indexed in turns with keypoints being made beside and without.
 """
 
 import asyncio
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
@@ -21,14 +23,16 @@ from PIL import Image, ImageOps
 
 from app.indexing.coalescer import gather
 from app.lookalike import Lookalike, open_lookalike
+from app.pictures.keypoints import Pixels
 from app.search import candidates
 from app.search.query import Query, Term
 from app.settings import read_settings
-from bench.photos import make_photos
-from training.data.procedural import fractal_noise
+from bench.photos import SIZE, make_photos
+from training.data.procedural import dead_leaves, fractal_noise
 
 CANDIDATES, SHOWN = 10, 20
 QUERIES, ROUNDS = 12, 8
+LEAVES = 40
 INDEXED, INDEXING_ROUNDS = 160, 5
 
 
@@ -45,9 +49,11 @@ def altered(data: bytes) -> bytes:
         return jpeg(ImageOps.scale(cut, 0.7), 60)
 
 
-def unlike_photos(number: int) -> list[bytes]:
+def pictures(number: int, make: Callable[[np.random.Generator, int], Pixels]) -> list[bytes]:
+    """Return procedural pictures, as large as the photos, of which each is another."""
     rng = np.random.default_rng(0)
-    return [jpeg(Image.fromarray(fractal_noise(rng, 400)), 90) for _ in range(number)]
+    made = [Image.fromarray(make(rng, SIZE[0])).crop((0, 0, *SIZE)) for _ in range(number)]
+    return [jpeg(image, 90) for image in made]
 
 
 async def near_enough(lookalike: Lookalike, query: Query) -> int:
@@ -56,6 +62,12 @@ async def near_enough(lookalike: Lookalike, query: Query) -> int:
     floor = candidates.FLOORS["builtin"]
     near = [hit for hit in results.hits if hit.similarity is not None and hit.similarity >= floor]
     return min(len(near), candidates.MOST_VERIFIED)
+
+
+async def copies(lookalike: Lookalike, query: Query) -> int:
+    """Return how many of the results are proved to be copies."""
+    results = await lookalike.searcher.search(replace(query, verified=True))
+    return sum(hit.match == "copy" for hit in results.hits)
 
 
 async def took(lookalike: Lookalike, query: Query) -> float:
@@ -69,6 +81,7 @@ async def compare(lookalike: Lookalike, name: str, images: list[bytes]) -> None:
     """Print the medians of what queries take, and of the differences between neighbours."""
     queries = [Query([Term(data)], limit=SHOWN) for data in images]
     compared = [await near_enough(lookalike, query) for query in queries]
+    found = [await copies(lookalike, query) for query in queries]
     ways = {
         "without": {"verified": False},
         "verified": {"verified": True},
@@ -80,7 +93,8 @@ async def compare(lookalike: Lookalike, name: str, images: list[bytes]) -> None:
             for way, asked in ways.items():
                 times[way].append(await took(lookalike, replace(query, **asked)))
     plain = times["without"]
-    print(f"\n{name}: {median(compared):g} compared (median), {median(plain):.1f} ms without")
+    print(f"\n{name}: {median(compared):g} compared, {median(found):g} of them copies (medians)")
+    print(f"  {'without':10}{median(plain):8.1f} ms")
     for way in ("verified", "thorough"):
         more = [a - b for a, b in zip(times[way], plain, strict=True)]
         ratio = median(times[way]) / median(plain)
@@ -118,11 +132,14 @@ async def main(number: int) -> None:
         )
         async with open_lookalike(settings, announce=lambda _: None) as lookalike:
             upload = lookalike.indexer.upsert_upload
-            await gather([upload(data, title="") for data in photos])
+            # Alike enough to be compared, so that each has nine others near.
+            leaves = pictures(LEAVES, dead_leaves)
+            await gather([upload(data, title="") for data in [*photos, *leaves]])
             while await lookalike.keypoint_maker.make_some():
                 pass
-            await compare(lookalike, "ten near", [altered(data) for data in photos[:QUERIES]])
-            await compare(lookalike, "nothing near", unlike_photos(QUERIES))
+            await compare(lookalike, "all alike", [altered(data) for data in photos[:QUERIES]])
+            await compare(lookalike, "one alike", [altered(data) for data in leaves[:QUERIES]])
+            await compare(lookalike, "none alike", pictures(QUERIES, fractal_noise))
             await indexing(lookalike, photos[:INDEXED])
 
 

@@ -1,14 +1,22 @@
-// An entry in the menu of every image: it opens the server's search by the image's URL.
+// Two entries in the menu of every image. One opens the server's search by the image's URL. The
+// other sends the image itself, for those that the server cannot fetch: behind a login, on your own
+// network, or made by the page.
 
-const SERVER = "http://localhost:8000";
+importScripts("server.js");
 
 chrome.runtime.onInstalled.addListener(() => {
   chrome.contextMenus.create({ id: "search", title: "Search image with Lookalike", contexts: ["image"] });
+  chrome.contextMenus.create({ id: "send", title: "Send image to Lookalike", contexts: ["image"] });
 });
 
-chrome.contextMenus.onClicked.addListener(async ({ srcUrl }) => {
-  const { server } = await chrome.storage.sync.get({ server: SERVER });
-  // A server fetches http and https only; for others, its page is where the image can be pasted.
-  const query = /^https?:/i.test(srcUrl) ? `?url=${encodeURIComponent(srcUrl)}` : "";
-  chrome.tabs.create({ url: `${server.replace(/\/+$/, "")}/${query}` });
+chrome.contextMenus.onClicked.addListener(async ({ menuItemId, srcUrl, frameId }, tab) => {
+  const beside = { index: tab.index + 1, openerTabId: tab.id };
+  // A server can fetch from the web only.
+  if (menuItemId === "search" && /^https?:/i.test(srcUrl)) {
+    chrome.tabs.create({ ...beside, url: `${await serverUrl()}/?url=${encodeURIComponent(srcUrl)}` });
+    return;
+  }
+  const id = crypto.randomUUID();
+  await chrome.storage.session.set({ [id]: { srcUrl, tabId: tab.id, frameId } });
+  chrome.tabs.create({ ...beside, url: `send.html#${id}` });
 });

@@ -1,9 +1,23 @@
 const form = document.querySelector("form");
 const field = form.querySelector("#server");
+const said = form.querySelector("output");
 
-chrome.storage.sync.get({ server: "http://localhost:8000" }).then(({ server }) => (field.value = server));
+serverUrl().then((server) => (field.value = server));
+
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  await chrome.storage.sync.set({ server: field.value });
-  form.querySelector("output").value = "Saved";
+  let server;
+  try {
+    server = readServer(field.value);
+  } catch (error) {
+    field.setAttribute("aria-invalid", "true");
+    said.value = error.message;
+    return field.focus();
+  }
+  field.removeAttribute("aria-invalid");
+  field.value = server;
+  await chrome.storage.sync.set({ server });
+  // Whether a server answers there, people see for themselves: the extension may not ask it.
+  const link = Object.assign(document.createElement("a"), { href: server, target: "_blank", textContent: "Open it" });
+  said.replaceChildren("Saved. ", link);
 });

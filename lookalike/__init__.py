@@ -11,13 +11,15 @@
 
 from lookalike.calls import File, Filters, ImageEntry, SearchOptions
 from lookalike.client import AsyncClient, Client
-from lookalike.models import Alignment, Hit, Image, Job, JobItem, Outcome, Results
+from lookalike.models import Alignment, Face, FaceMatch, Hit, Image, Job, JobItem, Outcome, Results
 from lookalike.problems import NoAnswer, Problem
 
 __all__ = [
     "Alignment",
     "AsyncClient",
     "Client",
+    "Face",
+    "FaceMatch",
     "File",
     "Filters",
     "Hit",

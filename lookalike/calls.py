@@ -58,6 +58,7 @@ class Filters(TypedDict, total=False):
     colours: Sequence[str]
     hosts: Sequence[str]
     cameras: Sequence[str]
+    faces: Sequence[Literal["0", "1", "2", "3+"]]
     tags: Sequence[str]
     metadata: Mapping[str, MetadataValue]
     located: bool
@@ -69,15 +70,21 @@ class Filters(TypedDict, total=False):
 
 
 class SearchOptions(Filters, total=False):
-    """What a search may have beside a file; `crop` is x, y, width, height in fractions."""
+    """What a search may have beside a file; `crop` is x, y, width, height in fractions.
+
+    `face` is what to search by, on its own: of an indexed image, its id and the place of the face
+    from the left; or of the file, that place, or a box as `crop` has it.
+    """
 
     url: str
     text: str
     query: Sequence[Mapping[str, Any]]
     upload: UUID
+    face: tuple[UUID | str, int] | int | tuple[float, float, float, float]
     crop: tuple[float, float, float, float]
     like: Sequence[UUID]
     unlike: Sequence[UUID]
+    weights: Mapping[str, float]
     diversity: float
     min_similarity: float
     match: Literal["exact", "copy", "scene"]
@@ -303,8 +310,24 @@ def _part(file: File) -> tuple[str, Any]:
 def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: _plain(value) for name, value in options.items()}
     if "crop" in given:
-        given["crop"] = dict(zip(("x", "y", "width", "height"), given["crop"], strict=True))
+        given["crop"] = _box(given["crop"])
+    if "face" in given:
+        given["face"] = _face(given["face"])
     return given
+
+
+def _face(face: Any) -> dict[str, Any]:
+    match face:
+        case [image_id, order]:
+            return {"id": image_id, "order": order}
+        case [_, _, _, _]:
+            return {"box": _box(face)}
+        case _:
+            return {"order": face}
+
+
+def _box(parts: Sequence[float]) -> dict[str, float]:
+    return dict(zip(("x", "y", "width", "height"), parts, strict=True))
 
 
 def _as_form(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,6 +337,9 @@ def _as_form(options: Mapping[str, Any]) -> dict[str, Any]:
         plain = _plain(value)
         if name == "crop":
             fields[name] = ",".join(map(str, plain))
+        elif name == "face":
+            parts = cast(list[Any], plain if isinstance(plain, list | tuple) else [plain])
+            fields[name] = (":" if len(parts) == 2 else ",").join(map(str, parts))
         elif isinstance(plain, dict):
             pairs = cast(dict[str, Any], plain)
             fields[name] = [f"{key}={_text(member)}" for key, member in pairs.items()]

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 MetadataValue = str | int | float | bool
 Match = Literal["exact", "copy", "scene", "similar"]
-Include = Literal["exif", "hashes", "colours", "metadata"]
+Include = Literal["exif", "hashes", "colours", "metadata", "faces", "keypoints"]
 ItemState = Literal["waiting", "indexed", "updated", "unchanged", "failed", "cancelled"]
 
 
@@ -25,13 +25,39 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """A face in an image: the `order`-th from the left, from 0 on.
+
+    `box` has `x`, `y`, `width` and `height` in fractions of the image. Age (years, with the range
+    in which four fifths of the guess lie) and gender are guesses of a network, with known bias.
+    """
+
+    order: int
+    box: dict[str, float]
+    confidence: float
+    age: float | None = None
+    age_range: tuple[int, int] | None = None
+    gender: Literal["female", "male"] | None = None
+    gender_confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceMatch:
+    """The face of a hit that is most similar to the one searched by, by the cosine."""
+
+    order: int
+    box: dict[str, float]
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """An indexed image.
 
     `thumbnail` is the path of a JPEG on the server. What follows it is known of one image, and of
     hits for which it was included: `exif` with `taken_at`, `camera` and `location` (latitude and
-    longitude), the `sha256` of the file and the `dhash` of the picture, and dominant `colours`,
-    each with `name`, `rgb` and `share`.
+    longitude), the `sha256` of the file and the `dhash` of the picture, dominant `colours`,
+    each with `name`, `rgb` and `share`, and `faces` from left to right, for keys that may see them.
     """
 
     id: UUID
@@ -54,6 +80,7 @@ class Image:
     sha256: str | None = None
     dhash: str | None = None
     colours: Sequence[dict[str, Any]] | None = None
+    faces: Sequence[Face] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +107,8 @@ class Hit(Image):
     """A search result.
 
     `similarity` is a cosine, None if nothing was compared. `match` is None unless the query is one
-    whole image. `places` are other images with the same bytes, as pairs of id and URL.
+    whole image. `places` are other images with the same bytes, as pairs of id and URL. `face` is
+    what a search by a face found. `keypoints`, if included, are as the OpenAPI document says.
     """
 
     similarity: float | None = None
@@ -89,6 +117,8 @@ class Hit(Image):
     matched: Sequence[Literal["picture", "text"]] = ()
     alignment: Alignment | None = None
     places: Sequence[tuple[UUID, str]] = ()
+    face: FaceMatch | None = None
+    keypoints: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +203,12 @@ def _value(name: str, value: Any) -> Any:
             return read(Alignment, value)
         case "matrix":
             return tuple(tuple(row) for row in value)
+        case "faces":
+            return [read(Face, face) for face in value]
+        case "face":
+            return read(FaceMatch, value)
+        case "age_range":
+            return tuple(value)
         case "places":
             return [(UUID(place["id"]), place["url"]) for place in value]
         case _:

@@ -1,56 +1,87 @@
-// The region of an image to search by: a rectangle drawn with mouse or finger, or set with the
-// keyboard. It is written to the form's field `crop` as fractions: x,y,width,height.
+// The region of an image to search by: a rectangle drawn with mouse or finger, moved, and resized by
+// its handles, or all of it by keyboard. It is written to the form's field `crop` as fractions:
+// x,y,width,height.
 
 const SMALLEST = 0.03;
 const STEP = 0.05;
+// Of a handle, to be hit by a finger.
+const HANDLE_PX = 24;
+// What a handle moves: the edges in its name, by points of the compass.
+const HANDLES = {
+  nw: "Top left corner", n: "Top edge", ne: "Top right corner", e: "Right edge",
+  se: "Bottom right corner", s: "Bottom edge", sw: "Bottom left corner", w: "Left edge",
+};
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 // Settled unless a region is being drawn: a page that arrives meanwhile would take it away.
 export let drawing = Promise.resolve();
+
+const within = (value, least, most) => Math.min(most, Math.max(least, value));
+
+function moved({ x, y, width, height }, right, down) {
+  return { x: within(x + right, 0, 1 - width), y: within(y + down, 0, 1 - height), width, height };
+}
+
+// The region with some of its edges moved, no further than to the opposite ones.
+function resized({ x, y, width, height }, edges, right, down) {
+  let [left, top, end, bottom] = [x, y, x + width, y + height];
+  if (edges.includes("w")) left = within(left + right, 0, end - SMALLEST);
+  if (edges.includes("e")) end = within(end + right, left + SMALLEST, 1);
+  if (edges.includes("n")) top = within(top + down, 0, bottom - SMALLEST);
+  if (edges.includes("s")) bottom = within(bottom + down, top + SMALLEST, 1);
+  return { x: left, y: top, width: end - left, height: bottom - top };
+}
+
+function between([ax, ay], [bx, by]) {
+  return { x: Math.min(ax, bx), y: Math.min(ay, by), width: Math.abs(ax - bx), height: Math.abs(ay - by) };
+}
 
 function croppable(box) {
   const image = box.querySelector("img");
   const form = box.parentElement.querySelector("form.region") ?? document.querySelector("#search");
   if (!image || box.tabIndex === 0) return;
   const field = form.elements.crop;
-  const rectangle = document.createElement("div");
-  rectangle.className = "region-frame";
-  box.append(rectangle);
-  box.tabIndex = 0;
-  box.setAttribute("role", "group");
-  box.setAttribute(
-    "aria-label",
-    "Search region. Draw it, or move it with the arrow keys and resize it with Shift and the arrow " +
-      "keys. Enter searches, Escape removes it.",
-  );
-  let region = read(field.value);
-
-  function read(text) {
-    const [x, y, width, height] = text.split(",").map(Number);
-    return text ? { x, y, width, height } : null;
+  box.insertAdjacentHTML("beforeend", '<div class="region-frame"></div><output class="unseen"></output>');
+  const [rectangle, said] = [...box.children].slice(-2);
+  for (const [edges, name] of Object.entries(HANDLES)) {
+    box.insertAdjacentHTML("beforeend", `<button type="button" class="handle ${edges}" id="crop-${edges}" aria-label="${name}"></button>`);
   }
+  const handles = [...box.querySelectorAll(".handle")];
+  box.tabIndex = 0;
+  box.role = "group";
+  box.ariaLabel =
+    "Search region. Draw it, or move it with the arrow keys and resize it with Shift and the arrow " +
+    "keys, or by its handles. Enter searches, Escape removes it.";
+  const [x, y, width, height] = field.value.split(",").map(Number);
+  let region = field.value ? { x, y, width, height } : null;
 
   function draw() {
-    rectangle.hidden = !region;
+    for (const part of [rectangle, ...handles]) part.hidden = !region;
     for (const hint of form.querySelectorAll(".with-region")) hint.hidden = !region;
     field.value = region ? Object.values(region).map((part) => part.toFixed(4)).join(",") : "";
     if (!region) return;
-    const { x, y, width, height } = region;
-    Object.assign(rectangle.style, {
-      left: `${image.offsetLeft + x * image.offsetWidth}px`,
-      top: `${image.offsetTop + y * image.offsetHeight}px`,
-      width: `${width * image.offsetWidth}px`,
-      height: `${height * image.offsetHeight}px`,
-    });
+    const [wide, high] = [image.offsetWidth, image.offsetHeight];
+    const [left, top] = [region.x * wide, region.y * high];
+    const [right, bottom] = [left + region.width * wide, top + region.height * high];
+    const at = (element, x, y) => Object.assign(element.style, { left: `${image.offsetLeft + x}px`, top: `${image.offsetTop + y}px` });
+    at(rectangle, left, top);
+    Object.assign(rectangle.style, { width: `${right - left}px`, height: `${bottom - top}px` });
+    for (const handle of handles) {
+      const edges = handle.classList[1];
+      const x = edges.includes("w") ? left : edges.includes("e") ? right : (left + right) / 2;
+      const y = edges.includes("n") ? top : edges.includes("s") ? bottom : (top + bottom) / 2;
+      const side = "ns".includes(edges) ? right - left : bottom - top;
+      // Those of edges make room for those of corners.
+      handle.hidden = edges.length === 1 && side < 3 * HANDLE_PX;
+      at(handle, within(x - HANDLE_PX / 2, 0, wide - HANDLE_PX), within(y - HANDLE_PX / 2, 0, high - HANDLE_PX));
+    }
   }
 
-  function within(region) {
-    const width = Math.min(1, Math.max(SMALLEST, region.width));
-    const height = Math.min(1, Math.max(SMALLEST, region.height));
-    return {
-      x: Math.min(1 - width, Math.max(0, region.x)),
-      y: Math.min(1 - height, Math.max(0, region.y)),
-      width,
-      height,
-    };
+  function tell() {
+    const percent = (part) => `${Math.round(part * 100)}%`;
+    said.value = region
+      ? `${percent(region.x)} from the left, ${percent(region.y)} from the top, ` +
+        `${percent(region.width)} wide, ${percent(region.height)} high`
+      : "No region";
   }
 
   function search() {
@@ -59,34 +90,35 @@ function croppable(box) {
 
   function place(event) {
     const { left, top, width, height } = image.getBoundingClientRect();
-    const fraction = (value) => Math.min(1, Math.max(0, value));
-    return [fraction((event.clientX - left) / width), fraction((event.clientY - top) / height)];
+    return [within((event.clientX - left) / width, 0, 1), within((event.clientY - top) / height, 0, 1)];
   }
 
   box.addEventListener("pointerdown", (event) => {
     if (event.button) return;
     event.preventDefault();
-    box.focus({ preventScroll: true });
+    const handle = event.target.closest(".handle");
+    (handle ?? box).focus({ preventScroll: true });
     box.setPointerCapture(event.pointerId);
-    const [startX, startY] = place(event);
+    const start = place(event);
     const before = region;
-    let drawn = false;
+    const drag = handle
+      ? (...way) => resized(before, handle.classList[1], ...way)
+      : event.target === rectangle
+        ? (...way) => moved(before, ...way)
+        : (right, down) => between(start, [start[0] + right, start[1] + down]);
     let ended;
     drawing = new Promise((resolve) => (ended = resolve));
     const move = (event) => {
       const [x, y] = place(event);
-      const width = Math.abs(x - startX);
-      const height = Math.abs(y - startY);
-      if (width < SMALLEST || height < SMALLEST) return;
-      drawn = true;
-      region = { x: Math.min(x, startX), y: Math.min(y, startY), width, height };
+      const now = drag(x - start[0], y - start[1]);
+      if (now.width < SMALLEST || now.height < SMALLEST) return;
+      region = now;
       draw();
     };
     const end = () => {
       box.removeEventListener("pointermove", move);
-      if (!drawn) region = before;
       draw();
-      if (drawn) search();
+      if (region !== before) search();
       ended();
     };
     box.addEventListener("pointermove", move);
@@ -95,35 +127,23 @@ function croppable(box) {
   });
 
   box.addEventListener("keydown", (event) => {
-    const direction = {
-      ArrowLeft: [-1, 0],
-      ArrowRight: [1, 0],
-      ArrowUp: [0, -1],
-      ArrowDown: [0, 1],
-    }[event.key];
-    if (direction) {
-      event.preventDefault();
-      const [x, y] = direction.map((part) => part * STEP);
-      const now = region ?? { x: 0.25, y: 0.25, width: 0.5, height: 0.5 };
-      region = within(
-        event.shiftKey
-          ? { ...now, width: now.width + x, height: now.height + y }
-          : region
-            ? { ...now, x: now.x + x, y: now.y + y }
-            : now,
-      );
-      draw();
-    } else if (event.key === "Enter" && region) {
-      event.preventDefault();
-      search();
+    const way = ARROWS[event.key]?.map((part) => part * STEP);
+    if (way) {
+      const edges = event.target.classList[1] ?? (event.shiftKey ? "se" : "");
+      if (!region) region = { x: 0.25, y: 0.25, width: 0.5, height: 0.5 };
+      else if (event.target.matches(".handle") || event.shiftKey) region = resized(region, edges, ...way);
+      else region = moved(region, ...way);
     } else if (event.key === "Escape" && region) {
       region = null;
-      draw();
-      search();
-    }
+      box.focus();
+    } else if (event.key !== "Enter" || !region) return;
+    event.preventDefault();
+    draw();
+    tell();
+    if (!way) search();
   });
 
-  if (image.complete) draw();
+  draw();
   image.addEventListener("load", draw);
   addEventListener("resize", draw);
 }

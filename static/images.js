@@ -8,8 +8,8 @@ const all = document.querySelector("#all");
 
 function count() {
   const chosen = boxes.filter((box) => box.checked).length;
-  number.textContent = chosen ? `${chosen} chosen` : "None chosen";
-  all.textContent = chosen === boxes.length ? "Choose none" : "Choose all";
+  number.textContent = chosen ? `${chosen} selected` : "None selected";
+  all.textContent = chosen === boxes.length ? "Select none" : "Select all";
   number.closest(".bar").classList.toggle("active", chosen > 0);
 }
 

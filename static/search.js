@@ -3,13 +3,13 @@
 
 import { drawing } from "./crop.js";
 import { listUrl } from "./lightbox.js";
-import "./map.js";
 
 const WAIT_WHILE_TYPING_MS = 300;
 // What changes the results at once.
-const SUBMITTING = ["diversity", "match", "thorough", "sort", "density", "weight"];
+const SUBMITTING = ["diversity", "match", "thorough", "sort", "density", "weight", "weights"];
 let running = null;
 let typing = null;
+let finding = null;
 // The URL of the search whose page this is.
 let shown = listUrl();
 
@@ -58,8 +58,8 @@ function show(page, only) {
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     if (cropping) crop(true);
     for (const [id, top] of scrolled) document.getElementById(id)?.scrollTo(0, top);
-    if (place) document.querySelector(place)?.focus();
     ready();
+    if (place) document.querySelector(place)?.focus();
   }
   apply();
   intoView();
@@ -94,7 +94,7 @@ function searchUrl(more = {}) {
   fields.set("text", parts && text ? parts + sign + text : parts || text);
   for (const name of ["file", "parts", "weight"]) fields.delete(name);
   for (const [name, value] of Object.entries(more)) fields.set(name, value);
-  const given = [...fields].filter(([, value]) => value);
+  const given = [...fields].filter(([name, value]) => value && !(name === "weights" && value.endsWith("=1")));
   return `/?${new URLSearchParams(given)}`;
 }
 
@@ -111,6 +111,7 @@ function ready() {
   // Once in the page, however large: the preview of an image from elsewhere is a `data:` URL.
   const [chip, preview] = document.querySelectorAll("#given img, #preview img");
   if (preview && !chip.hasAttribute("src")) chip.src = preview.src;
+  if (document.querySelector("#map")) import("./map.js");
   document.dispatchEvent(new Event("page"));
 }
 
@@ -150,6 +151,35 @@ function narrow(field) {
   for (const value of field.closest("fieldset").querySelectorAll(".check")) {
     value.hidden = !value.textContent.toLowerCase().includes(typed);
   }
+}
+
+// Look at once among the values that are listed, and a little later among all.
+function seek(field) {
+  narrow(field);
+  clearTimeout(finding);
+  if (field.value.trim() && field.closest("[data-values]")) {
+    finding = setTimeout(() => find(field), WAIT_WHILE_TYPING_MS);
+  }
+}
+
+// Add the values that the server finds to those that are listed.
+async function find(field) {
+  const fieldset = field.closest("fieldset");
+  const typed = field.value;
+  const response = await fetch(`${fieldset.dataset.values}&q=${encodeURIComponent(typed.trim())}`).catch(() => null);
+  if (!response?.ok || field.value !== typed) return;
+  const [name, prefix = ""] = field.name.split(/:(.*)/s);
+  const listed = new Set([...fieldset.querySelectorAll(".check input")].map((box) => box.value));
+  for (const { value, count } of (await response.json()).values) {
+    if (listed.has(prefix + value)) continue;
+    const label = document.createElement("label");
+    label.className = "check";
+    label.innerHTML = `<input form="search" type="checkbox"> <span></span> <span class="quiet"></span>`;
+    const [box, words, number] = label.children;
+    [box.name, box.value, words.textContent, number.textContent] = [name, prefix + value, value, count];
+    fieldset.append(label);
+  }
+  narrow(field);
 }
 
 function searchFile(files) {
@@ -244,7 +274,7 @@ document.addEventListener("submit", (event) => {
 
 document.addEventListener("input", (event) => {
   if (event.target.id === "min_similarity") return apply();
-  if (event.target.matches("#filters .seek")) return narrow(event.target);
+  if (event.target.matches("#filters .seek")) return seek(event.target);
   if (event.target.id !== "text") return;
   clearTimeout(typing);
   // A URL is searched by when it is complete.

@@ -57,7 +57,7 @@ def test_openapi_lists_the_routes_that_answer_programs(lookalike: Lookalike) -> 
         if method != "HEAD"
     }
     pages = {"/", "/index", "/docs", "/duplicates", "/trash", "/images/{id}", "/openapi.json"}
-    pages |= {"/uploads/{id}", "/compare"}
+    pages |= {"/uploads/{id}", "/compare", "/people", "/people/{id}"}
     pages |= {"/add", "/help", "/index/images", "/index/jobs/clear"}
     pages |= {"/index/delete", "/index/events", "/index/jobs/{id}/{action}"}
     listed = {(operation.method, operation.path) for operation in OPERATIONS}

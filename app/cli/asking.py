@@ -44,6 +44,12 @@ class _SearchCommand(click.Command):
     "--min-similarity", type=float, help="Lowest similarity of a result, instead of MIN_SIMILARITY."
 )
 @click.option("--crop", metavar="X,Y,WIDTH,HEIGHT", help="The region of the image to search by.")
+@click.option(
+    "--face",
+    metavar="FACE",
+    help="Search by a face: ID:ORDER of an indexed image, or of the one file its ORDER from the "
+    "left or its X,Y,WIDTH,HEIGHT.",
+)
 @click.option("--like", multiple=True, metavar="ID", help="More like this result.")
 @click.option("--unlike", multiple=True, metavar="ID", help="Less like this result.")
 @click.option("--diversity", type=float, help="0 to 1: how varied the results are.")
@@ -67,6 +73,9 @@ def search(
 
     Each result is a line: rank, match, similarity, size, in what it differs, path or URL. If a
     server of the same data is running, it does the work.
+
+    Exit code 3 if nothing is found: there is no result, or those by an image merely look alike and
+    none is the same image or scene. With a lowest similarity, whatever has it is found.
     """
     from app.cli.searching import search as search_index
 

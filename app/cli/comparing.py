@@ -9,6 +9,7 @@ from app.cli.terminal import say, show_json, show_line
 from app.lookalike import open_lookalike
 from app.search.compare_documents import verdict_document
 from app.search.comparer import Verdict
+from app.search.explained import similarity_of
 from app.search.query import Term, read_terms
 from app.search.wording import facts_of, meaning_of
 from app.settings import read_settings
@@ -45,6 +46,6 @@ def _image(named: str) -> Term:
 
 
 def _show(verdict: Verdict) -> None:
-    show_line(f"{verdict.similarity:.3f}  {verdict.match:7}  {meaning_of(verdict)}")
+    show_line(f"{similarity_of(verdict):.3f}  {verdict.match:7}  {meaning_of(verdict)}")
     for name, fact in facts_of(verdict).items():
         show_line(f"{name.lower()}: {fact}")

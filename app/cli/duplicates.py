@@ -32,6 +32,9 @@ async def resolve(
     With `delete`, the others go to the trash, if the person who is asked says so.
     """
     async with open_lookalike(read_settings(), announce=say) as lookalike:
+        # What an older version indexed has none, and no server may be there to make them.
+        while await lookalike.keypoint_maker.make_hashes():
+            pass
         groups = await _groups(lookalike, min_similarity)
         kept = [_CHOICES[keep]([hit.image for hit in group]) for group in groups]
         if not as_json:

@@ -21,6 +21,8 @@ async def show_stats(*, as_json: bool) -> None:
         return
     tables, keypoints = facts.pop("tables"), facts.pop("keypoints")
     facts["keypoints"] = f"{keypoints['made']} of {keypoints['of']} images"
+    if facts["unhashed"] == 0:
+        del facts["unhashed"]
     facts |= {f"encoder {key}": value for key, value in facts.pop("encoder").items()}
     copy_encoder = facts.pop("copy_encoder")
     if copy_encoder is None:

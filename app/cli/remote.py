@@ -21,12 +21,21 @@ _OF_THE_SERVER = frozenset({401, 403, 408, 429})
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search found: hits, best first, the `closest` image if there are none, and notes."""
+    """What a search found: hits, best first, the `closest` image if there are none, and notes.
+
+    `lowest` is the similarity that hits have at the least, unless they are proved; None for any.
+    """
 
     hits: Sequence[HitDocument]
     closest: HitDocument | None = None
     notes: Sequence[str] = ()
     thumbnails: dict[UUID, bytes] = field(default_factory=dict[UUID, bytes])
+    lowest: float | None = None
+
+    @property
+    def is_found(self) -> bool:
+        """Whether there is more than what always is: the images nearest to one, however far."""
+        return any(self.lowest is not None or hit.match != "similar" for hit in self.hits)
 
 
 def search_by_server(
@@ -69,9 +78,9 @@ def _search(
     if not hits and document["min_similarity"] is not None and "match" not in options:
         lower = {**options, "min_similarity": -1.0, "limit": 1}
         [closest] = _hits(client.send(calls.as_json(calls.search(file, lower)))) or [None]
-        return Found(hits, closest, document["notes"])
+        return Found(hits, closest, document["notes"], lowest=document["min_similarity"])
     pictures = {hit.id: client.thumbnail(hit.id) for hit in hits} if thumbnails else {}
-    return Found(hits, None, document["notes"], pictures)
+    return Found(hits, None, document["notes"], pictures, lowest=document["min_similarity"])
 
 
 def _hits(document: dict[str, Any]) -> list[HitDocument]:

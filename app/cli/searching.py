@@ -16,7 +16,8 @@ from app.pictures.decoding import SUFFIXES
 from app.pictures.terminal import Protocol, in_terminal
 from app.problems import InvalidRequest
 from app.search.documents import HitDocument, hit_document
-from app.search.explained import differences_of
+from app.search.explained import differences_of, similarity_of
+from app.search.face_requests import FaceQuery, FaceRequest, face_query_of
 from app.search.query import Query, Term, read_terms
 from app.search.requests import FilterRequest, SearchRequest, query_of, with_crop
 from app.settings import Settings, read_settings
@@ -46,7 +47,7 @@ async def search(
     thumbnails: Protocol | None = None,
     opens: bool = False,
 ) -> bool:
-    """Print the hits of an expression; return whether there are any.
+    """Print the hits of an expression; return whether it was found.
 
     `options` are fields of `SearchRequest`, unvalidated; `crop` applies to every image of the
     expression. Files that the expression names are read here, unless a running server does it all.
@@ -64,23 +65,40 @@ async def search(
     with_crop(terms if not files else [Term(data=b"")], crop)
     settings = read_settings()
     asked = wanted if crop is None else wanted.model_copy(update={"crop": crop})
-    found = search_by_server(
-        settings, expression, files, asked, limit=limit, thumbnails=thumbnails is not None
-    )
+    shows = thumbnails is not None
+    if wanted.face is not None:
+        # A running server shows no faces to commands.
+        face = _by_face(asked, wanted.face, terms, files, limit=limit)
+        found = await _search_here(settings, face, thumbnails=shows)
+    else:
+        found = search_by_server(settings, expression, files, asked, limit=limit, thumbnails=shows)
     if found is None:
         terms = with_crop([_with_file(term) for term in terms], crop)
         query = replace(query_of(wanted, None, limit=limit), terms=terms)
-        found = await _search_here(settings, query, thumbnails=thumbnails is not None)
+        found = await _search_here(settings, query, thumbnails=shows)
     if as_json:
         show_json([hit.model_dump(mode="json") for hit in found.hits])
     else:
         _show(found, thumbnails)
     if opens and found.hits:
         click.launch(_place(found.hits[0]))
-    return bool(found.hits)
+    return found.is_found
 
 
-async def _search_here(settings: Settings, query: Query, *, thumbnails: bool) -> Found:
+def _by_face(
+    wanted: SearchRequest, face: FaceRequest, terms: list[Term], files: list[Path], *, limit: int
+) -> FaceQuery:
+    """Return the search by a face of an indexed image, or of the one file; raises a usage error."""
+    if len(terms) > 1 or len(files) < len(terms):
+        raise click.UsageError("--face goes with one file, or with the id of an indexed image.")
+    data = files[0].read_bytes() if files else None
+    try:
+        return face_query_of(wanted, face, data, limit=limit)
+    except InvalidRequest as problem:
+        raise click.UsageError(problem.detail) from problem
+
+
+async def _search_here(settings: Settings, query: Query | FaceQuery, *, thumbnails: bool) -> Found:
     """Search with an encoder and a database of our own."""
     # Imported here because a running server has it all.
     from app.lookalike import open_lookalike
@@ -90,7 +108,9 @@ async def _search_here(settings: Settings, query: Query, *, thumbnails: bool) ->
         longest = max(settings.verify_ms, VERIFY_MS)
         settings = settings.model_copy(update={"verify_ms": longest})
     async with open_lookalike(settings, announce=say) as lookalike:
-        if query.is_empty and query.filters:
+        if isinstance(query, FaceQuery):
+            results = await lookalike.face_searcher.search(query)
+        elif query.is_empty and query.filters:
             results = await lookalike.lister.first_page(query)
         else:
             results = await lookalike.searcher.search(query)
@@ -101,7 +121,8 @@ async def _search_here(settings: Settings, query: Query, *, thumbnails: bool) ->
         [hit_document(hit, hit.image.url) for hit in some]
         for some in (results.hits, results.below[:1])
     )
-    return Found(hits, below[0] if below and not hits else None, results.notes, pictures)
+    closest = below[0] if below and not hits else None
+    return Found(hits, closest, results.notes, pictures, lowest=results.min_similarity)
 
 
 def _file_of(term: Term) -> Path | None:
@@ -141,6 +162,8 @@ def _show(found: Found, thumbnails: Protocol | None) -> None:
             similarity, place = _similarity(found.closest), _place(found.closest)
             say(f"No image is similar enough. The closest, at {similarity}: {place}")
         return
+    if not found.is_found:
+        say("None of these is proved to be the same image.")
     digits = len(str(len(found.hits)))
     for rank, hit in enumerate(found.hits, 1):
         size = f"{hit.width} x {hit.height}"
@@ -157,8 +180,9 @@ def _show(found: Found, thumbnails: Protocol | None) -> None:
 
 def _similarity(hit: HitDocument) -> str:
     """Return a similarity in five characters."""
-    if hit.similarity is not None:
-        return f"{hit.similarity:.3f}"
+    similarity = similarity_of(hit)
+    if similarity is not None:
+        return f"{similarity:.3f}"
     return "words" if hit.matched else "  -  "
 
 

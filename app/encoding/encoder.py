@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class Model(Protocol):
     `name` and `fingerprint` identify it: vectors of different models are never compared. `side` is
     the short side of its input, in pixels; `provider` is the processor that embeds images, at most
     `largest_batch` at once. `prepare` and `read` must be thread-safe; each of the
-    other methods is called from one thread only.
+    other methods is called by one thread at a time.
     """
 
     name: str
@@ -83,6 +83,16 @@ class Model(Protocol):
         ...
 
 
+class SideBySide(Protocol):
+    """A model several of whose batches run side by side faster than one after the other."""
+
+    threads: int
+
+    def embed_beside(self, prepared: Sequence[Any]) -> Vectors:
+        """Do what `embed_images` does, on a part of the cores; thread-safe."""
+        ...
+
+
 class Pictured(Protocol):
     """Anything that has an RGB image for a model, such as a decoded picture."""
 
@@ -102,7 +112,13 @@ class Encoder:
     def __init__(self, model: Model, *, source: str, threads: int = 2) -> None:
         self.model = model
         self.source = source
-        self.images: Batcher[Any] = Batcher(model.embed_images, max_batch=model.largest_batch)
+        beside = _side_by_side(model)
+        self.images: Batcher[Any] = Batcher(
+            model.embed_images,
+            max_batch=model.largest_batch,
+            beside=beside.embed_beside if beside else None,
+            threads=beside.threads if beside else 1,
+        )
         self.texts: Batcher[str] = Batcher(model.embed_texts)
         self._preparing = ThreadPoolExecutor(threads, "prepare")
 
@@ -162,38 +178,59 @@ class Encoder:
         self.texts.close()
 
 
+def _side_by_side(model: object) -> SideBySide | None:
+    return cast(SideBySide, model) if getattr(model, "threads", 1) > 1 else None
+
+
 class Batcher(Generic[T]):
-    """A thread that runs `embed` on batches of whatever was queued while it was busy.
+    """Threads that run `embed` on batches of whatever was queued while they were busy.
 
     A single item is embedded at once. A batch that is not full waits for more, at most 50 ms, only
     while items are `expected` and none in the queue is `hurried`. Cancelled items are dropped.
     `calls` and `items` count the calls of `embed` and the items in them; `sizes` and `seconds`
     tally the batches and how long each took.
+
+    With `beside`, which does the same on a part of the cores, so many `threads` run batches of
+    items that are not hurried side by side, and one more is kept for those that are: these are
+    batches of their own, which have all cores by `embed` if no other batch runs.
     """
 
     def __init__(
-        self, embed: Callable[[Sequence[T]], Vectors], *, max_batch: int = MAX_BATCH
+        self,
+        embed: Callable[[Sequence[T]], Vectors],
+        *,
+        max_batch: int = MAX_BATCH,
+        beside: Callable[[Sequence[T]], Vectors] | None = None,
+        threads: int = 1,
     ) -> None:
         self.calls = 0
         self.items = 0
         self.sizes = Tally(SIZES)
         self.seconds = Tally(SECONDS)
         self._embed = embed
+        self._beside = beside
+        self._most_calm = threads
         self._max_batch = max_batch
-        self._queue: deque[tuple[T, Future[Vector]]] = deque()
+        self._hurried: deque[_Queued[T]] = deque()
+        self._calm: deque[_Queued[T]] = deque()
+        # One thread at a time fills a batch, so that they do not divide what could be one.
+        self._filling = threading.Lock()
         self._changed = threading.Condition()
         self._coming = 0
-        self._hurried = False
+        self._running = self._calm_running = 0
         self._closing = False
-        self._thread = threading.Thread(target=self._work, name="embed", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name="embed", daemon=True)
+            for _ in range(threads + 1 if beside else 1)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, item: T, *, hurried: bool = True) -> Future[Vector]:
         """Queue an item; the future gives its unit vector, or raises what `embed` raised."""
         future: Future[Vector] = Future()
         with self._changed:
-            self._queue.append((item, future))
-            self._hurried |= hurried
+            (self._hurried if hurried else self._calm).append((item, future))
             self._changed.notify()
         return future
 
@@ -210,49 +247,91 @@ class Batcher(Generic[T]):
                 self._changed.notify()
 
     def close(self) -> None:
-        """Embed what is queued, then end the thread."""
+        """Embed what is queued, then end the threads."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
-        while batch := self._next_batch():
-            self._run([pair for pair in batch if pair[1].set_running_or_notify_cancel()])
+        while (batch := self._next_batch()) is not None:
+            self._run(batch)
 
-    def _next_batch(self) -> list[tuple[T, Future[Vector]]]:
-        """Wait for a batch; it is empty once the batcher is closed and the queue is empty."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closing)
+    def _next_batch(self) -> "_Batch[T] | None":
+        """Wait for a batch; None once the batcher is closed and the queues are empty."""
+        with self._filling, self._changed:
+            self._changed.wait_for(lambda: self._is_due() or self._closing)
             deadline = monotonic() + MAX_WAIT_S
-            while self._may_fill() and (left := deadline - monotonic()) > 0:
-                self._changed.wait(left)
-            size = min(len(self._queue), self._max_batch)
-            batch = [self._queue.popleft() for _ in range(size)]
-            self._hurried = self._hurried and bool(self._queue)
-            return batch
+            while self._may_fill():
+                left = deadline - monotonic()
+                # Beside another batch, whose end is told of, there is time until it is full.
+                if left <= 0 and not self._running:
+                    break
+                self._changed.wait(None if self._running else left)
+            is_hurried = bool(self._hurried)
+            # What is hurried does not wait for other items of its batch, where it need not.
+            queues = [self._hurried] if is_hurried and self._beside else [self._hurried, self._calm]
+            items: list[_Queued[T]] = []
+            for queue in queues:
+                while queue and len(items) < self._max_batch:
+                    items.append(queue.popleft())
+            if not items:
+                return None
+            embed = self._embed
+            if self._beside and (self._running or not is_hurried):
+                embed = self._beside
+            self._running += 1
+            self._calm_running += not is_hurried
+            return _Batch(items, embed, is_hurried)
+
+    def _is_due(self) -> bool:
+        return bool(self._hurried or (self._calm and self._calm_running < self._most_calm))
 
     def _may_fill(self) -> bool:
-        more = len(self._queue) < self._max_batch and self._coming > 0
+        more = len(self._calm) < self._max_batch and self._coming > 0
         return more and not self._hurried and not self._closing
 
-    def _run(self, batch: list[tuple[T, Future[Vector]]]) -> None:
-        if not batch:
-            return
-        self.calls += 1
-        self.items += len(batch)
-        self.sizes.add(len(batch))
+    def _run(self, batch: "_Batch[T]") -> None:
+        pairs = [pair for pair in batch.items if pair[1].set_running_or_notify_cancel()]
+        if pairs:
+            self._embed_pairs(pairs, batch.embed)
+        with self._changed:
+            self._running -= 1
+            self._calm_running -= not batch.is_hurried
+            self._changed.notify()
+
+    def _embed_pairs(
+        self, pairs: "Sequence[_Queued[T]]", embed: Callable[[Sequence[T]], Vectors]
+    ) -> None:
+        with self._changed:
+            self.calls += 1
+            self.items += len(pairs)
+            self.sizes.add(len(pairs))
         start = monotonic()
         try:
-            vectors = unit(self._embed([item for item, _ in batch]))
+            vectors = unit(embed([item for item, _ in pairs]))
         except Exception as exc:
-            for _, future in batch:
+            for _, future in pairs:
                 future.set_exception(exc)
             return
         finally:
-            self.seconds.add(monotonic() - start)
-        for (_, future), vector in zip(batch, vectors, strict=True):
+            with self._changed:
+                self.seconds.add(monotonic() - start)
+        for (_, future), vector in zip(pairs, vectors, strict=True):
             future.set_result(vector)
+
+
+_Queued = tuple[T, Future[Vector]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch(Generic[T]):
+    """Items to be embedded, and how."""
+
+    items: "Sequence[_Queued[T]]"
+    embed: Callable[[Sequence[T]], Vectors]
+    is_hurried: bool
 
 
 def unit(vectors: Vectors) -> Vectors:

@@ -10,8 +10,11 @@ The layout is that of ONNX exports of CLIP on the Hugging Face hub:
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from app.encoding.encoder import Reading, Vectors
+from app.encoding.memory import return_freed_memory
 from app.encoding.preprocessing import read_preprocessing
 from app.encoding.providers import CPU, Provider, ProviderMissing, open_session
 from app.problems import UnusableEncoder
@@ -32,6 +36,12 @@ TOKENIZER_CONFIG = Path("tokenizer_config.json")
 PREPROCESSOR = Path("preprocessor_config.json")
 
 UNKNOWN = "[UNK]"
+
+# Batches side by side, each on a part of the cores, take less of them in all, as threads need not
+# wait for each other within every operator: an eighth less on two cores (docs/performance.md).
+# That needs the model a second time in memory, up to this size of its file.
+MOST_TWICE_BYTES = 400_000_000
+MOST_BESIDE = 4
 
 # CLIP's context length (Radford et al., 2021, section 2.4 and its code).
 CLIP_TOKENS = 77
@@ -55,9 +65,11 @@ class OnnxModel:
         self.fingerprint = fingerprint(directory)
         self._preprocessing = read_preprocessing(directory / PREPROCESSOR)
         self.side = self._preprocessing.side
-        self._vision = _Tower(
-            vision or directory / VISION, "pixel_values", "image_embeds", provider
-        )
+        path = vision or directory / VISION
+        self._vision = _vision(path, provider)
+        self.threads = _threads_beside(path, provider)
+        self._open_beside = cache(lambda: _open_beside(path, _cores() // self.threads))
+        self._opening = Lock()
         self._text = _TextTower(directory) if (directory / TEXT).exists() else None
         self.dimensions = self._probe()
 
@@ -73,6 +85,15 @@ class OnnxModel:
     def embed_images(self, prepared: Sequence[NDArray[np.float32]]) -> Vectors:
         """Embed a batch of prepared images: (n, dimensions), not normalised."""
         return self._vision.run({"pixel_values": np.stack(prepared)})
+
+    def embed_beside(self, prepared: Sequence[NDArray[np.float32]]) -> Vectors:
+        """Do what `embed_images` does, on a part of the cores; thread-safe.
+
+        Its session is opened at the first call.
+        """
+        with self._opening:
+            tower = self._open_beside()
+        return tower.run({"pixel_values": np.stack(prepared)})
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed a batch of texts: (n, dimensions), not normalised."""
@@ -98,18 +119,45 @@ class OnnxModel:
         return int(vectors.shape[1])
 
 
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _threads_beside(path: Path, provider: Provider) -> int:
+    """Return how many batches are to be embedded side by side; 1 if only one after the other."""
+    size = path.stat().st_size if path.exists() else 0
+    # A graph with weights in files of their own is larger than it looks, and larger than 2 GB.
+    is_small = size <= MOST_TWICE_BYTES and not [*path.parent.glob(f"{path.name}[_.]data")]
+    return min(_cores(), MOST_BESIDE) if provider is CPU and is_small else 1
+
+
+def _vision(path: Path, provider: Provider, cores: int | None = None) -> "_Tower":
+    return _Tower(path, "pixel_values", "image_embeds", provider, cores)
+
+
+def _open_beside(path: Path, cores: int) -> "_Tower":
+    tower = _vision(path, CPU, cores)
+    return_freed_memory()
+    return tower
+
+
 class _Tower:
-    """An ONNX graph, of which one output is used."""
+    """An ONNX graph, of which one output is used; it runs on so many `cores`, by default all."""
 
     def __init__(
-        self, path: Path, expected_input: str, output: str, provider: Provider = CPU
+        self,
+        path: Path,
+        expected_input: str,
+        output: str,
+        provider: Provider = CPU,
+        cores: int | None = None,
     ) -> None:
         if not path.exists():
             raise UnusableEncoder(
                 f"There is no {path.parent.name}/{path.name} in {path.parent.parent}."
             )
         try:
-            self._session = open_session(path, provider)
+            self._session = open_session(path, provider, cores)
         except ProviderMissing:
             raise
         except Exception as exc:

@@ -71,10 +71,11 @@ def candidates(choice: str) -> Sequence[Provider]:
     return [wanted]
 
 
-def open_session(path: Path, provider: Provider) -> Any:
+def open_session(path: Path, provider: Provider, cores: int | None = None) -> Any:
     """Return a session for a model file; raises `ProviderMissing` unless it uses the provider.
 
-    Raises whatever ONNX Runtime does for a file that is no model.
+    On the CPU it uses so many `cores`, by default all. Raises whatever ONNX Runtime does for a
+    file that is no model.
     """
     names: list[Any] = [CPU.runtime_name]
     if provider is not CPU:
@@ -82,7 +83,7 @@ def open_session(path: Path, provider: Provider) -> Any:
     if provider is CUDA and hasattr(ORT, "preload_dlls"):
         # CUDA and cuDNN from their own packages, which are not on the loader's path.
         ORT.preload_dlls()
-    session: Any = ORT.InferenceSession(str(path), _options(), providers=names)
+    session: Any = ORT.InferenceSession(str(path), _options(cores), providers=names)
     used: Sequence[str] = session.get_providers()
     if used[0] != provider.runtime_name:
         raise ProviderMissing(f"a session has only {', '.join(used)}")
@@ -93,8 +94,10 @@ class ProviderMissing(Exception):  # noqa: N818 - becomes a problem, or a decisi
     """A session does not use the provider that was asked for."""
 
 
-def _options() -> Any:
+def _options(cores: int | None) -> Any:
     options = cast(Any, onnxruntime).SessionOptions()
+    if cores is not None:
+        options.intra_op_num_threads = max(1, cores)
     options.log_severity_level = 3
     # Spinning threads would occupy the cores that decoding and Postgres need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -16,6 +16,13 @@ Level: TypeAlias = Literal["boxes", "attributes", "vectors"]
 LEVELS: tuple[Level, ...] = ("boxes", "attributes", "vectors")
 
 VECTOR_DIMENSIONS = 128
+# Vectors of smaller faces, in pixels, are near those of strangers.
+LEAST_FOR_VECTOR = 40
+# The least cosine of the vectors of two faces that are taken for the same, when someone searches by
+# one of them; and when images are grouped by themselves, where one wrong link joins two people
+# (python -m bench.faces --pairs).
+SAME_FACE = 0.94
+SAME_PERSON = 0.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,14 @@ class Box:
     y: float
     width: float
     height: float
+
+    def overlap(self, other: "Box") -> float:
+        """Return which share of the area that either covers both do."""
+        right = min(self.x + self.width, other.x + other.width)
+        bottom = min(self.y + self.height, other.y + other.height)
+        both = max(0.0, right - max(self.x, other.x)) * max(0.0, bottom - max(self.y, other.y))
+        either = self.width * self.height + other.width * other.height - both
+        return both / either if either else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +83,17 @@ class Found:
 
 
 class Finder(Protocol):
-    """What looks for faces: finder.py, which is loaded only where someone asked for it."""
+    """What looks for faces: lazy.py, which is imported only where someone asked for it."""
 
     @property
     def level(self) -> Level:
         """What it tells of each face."""
         ...
 
-    def look(self, image: Image.Image) -> Found:
-        """Return the faces in an upright RGB image."""
+    def load(self) -> object:
+        """Load the models, once; raises `MissingPackage` if they cannot be."""
+        ...
+
+    def look(self, image: Image.Image) -> Found | None:
+        """Return the faces in an upright RGB image; None if the models cannot be loaded."""
         ...

@@ -8,14 +8,11 @@ from PIL import Image
 
 from app.faces import packages
 from app.faces.detector import Detector
-from app.faces.face import Face, Found, Level
+from app.faces.face import LEAST_FOR_VECTOR, Face, Found, Level
 from app.faces.portraits import PortraitMaker
 from app.faces.recognizer import Recognizer
 from app.faces.traits import TraitsGuesser
-from app.problems import MissingPackage
 
-# Vectors of smaller faces, in pixels, are near those of strangers.
-LEAST_FOR_VECTOR = 40
 # The networks of age and gender see 32 and 64 px.
 LEAST_FOR_TRAITS = 24
 
@@ -27,10 +24,7 @@ class FaceFinder:
     """
 
     def __init__(self, data_dir: Path, level: Level) -> None:
-        if packages.missing(data_dir, level):
-            raise MissingPackage(
-                f"FACES={level} needs models that are not here: {packages.FETCH_COMMAND}"
-            )
+        packages.require(data_dir, level)
         where = {part: packages.folder(data_dir, part) for part in packages.levels_up_to(level)}
         self.level: Level = level
         self._detector = Detector(where["boxes"])

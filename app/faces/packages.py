@@ -40,6 +40,12 @@ def missing(data_dir: Path, level: Level) -> list[Level]:
     return [needed for needed in levels_up_to(level) if not folder(data_dir, needed).is_dir()]
 
 
+def require(data_dir: Path, level: Level) -> None:
+    """Raise `MissingPackage` if a package of the level has not been fetched."""
+    if missing(data_dir, level):
+        raise MissingPackage(f"FACES={level} needs models that are not here: {FETCH_COMMAND}")
+
+
 def fetch(data_dir: Path, level: Level, announce: Callable[[str], None]) -> None:
     """Install what a level and those before it need and is not there.
 

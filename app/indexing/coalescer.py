@@ -9,6 +9,9 @@ from app.problems import Unavailable, WriteConflict
 
 # About as long as a transaction with one row.
 HELD_OPEN_S = 0.01
+# For what arrives one by one, and waits for longer than this later on, as images of a job do: for
+# the rest of their batch to be embedded.
+LONGER_S = 0.03
 # How often a batch that conflicts with another writer is run.
 MAX_RUNS = 3
 
@@ -20,15 +23,20 @@ class Coalescer(Generic[T, R]):
     """Runs `work` on the items submitted while it was busy, at most `max_batch` at once.
 
     `work` returns one result per item, in order. A single call runs at once; after a batch of
-    several, the next one is held open for 10 ms, which makes fewer and larger batches under load.
-    If a batch fails, its items are retried one by one, so that a bad item fails alone, unless the
-    problem is `Unavailable`. After a `WriteConflict`, the batch runs again, three times at most.
+    several, the next one is held open for `held_open_s`, which makes fewer and larger batches under
+    load. If a batch fails, its items are retried one by one, so that a bad item fails alone, unless
+    the problem is `Unavailable`. After a `WriteConflict`, the batch runs again, thrice at most.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, max_batch: int
+        self,
+        work: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        max_batch: int,
+        held_open_s: float = HELD_OPEN_S,
     ) -> None:
         self._work = work
+        self._held_open_s = held_open_s
         self._max_batch = max_batch
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._worker: asyncio.Task[None] | None = None
@@ -46,7 +54,7 @@ class Coalescer(Generic[T, R]):
         try:
             while self._waiting:
                 if busy and len(self._waiting) < self._max_batch:
-                    await asyncio.sleep(HELD_OPEN_S)
+                    await asyncio.sleep(self._held_open_s)
                 batch = self._waiting[: self._max_batch]
                 del self._waiting[: self._max_batch]
                 await self._run_batch([pair for pair in batch if not pair[1].done()])

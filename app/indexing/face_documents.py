@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from app.faces.face import Box
 from app.store.faces import StoredFace
 
 
@@ -36,16 +37,21 @@ def face_documents(faces: Sequence[StoredFace]) -> list[FaceDocument]:
     return [_document(stored) for stored in faces]
 
 
+def box_document(box: Box) -> FaceBoxDocument:
+    """Return the JSON document of a box."""
+    return FaceBoxDocument(
+        x=round(box.x, 4),
+        y=round(box.y, 4),
+        width=round(box.width, 4),
+        height=round(box.height, 4),
+    )
+
+
 def _document(stored: StoredFace) -> FaceDocument:
     box, traits = stored.face.box, stored.face.traits
     return FaceDocument(
         order=stored.order,
-        box=FaceBoxDocument(
-            x=round(box.x, 4),
-            y=round(box.y, 4),
-            width=round(box.width, 4),
-            height=round(box.height, 4),
-        ),
+        box=box_document(box),
         confidence=round(stored.face.confidence, 3),
         age=traits and round(traits.age, 1),
         age_range=traits and (traits.age_low, traits.age_high),

@@ -1,5 +1,6 @@
 """Faces of images that are in the index already."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from uuid import UUID
@@ -7,6 +8,7 @@ from uuid import UUID
 from app.faces.face import Finder, Found
 from app.indexing.coalescer import gather
 from app.indexing.indexer import Indexer
+from app.indexing.people_maker import PeopleMaker
 from app.pictures.decoding import Decoder
 from app.problems import PictureProblem
 from app.store.catalog import Catalog
@@ -37,6 +39,7 @@ class FaceMaker:
         finder: Finder,
         indexer: Indexer,
         decoder: Decoder,
+        people: PeopleMaker,
     ) -> None:
         self._database = database
         self._catalog = catalog
@@ -44,6 +47,7 @@ class FaceMaker:
         self._finder = finder
         self._indexer = indexer
         self._decoder = decoder
+        self._people = people
 
     @property
     def finder(self) -> Finder:
@@ -53,8 +57,10 @@ class FaceMaker:
     async def run(self) -> AsyncGenerator[Looked]:
         """Look for faces wherever it was not done at this level; yields the progress.
 
-        What was done is kept, if this is ended.
+        What was done is kept, if this is ended. Raises `MissingPackage` if the models cannot be
+        loaded.
         """
+        await asyncio.to_thread(self._finder.load)
         after: UUID | None = None
         images = thumbnails = 0
         while ids := await self._table.waiting(self._finder.level, after=after, limit=BATCH):
@@ -66,6 +72,7 @@ class FaceMaker:
             thumbnails += sum(not whole for _, whole in looked)
             after = ids[-1]
             yield Looked(images, thumbnails)
+        await self._people.run()
 
     async def _look(self, image: ImageRow, thumbnail: bytes) -> tuple[Found, bool]:
         """Return the faces of an image, and whether they were looked for in its original."""
@@ -79,6 +86,7 @@ class FaceMaker:
 
     async def _found(self, data: bytes) -> Found:
         _, found = await self._decoder.decode_and(data, lambda p: self._finder.look(p.image))
+        assert found is not None  # noqa: S101 - the models are loaded
         return found
 
     async def _keep(self, images: list[ImageRow], found: dict[UUID, Found]) -> None:

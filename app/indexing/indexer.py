@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from app.encoding.encoder import Vector
 from app.faces.face import Finder, Found
-from app.indexing.coalescer import Coalescer, gather
+from app.indexing.coalescer import LONGER_S, Coalescer, gather
 from app.indexing.fetcher import Fetcher
 from app.indexing.files import file_title, read_file
 from app.indexing.originals import NAME_TOO_LONG, Originals
@@ -92,7 +92,7 @@ class Indexer:
         self._faces = faces
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._lookups = Coalescer(self._look_up, max_batch=MAX_PER_STATEMENT)
+        self._lookups = Coalescer(self._look_up, max_batch=MAX_PER_STATEMENT, held_open_s=LONGER_S)
         writer = Writer(database, catalog, spaces, trash, job_items, FaceTable(database, catalog))
         self._writes = Coalescer(writer.write, max_batch=MAX_PER_STATEMENT)
 
@@ -160,16 +160,23 @@ class Indexer:
         await self.originals.remove_unneeded(urls)
 
     async def describe(
-        self, image: ImageRow, entry: Entry, *, fills: bool = False, item: Item | None = None
+        self,
+        image: ImageRow,
+        entry: Entry,
+        *,
+        fills: bool = False,
+        edit: Callable[[ImageRow], Entry] | None = None,
+        item: Item | None = None,
     ) -> OutcomeStatus:
         """Change the metadata of an image; a None in the entry keeps the value.
 
-        With `fills`, so does a value that is not empty by now. Raises `NotFound` if the image has
-        been deleted.
+        With `fills`, so does a value that is not empty by now; with an `edit`, values are made of
+        those that the image has by now. Raises `NotFound` if the image has been deleted, and what
+        the edit raises.
         """
         async with self._lock(image.url):
             try:
-                write = Write(_of(entry, image), fills=fills, creates=False, item=item)
+                write = Write(_of(entry, image), fills=fills, edit=edit, creates=False, item=item)
                 return await self._writes.submit(write)
             except RowGone as exc:
                 raise NotFound("The image is no longer in the index.") from exc
@@ -331,7 +338,9 @@ class Indexer:
 
     async def _look_up(self, wanted: Sequence[tuple[Entry, str | None, bool]]) -> list[_Known]:
         """Look up images and their new bytes, if these are known; some are restored before."""
-        if trashed := [entry.url for entry, _, restores in wanted if restores]:
+        trashed = [entry.url for entry, _, restores in wanted if restores]
+        # Hardly ever, so that it is asked before a transaction begins.
+        if trashed and await self._trash.holds_any(trashed):
             async with self._database.begin() as connection:
                 await self._trash.restore(connection, urls=trashed)
         images = await self._catalog.find_entries([entry for entry, *_ in wanted])

@@ -1,6 +1,8 @@
 """Deleting images: for good, or by way of the trash, from which they can be restored."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from app.indexing.originals import Originals
@@ -11,6 +13,14 @@ from app.store.trash import TrashTable
 
 # Images per transaction.
 AT_ONCE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How many images were moved to the trash together, and `at` which time, which names them."""
+
+    at: datetime
+    number: int
 
 
 class Trash:
@@ -37,29 +47,44 @@ class Trash:
         self.table = table
         self.days = days
 
-    async def put(self, ids: Sequence[UUID]) -> list[UUID]:
-        """Move images to the trash; return those that were there."""
-        moved: list[UUID] = []
+    async def put(self, ids: Sequence[UUID]) -> Moved:
+        """Move images to the trash, together."""
+        at = await self.table.now()
+        return Moved(at, await self._put(ids, at))
+
+    async def _put(self, ids: Sequence[UUID], at: datetime) -> int:
+        moved = 0
         for start in range(0, len(ids), AT_ONCE):
             async with self._database.begin() as connection:
                 locked = list(await self._catalog.lock(connection, ids[start : start + AT_ONCE]))
                 # The trash has none of them, so that nothing has to be erased there.
                 await self._faces.erase(connection, locked)
-                await self.table.put(connection, locked)
+                await self.table.put(connection, locked, at=at)
                 await self._catalog.delete(connection, locked)
-            moved += locked
+            moved += len(locked)
         return moved
 
-    async def put_all(self, selection: Selection) -> int:
-        """Move every image of a selection to the trash; return their number."""
+    async def put_all(self, selection: Selection) -> Moved:
+        """Move every image of a selection to the trash, together."""
+        at = await self.table.now()
         moved = 0
         while images := await self._catalog.newest(selection, limit=AT_ONCE):
-            moved += len(await self.put([image.id for image in images]))
-        return moved
+            moved += await self._put([image.id for image in images], at)
+        return Moved(at, moved)
 
     async def restore(self, ids: Sequence[UUID] | None) -> int:
         """Move images, all if `ids` is None, back to the index; return how many were there."""
         return await self._in_parts(ids, self._restore)
+
+    async def restore_together(self, at: datetime) -> int:
+        """Move the images back that were moved to the trash together; return how many were there.
+
+        Images that were restored or deleted for good since are left as they are.
+        """
+        restored = 0
+        while some := await self.table.some(limit=AT_ONCE, at=at):
+            restored += await self._restore(some)
+        return restored
 
     async def empty(self, ids: Sequence[UUID] | None) -> int:
         """Delete images of the trash, all if `ids` is None, for good; return how many."""

@@ -1,6 +1,6 @@
 """The transaction that stores images, changes what is said of them, and ends items of jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -33,7 +33,8 @@ class Write:
 
     The entry's id is that of the row, if there is one. Whatever the entry leaves out (None), it
     gets from the row as the transaction finds it; with `fills`, it also leaves alone what the row
-    already has. `checked` is set if the image was seen to be unchanged, with the SHA-256 and the
+    already has. With an `edit`, what is to be said is made of the row, instead of the entry.
+    `checked` is set if the image was seen to be unchanged, with the SHA-256 and the
     validators that it had. Unless it `creates`, an image that is no longer there is neither made
     nor restored from the trash.
     """
@@ -44,6 +45,7 @@ class Write:
     validators: Validators = field(default_factory=Validators)
     checked: str | None = None
     fills: bool = False
+    edit: Callable[[ImageRow], Entry] | None = None
     creates: bool = True
     faces: Found | None = None
     item: Item | None = None
@@ -148,4 +150,6 @@ def _merged(write: Write, row: ImageRow | None) -> Entry:
     if row is None and not (write.picture and write.creates):
         raise RowGone
     entry = write.entry.filling(row) if row and write.fills else write.entry
+    if row and write.edit:
+        entry = write.edit(row)
     return entry.over(row)

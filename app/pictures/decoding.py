@@ -16,10 +16,13 @@ from PIL import Image
 from app.pictures.colours import Colour, dominant_colours
 from app.pictures.containers import Parts, take_apart
 from app.pictures.costs import Limits
+from app.pictures.opencv import opencv
 from app.pictures.opening import ANIMATED, later_frames, load
+from app.pictures.phash import phash
 from app.pictures.pixels import is_blank, shown
 from app.pictures.plainness import SIDE, is_too_plain
 from app.pictures.pool import LONGEST_S, DecodingPool, Room
+from app.pictures.reducing import reduced_to
 from app.pictures.tags import Block, named_tags, orientation
 from app.problems import DamagedPicture, EmptyPicture, PictureProblem, TooCostly
 
@@ -86,7 +89,8 @@ class Source:
 class Facts(Source):
     """What the index stores about an image.
 
-    `dhash` is a signed 64-bit integer. `colours` are the dominant ones. `thumbnail` is a JPEG with
+    `dhash` and `phash` are signed 64-bit integers; an image without a `phash` gets it later, from
+    its thumbnail. `colours` are the dominant ones. `thumbnail` is a JPEG with
     a short side of 256 px, or of the image's own size if smaller. `too_plain` means that the image
     resembles too many others to be called a copy of any.
     """
@@ -96,6 +100,7 @@ class Facts(Source):
     colours: list[Colour]
     thumbnail: bytes
     too_plain: bool = field(default=False, kw_only=True)
+    phash: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +125,11 @@ class Picture(Source):
     def dhash(self) -> int:
         """The difference hash, as a signed 64-bit integer."""
         return dhash(self.small)
+
+    @cached_property
+    def phash(self) -> int:
+        """The hash that shows the image in all eight orientations, as a signed 64-bit integer."""
+        return phash(self._sample)
 
     @cached_property
     def exif(self) -> dict[str, str | int | float]:
@@ -214,6 +224,8 @@ class Decoder:
         side = max(round(self._model_side / _share(crop)), short_side // 2)
 
         def work(room: Room) -> tuple[Facts, T]:
+            # Before its time begins, of which the first image's would else be taken.
+            opencv()
             picture = decode(data, max_pixels=self._max_pixels, model_side=side, need=room.need)
             return picture.facts(), prepare(_cropped(picture, crop))
 
@@ -377,8 +389,7 @@ def hamming(a: int, b: int) -> int:
 def _small(image: Image.Image) -> Image.Image:
     scale = min(1, THUMBNAIL_SIDE / min(image.size), THUMBNAIL_LONGEST_SIDE / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
-    # When shrinking, Hamming is as sharp as bicubic at half the cost (Pillow's "Filters").
-    return image.resize((width, height), Image.Resampling.HAMMING)
+    return reduced_to(image, (width, height))
 
 
 def jpeg(image: Image.Image) -> bytes:

@@ -1,5 +1,8 @@
 """How far the pixels of two images that lie on each other are apart, and the motion behind it."""
 
+import functools
+import threading
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,9 @@ from app.pictures.registration import Matrix, Overlay
 # The neighbourhood, in pixels, in which brightness and contrast are made equal before displacements
 # are looked for.
 NEIGHBOURHOOD = 6.0
+# Patches whose displacements are looked for, at half the resolution, are so far apart, and each is
+# refined so many times. OpenCV's 4 and 16 take half as long again.
+PATCHES_APART, REFINEMENTS = 5, 8
 # Displacements are looked at every so many pixels to find the motion that explains them.
 STEP = 6
 # An image is blurred like the other one if it is this much sharper.
@@ -18,17 +24,40 @@ SHARPER = 1.5
 BLURS = (0.8, 1.2, 1.7, 2.4, 3.4, 4.8)
 
 
-def displacements(query: Pixels, image: Pixels) -> Floats:
-    """Return for each pixel, (h, w, 2), how far the image lies from the query there, x and y.
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """How far each pixel of a canvas lies off, (h, w) each, x and y."""
+
+    x: Floats
+    y: Floats
+
+    def __sub__(self, other: "Motion") -> "Motion":
+        return Motion(self.x - other.x, self.y - other.y)
+
+    def lengths(self) -> Floats:
+        """Return how far that is in all."""
+        return opencv().magnitude(self.x, self.y)
+
+
+_local = threading.local()
+
+
+def displacements(query: Pixels, image: Pixels) -> Motion:
+    """Return for each pixel how far the image lies from the query there.
 
     Differences of light and contrast do not count. Dense inverse search (Kroeger et al., "Fast
     Optical Flow using Dense Inverse Search", ECCV 2016) at half the resolution.
     """
     cv2 = opencv()
-    flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow.setFinestScale(1)
-    flow.setVariationalRefinementIterations(0)
-    return flow.calc(_equalised(query), _equalised(image), None)
+    flow: Any = _local.__dict__.get("flow")
+    if flow is None:
+        # One for each thread: OpenCV's algorithms must not be shared.
+        flow = _local.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        flow.setFinestScale(1)
+        flow.setVariationalRefinementIterations(0)
+        flow.setPatchStride(PATCHES_APART)
+        flow.setGradientDescentIterations(REFINEMENTS)
+    return Motion(*cv2.split(flow.calc(_equalised(query), _equalised(image), None)))
 
 
 def equally_sharp(query: Pixels, image: Pixels) -> tuple[Pixels, Pixels]:
@@ -41,48 +70,84 @@ def equally_sharp(query: Pixels, image: Pixels) -> tuple[Pixels, Pixels]:
     return query, image
 
 
-def affine_motion(flow: Floats, laid: Overlay) -> Matrix:
-    """Return the affine map, 2 x 3, that explains most of the displacements."""
-    x, y, moved, weights = _sampled(flow, laid)
-    terms = np.stack([x, y, np.ones(len(x))], axis=1)
-    return _robust(terms, moved, weights).T + np.eye(2, 3)
+class Motions:
+    """What explains most of the displacements between two images that lie on each other.
 
-
-def smooth_motion(flow: Floats, laid: Overlay) -> Floats:
-    """Return the displacements, (h, w, 2), of the smooth motion that explains most of them.
-
-    It is a polynomial of the second degree, which a change of perspective nearly is. What stands
-    nearer or moves by itself does not follow it.
+    What stands nearer or moves by itself does not follow it.
     """
-    x, y, moved, weights = _sampled(flow, laid)
-    height, width = flow.shape[:2]
-    factors = _robust(_quadratic(x / width, y / height), moved, weights)
-    one, across, down, across2, both, down2 = factors.astype(np.float32)
-    x, y = (np.arange(n, dtype=np.float32)[:, None] / n for n in (width, height))
-    by_column = one + across * x + across2 * x * x
-    by_row = down * y + down2 * y * y
-    return by_row[:, None] + by_column + both * (y[:, None] * x)
+
+    def __init__(self, flow: Motion, laid: Overlay) -> None:
+        sampled = slice(STEP // 2, None, STEP)
+        self._shape = laid.query.shape
+        across, down = (side[sampled, sampled].ravel() for side in (flow.x, flow.y))
+        self._moved = np.stack([across, down], axis=1).astype(np.float64)
+        shared = laid.shared[sampled, sampled]
+        self._weights = _visible(laid.query) * (shared.ravel() if shared.any() else 1)
+
+    def affine(self) -> Matrix:
+        """Return the affine map, 2 x 3."""
+        factors = _robust(_terms(self._shape)[:3], self._moved, self._weights)
+        height, width = self._shape
+        # From shares of the canvas to its pixels.
+        return factors.T[:, [1, 2, 0]] / [width, height, 1] + np.eye(2, 3)
+
+    def smooth(self) -> Motion:
+        """Return the polynomial of the second degree, which a change of perspective nearly is."""
+        factors = _robust(_terms(self._shape), self._moved, self._weights)
+        height, width = self._shape
+        x, y = _powers(width), _powers(height)
+        planes: list[Floats] = []
+        for one, across, down, across2, both, down2 in factors.T:
+            by_power = np.array([[one, across, across2], [down, both, 0], [down2, 0, 0]])
+            plane: Any = y.T @ (by_power.astype(np.float32) @ x)
+            planes.append(plane)
+        return Motion(*planes)
 
 
-def moved_back(image: Pixels, motion: Floats) -> Pixels:
+def moved_back(image: Pixels, motion: Motion) -> Pixels:
     """Return the image as it was before the motion."""
     cv2 = opencv()
-    y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]].astype(np.float32)
-    places = (x + motion[..., 0], y + motion[..., 1])
-    return cv2.remap(image, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = _grid(image.shape[:2])
+    return cv2.remap(
+        image, x + motion.x, y + motion.y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
-def _sampled(flow: Floats, laid: Overlay) -> tuple[Any, Any, Any, Any]:
-    """Return x, y, the displacements and weights of shared pixels, in a grid."""
-    y, x = np.mgrid[STEP // 2 : flow.shape[0] : STEP, STEP // 2 : flow.shape[1] : STEP]
-    keep = laid.shared[y, x]
-    if not keep.any():
-        keep |= True
-    x, y = x[keep], y[keep]
-    grey = np.pad(laid.query.astype(np.float32), 1, "edge")
-    across, down = grey[y + 1, x + 2] - grey[y + 1, x], grey[y + 2, x + 1] - grey[y, x + 1]
-    # Where nothing is to be seen, the displacement is a guess.
-    return x, y, flow[y, x], np.hypot(down, across) / 2 + np.float32(0.5)
+# Most overlays have one of a few shapes.
+@functools.lru_cache(32)
+def _grid(shape: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Return x and y of each pixel, (h, w)."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    return x, y
+
+
+@functools.lru_cache(32)
+def _terms(shape: tuple[int, int]) -> Any:
+    """Return 1, x, y, x², xy and y² of the pixels that are looked at, (6, n), x and y 0 to 1."""
+    y, x = np.mgrid[STEP // 2 : shape[0] : STEP, STEP // 2 : shape[1] : STEP]
+    x, y = x.ravel() / shape[1], y.ravel() / shape[0]
+    return np.stack([np.ones(len(x)), x, y, x * x, x * y, y * y])
+
+
+@functools.lru_cache(64)
+def _powers(length: int) -> Floats:
+    """Return 1, x and x² of pixels along a side, (3, length), x 0 to 1."""
+    return np.vander(np.arange(length) / length, 3, increasing=True).T.astype(np.float32)
+
+
+def _visible(grey: Pixels) -> Any:
+    """Return weights of the pixels that are looked at: the gradients there.
+
+    Where nothing is to be seen, the displacement is a guess.
+    """
+    cv2 = opencv()
+    wide = cv2.copyMakeBorder(grey, 1, 1, 1, 1, cv2.BORDER_REPLICATE).astype(np.float32)
+    # The pixels that are looked at, in y and in x, and those before and after them.
+    (y, up, below), (x, left, right) = (
+        [slice(STEP // 2 + i, length + i, STEP) for i in (1, 0, 2)] for length in grey.shape
+    )
+    across, down = wide[y, right] - wide[y, left], wide[below, x] - wide[up, x]
+    return np.hypot(across, down).ravel() / 2 + 0.5
 
 
 def _robust(terms: Any, moved: Any, weights: Any) -> Any:
@@ -93,21 +158,18 @@ def _robust(terms: Any, moved: Any, weights: Any) -> Any:
     """
     rest = moved
     factors: Any = None
+    # Kept solvable where few pixels are shared.
+    ridge = np.eye(len(terms)) * 1e-9 * float(weights.sum())
     for tolerance in (3.0, 2.0, 1.0, 1.0, 1.0):
         # Cauchy's weights: what lies `tolerance` off counts half.
-        weight: Any = weights / (1 + (rest**2).sum(axis=1) / tolerance**2)
-        factors = _fitted(terms, moved, weight)
-        rest = moved - terms @ factors
+        weighted: Any = terms * (weights / (1 + (rest * rest).sum(axis=1) / tolerance**2))
+        factors = _solved(weighted @ terms.T + ridge, weighted @ moved)
+        rest = moved - terms.T @ factors
     return factors
 
 
-def _fitted(terms: Matrix, target: Matrix, weights: Matrix) -> Any:
-    weighted = terms * weights[:, None]
-    return np.linalg.lstsq(weighted.T @ terms, weighted.T @ target)[0]
-
-
-def _quadratic(x: Any, y: Any) -> Any:
-    return np.stack([np.ones(len(x)), x, y, x * x, x * y, y * y], axis=1)
+def _solved(square: Matrix, target: Matrix) -> Any:
+    return np.linalg.solve(square, target)
 
 
 def _equalised(pixels: Pixels) -> Pixels:
@@ -131,9 +193,12 @@ def _smoothed(values: Floats) -> Floats:
 
 def _sharpness(pixels: Pixels) -> float:
     """Return the energy of the gradients as a share of that of the grey values."""
-    grey = pixels.astype(np.float32)
-    down, across = np.diff(grey, axis=0), np.diff(grey, axis=1)
-    return float(((down**2).mean() + (across**2).mean()) / max(float(grey.var()), 1.0))
+    cv2 = opencv()
+    energy = 0.0
+    for one, other in ((pixels[1:], pixels[:-1]), (pixels[:, 1:], pixels[:, :-1])):
+        energy += cv2.norm(one, other, cv2.NORM_L2SQR) / max(1, one.size)
+    _, spread = cv2.meanStdDev(pixels)
+    return energy / max(float(spread[0, 0]) ** 2, 1.0)
 
 
 def _blurred_to(pixels: Pixels, sharpness: float) -> Pixels:

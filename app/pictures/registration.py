@@ -1,5 +1,6 @@
 """Two images laid over each other by an affine map."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from app.pictures.keypoints import Floats, Pixels
 from app.pictures.opencv import opencv
+from app.pictures.shown import Look, Shown
 
 # 2 x 3, or rows of it.
 Matrix = NDArray[np.floating[Any]]
@@ -21,16 +23,20 @@ BLUR = 1.2
 MARGIN = 2
 
 
+# Images are halved until they are enlarged or reduced by about so much at the most.
+LEAST_REDUCTION = 0.6
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Overlay:
-    """Two grey images on one canvas, (h, w), and where both have pixels.
+    """Two images by one look on one canvas, (h, w), and where both have pixels: 1, or else 0.
 
     `canvas` is the 2 x 3 map from the query's pixels to the canvas'.
     """
 
     query: Pixels
     image: Pixels
-    shared: NDArray[np.bool_]
+    shared: Pixels
     canvas: Matrix
 
 
@@ -42,8 +48,8 @@ def shared_polygon(
     Sizes are (width, height); the corners are in pixels of the query. It is empty if there is none.
     """
     cv2 = opencv()
-    inner = apply(inverse(matrix), _corners(image_size)).astype(np.float32)
-    _, polygon = cv2.intersectConvexConvex(_corners(query_size).astype(np.float32), inner)
+    inner = apply(inverse(matrix), corners(image_size)).astype(np.float32)
+    _, polygon = cv2.intersectConvexConvex(corners(query_size).astype(np.float32), inner)
     return np.empty((0, 2), np.float32) if polygon is None else polygon.reshape(-1, 2)
 
 
@@ -59,10 +65,10 @@ def hull_area(points: Floats) -> float:
     return float(cv2.contourArea(cv2.convexHull(points))) if len(points) > 2 else 0.0
 
 
-def overlay(query: Pixels, image: Pixels, matrix: Matrix, polygon: Floats) -> Overlay:
-    """Lay two grey images, (h, w), on a canvas no finer than either.
+def overlay(query: Shown, image: Shown, look: Look, matrix: Matrix, polygon: Floats) -> Overlay:
+    """Lay what a look makes of two images on a canvas no finer than either.
 
-    It holds the polygon, whose corners are in the query's pixels.
+    It holds the polygon, the part that they share, whose corners are in the query's pixels.
     """
     low, high = polygon.min(axis=0), polygon.max(axis=0)
     side = float((high - low).max())
@@ -70,40 +76,28 @@ def overlay(query: Pixels, image: Pixels, matrix: Matrix, polygon: Floats) -> Ov
     detail = min(1.0, scale_of(matrix))
     longest = min(max(side * detail, LEAST_CANVAS_SIDE), CANVAS_SIDE)
     factor = longest / max(side, 1.0)
-    canvas = np.array([[factor, 0, -factor * low[0]], [0, factor, -factor * low[1]]])
-    width, height = (max(8, int(np.ceil(edge * factor))) for edge in (high - low).tolist())
-    laid = compose(canvas, inverse(matrix))
+    left, top = low.tolist()
+    canvas = np.array([[factor, 0, -factor * left], [0, factor, -factor * top]])
+    width, height = (max(8, math.ceil(edge * factor)) for edge in (high - low).tolist())
     size = width, height
-    shared = _inside(query, canvas, size) & _inside(image, laid, size)
     return Overlay(
-        _blurred(warped(query, canvas, size)), _blurred(warped(image, laid, size)), shared, canvas
+        _blurred(warped(query, look, canvas, size)),
+        _blurred(warped(image, look, compose(canvas, inverse(matrix)), size)),
+        _inside(apply(canvas, polygon), size),
+        canvas,
     )
 
 
-def greyed(pixels: Pixels) -> Pixels:
-    """Return RGB pixels, (h, w, 3), as grey ones, (h, w)."""
-    cv2 = opencv()
-    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-
-
-def brightest(pixels: Pixels) -> Pixels:
-    """Return the brightest of the three colours of RGB pixels, (h, w, 3), as (h, w)."""
-    cv2 = opencv()
-    red, green, blue = cv2.split(pixels)
-    return cv2.max(cv2.max(red, green), blue)
-
-
-def warped(pixels: Pixels, matrix: Matrix, size: tuple[int, int]) -> Pixels:
+def warped(shown: Shown, look: Look, matrix: Matrix, size: tuple[int, int]) -> Pixels:
     """Map an image onto a canvas of this (width, height), averaging where it is reduced."""
     cv2 = opencv()
-    scale = scale_of(matrix)
-    if scale < 0.7:
-        height, width = pixels.shape[:2]
-        smaller = (max(1, round(width * scale)), max(1, round(height * scale)))
-        pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
-        matrix = compose(matrix, resized(smaller, (width, height)))
+    scale, halvings = scale_of(matrix), 0
+    while 0 < scale < LEAST_REDUCTION and 2 ** (halvings + 1) <= min(shown.size):
+        scale, halvings = 2 * scale, halvings + 1
+    if halvings:
+        matrix = matrix * [2**halvings, 2**halvings, 1]
     return cv2.warpAffine(
-        pixels,
+        shown.halved(look, halvings),
         _centred(matrix),
         size,
         flags=cv2.INTER_LINEAR,
@@ -115,15 +109,14 @@ def _blurred(pixels: Pixels) -> Pixels:
     return opencv().GaussianBlur(pixels, (0, 0), BLUR)
 
 
-def _inside(pixels: Pixels, matrix: Matrix, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _inside(polygon: NDArray[Any], size: tuple[int, int]) -> Pixels:
+    """Return 1 within a polygon on a canvas of this size, except for a margin, and else 0."""
     cv2 = opencv()
-    height, width = pixels.shape[:2]
-    corners = apply(matrix, _corners((width, height)))
     mask = np.zeros(size[::-1], np.uint8)
-    cv2.fillConvexPoly(mask, np.round(corners * 16 - 8).astype(np.int32), 1, shift=4)
+    cv2.fillConvexPoly(mask, np.round(polygon * 16 - 8).astype(np.int32), 1, shift=4)
     # Beside the edge, the blur mixes what lies on both of its sides.
     margin = np.ones((2 * MARGIN + 1,) * 2, np.uint8)
-    return cv2.erode(mask, margin, borderType=cv2.BORDER_REPLICATE).astype(bool)
+    return cv2.erode(mask, margin, borderType=cv2.BORDER_REPLICATE)
 
 
 def block_means(values: NDArray[Any], side: int) -> NDArray[Any]:
@@ -140,8 +133,15 @@ def block_means(values: NDArray[Any], side: int) -> NDArray[Any]:
 
 def compose(second: Matrix, first: Matrix) -> Matrix:
     """Return the map that does `first`, then `second`."""
-    linear = second[:, :2] @ first[:, :2]
-    return np.column_stack([linear, second[:, :2] @ first[:, 2] + second[:, 2]])
+    # In closed form: a fifth of the time that products and stacks of small arrays take.
+    (a, b, c), (d, e, f) = second.tolist()
+    (g, h, i), (j, k, m) = first.tolist()
+    return np.array(
+        [
+            [a * g + b * j, a * h + b * k, a * i + b * m + c],
+            [d * g + e * j, d * h + e * k, d * i + e * m + f],
+        ]
+    )
 
 
 def inverse(matrix: Matrix) -> Matrix:
@@ -186,10 +186,11 @@ def turned(size: tuple[int, int], turns: int) -> Matrix:
 
 def _centred(matrix: Matrix) -> Matrix:
     """Return the map for OpenCV, whose whole coordinates are pixels' centres instead of corners."""
-    linear = matrix[:, :2]
-    return np.column_stack([linear, linear @ [0.5, 0.5] + matrix[:, 2] - 0.5])
+    (a, b, c), (d, e, f) = matrix.tolist()
+    return np.array([[a, b, (a + b) / 2 + c - 0.5], [d, e, (d + e) / 2 + f - 0.5]])
 
 
-def _corners(size: tuple[int, int]) -> NDArray[np.float64]:
+def corners(size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the corners of an image of this (width, height), (4, 2)."""
     width, height = size
     return np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)

@@ -1,104 +1,60 @@
 """Whether the pixels of two images agree where a map lays one on the other, block by block."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.pictures.displacement import (
-    affine_motion,
-    displacements,
-    equally_sharp,
-    moved_back,
-    smooth_motion,
-)
-from app.pictures.keypoints import Floats, Pixels
+from app.pictures.displacement import Motions, displacements, equally_sharp, moved_back
+from app.pictures.keypoints import Floats
 from app.pictures.opencv import opencv
 from app.pictures.registration import (
     Matrix,
     Overlay,
     block_means,
-    brightest,
     compose,
-    greyed,
     inverse,
     overlay,
     shared_polygon,
     warped,
+)
+from app.pictures.shown import Look, Shown
+from app.search.blocks import (
+    AGREES,
+    BLOCK,
+    SURELY_AGREES,
+    Blocks,
+    Nearby,
+    compared,
+    shared_blocks,
 )
 from app.search.colours import Hues
 from app.search.grounds import Ground
 
 # A shared part that is narrower than this, in pixels of the query, shows nothing.
 LEAST_SIDE = 16
-# Blocks are squares of this many pixels of the canvas.
-BLOCK = 12
-# A block is plain if the grey values in it have a smaller standard deviation, of 255.
-PLAIN = 3.0
-# Blocks agree from this correlation on.
-AGREES = 0.6
-# On a ground of one colour, from this one on: words in the same place correlate somewhat.
-SURELY_AGREES = 0.8
+# Blocks beside others that do not agree count only if there are fewer others than this.
 LEAST_WITHIN = 6
-# What has moved correlates better by this where it has moved to.
-LEAST_GAIN = 0.1
-# A displacement counts if the block correlates better by this for it: in faint and in blurred
-# blocks, it is a guess.
-LEAST_GAIN_OF_SHIFT = 0.015
 # Hues that are turned by this angle or more are another colour scheme.
 TURNED = np.deg2rad(20)
-# A block counts if this share of it lies in both images.
-LEAST_SHARED = 0.75
-
-Look: TypeAlias = Callable[[Pixels], Pixels]
-"""From RGB pixels, (h, w, 3), to those that are compared, (h, w)."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Blocks:
-    """The shared part in blocks, (rows, columns).
-
-    `correlations` are those of the grey values, NaN where a block is plain in both images or not
-    shared; `structured` says where it is plain in neither.
-    """
-
-    correlations: Floats
-    structured: NDArray[np.bool_]
-
-    @property
-    def agreeing(self) -> int:
-        """The number of blocks that agree."""
-        return int((self.correlations >= AGREES).sum())
-
-    @property
-    def compared(self) -> int:
-        """The number of blocks that are shared, and not plain in both."""
-        return int(np.isfinite(self.correlations).sum())
-
-    @property
-    def share(self) -> float:
-        """The share of the compared blocks that agree."""
-        return self.agreeing / max(1, self.compared)
+# From this share on, no other way to compare can find much more.
+SURE_SHARE = 0.95
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Agreement:
     """How well two images agree under `matrix`, from the query's pixels to the image's.
 
-    The shared part is the `polygon` (in the query's pixels). `shifts` say for each of its `blocks`
-    how far it lies from where a smooth motion puts it, in pixels of the canvas, to which `canvas`
-    maps the query's pixels; 0 where that cannot be told. `moved` is the share of the blocks that
-    show the same a little way off, but not where they are.
+    The shared part is the `polygon` (in the query's pixels). `canvas` maps the query's pixels to
+    the canvas that its `blocks` are on.
     """
 
     matrix: Matrix
     polygon: Floats
     blocks: Blocks
     hues: Hues
-    shifts: Floats
-    moved: float
+    nearby: Nearby
     ground: Ground
     canvas: Matrix
 
@@ -145,123 +101,95 @@ class Agreement:
         # The first is what does not differ, and the last column the number of blocks.
         return float(max(stats[1:, -1], default=0) / max(1, self.compared))
 
-    def shift(self, percentile: float) -> float:
-        """Return a percentile of the shifts of the blocks that agree, in pixels of the canvas.
+    def shifts_within(self, limits: Mapping[int, float]) -> bool:
+        """Return whether percentiles of the shifts of the blocks that agree are within limits.
 
         Blocks beside others that do not agree are left out, if enough are left.
         """
         agree = self.blocks.correlations >= AGREES
         within = agree & ~_spread(self.blocks.correlations < AGREES)
-        shifts = self.shifts[within if within.sum() >= LEAST_WITHIN else agree]
-        return float(np.percentile(shifts, percentile)) if len(shifts) else np.inf
+        return self.nearby.shifts_within(within if within.sum() >= LEAST_WITHIN else agree, limits)
 
 
-def agreement(query: Pixels, image: Pixels, matrix: Matrix, *, rounds: int = 1) -> Agreement | None:
-    """Correct the map by the pixels, then compare them; None if it leaves nothing to compare."""
-    found = _agreement(query, image, matrix, greyed, rounds)
-    if found is None or abs(found.hues.turn) < TURNED:
+def agreement(query: Shown, image: Shown, matrix: Matrix, *, rounds: int = 1) -> Agreement | None:
+    """Correct the map by the pixels, then compare them; None if it leaves nothing to compare.
+
+    They are laid anew by the corrected map `rounds` times; maps that are right to two pixels or so
+    need none.
+    """
+    found = _agreement(query, image, matrix, "grey", rounds)
+    if found is None or abs(found.hues.turn) < TURNED or found.share >= SURE_SHARE:
         return found
     # Other hues have other grey values; the brightest of the three colours stays the same.
-    again = _agreement(query, image, found.matrix, brightest, rounds=1)
+    again = _agreement(query, image, found.matrix, "brightest", rounds=1)
     return found if again is None or again.share <= found.share else again
 
 
 def _agreement(
-    query: Pixels, image: Pixels, matrix: Matrix, look: Look, rounds: int
+    query: Shown, image: Shown, matrix: Matrix, look: Look, rounds: int
 ) -> Agreement | None:
     """Compare what `look` makes of the pixels."""
-    one, other = look(query), look(image)
-    laid, polygon = _laid(one, other, matrix)
+    laid, polygon = _laid(query, image, look, matrix)
     for _ in range(rounds):
         if laid is None:
             return None
-        motion = affine_motion(displacements(laid.query, laid.image), laid)
-        # From the query to the canvas, along it by the motion, and on to the image.
-        better = compose(compose(compose(matrix, inverse(laid.canvas)), motion), laid.canvas)
-        again, shape = _laid(one, other, better)
+        better = _corrected(matrix, laid, Motions(displacements(laid.query, laid.image), laid))
+        again, shape = _laid(query, image, look, better)
         # Where much is covered, the motion can be a wrong guess.
-        if again is None or _compared(again).share < _compared(laid).share:
+        if again is None or compared(again).share < compared(laid).share:
             break
         matrix, laid, polygon = better, again, shape
     if laid is None:
         return None
     flow = displacements(laid.query, laid.image)
-    motion = smooth_motion(flow, laid)
-    choices = [
-        (_compared(replace(laid, image=moved)), _shifts(flow - rest))
-        for moved, rest in ((moved_back(laid.image, motion), motion), (laid.image, 0))
-    ]
-    blocks, shifts = max(choices, key=lambda choice: choice[0].share)
-    there = _compared(replace(laid, image=moved_back(laid.image, flow))).correlations
-    gained = there > blocks.correlations + LEAST_GAIN_OF_SHIFT
+    motions = Motions(flow, laid)
+    motion = motions.smooth()
+    blocks, rest = compared(replace(laid, image=moved_back(laid.image, motion))), flow - motion
+    if blocks.share < SURE_SHARE:
+        still = compared(laid)
+        if still.share > blocks.share:
+            blocks, rest = still, flow
     return Agreement(
-        matrix,
+        matrix if rounds else _corrected(matrix, laid, motions),
         polygon,
         blocks,
         _hues(query, image, matrix, laid),
-        np.where(gained, shifts, 0),
-        _moved(blocks.correlations, there),
+        Nearby(laid, flow, rest, blocks),
         Ground.of(laid.query, laid.image, laid.shared),
         laid.canvas,
     )
 
 
-def _hues(query: Pixels, image: Pixels, matrix: Matrix, laid: Overlay) -> Hues:
+def _corrected(matrix: Matrix, laid: Overlay, motions: Motions) -> Matrix:
+    # From the query to the canvas, along it by the motion, and on to the image.
+    moved = compose(motions.affine(), laid.canvas)
+    return compose(compose(matrix, inverse(laid.canvas)), moved)
+
+
+def _hues(query: Shown, image: Shown, matrix: Matrix, laid: Overlay) -> Hues:
     rows, columns = (max(1, length // BLOCK) for length in laid.shared.shape)
     # Hues need a quarter of the canvas' pixels each way.
-    canvas = compose(np.array([[0.25, 0, 0], [0, 0.25, 0]]), laid.canvas)
+    canvas = laid.canvas / 4
     maps = canvas, compose(canvas, inverse(matrix))
     size = columns * BLOCK // 4, rows * BLOCK // 4
     means = [
-        block_means(warped(pixels, m, size), BLOCK // 4)
-        for pixels, m in zip((query, image), maps, strict=True)
+        block_means(warped(shown, "colours", m, size), BLOCK // 4)
+        for shown, m in zip((query, image), maps, strict=True)
     ]
-    shared = block_means(laid.shared.astype(np.float32), BLOCK) > LEAST_SHARED
-    return Hues.of(means[0], means[1], shared)
+    return Hues.of(means[0], means[1], shared_blocks(laid))
 
 
-def _laid(query: Pixels, image: Pixels, matrix: Matrix) -> tuple[Overlay | None, Floats]:
-    polygon = shared_polygon(matrix, query.shape[1::-1], image.shape[1::-1])
+def _laid(query: Shown, image: Shown, look: Look, matrix: Matrix) -> tuple[Overlay | None, Floats]:
+    polygon = shared_polygon(matrix, query.size, image.size)
     if len(polygon) < 3 or np.ptp(polygon, axis=0).min() < LEAST_SIDE:
         return None, polygon
-    laid = overlay(query, image, matrix, polygon)
+    laid = overlay(query, image, look, matrix, polygon)
     # What is not shared must not look like a difference: there, both show the image.
-    query = np.where(laid.shared, laid.query, laid.image)
-    query, image = equally_sharp(query, laid.image)
-    return replace(laid, query=query, image=image), polygon
-
-
-def _shifts(flow: Floats) -> Floats:
-    return block_means(np.linalg.norm(flow, axis=2), BLOCK)
-
-
-def _moved(here: Floats, there: Floats) -> float:
-    moved = (there >= SURELY_AGREES) & (here < there - LEAST_GAIN)
-    return float(moved.sum() / max(1, np.isfinite(here).sum()))
+    one = opencv().copyTo(laid.query, laid.shared, laid.image.copy())
+    one, other = equally_sharp(one, laid.image)
+    return replace(laid, query=one, image=other), polygon
 
 
 def _spread(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the blocks that are in `where`, or beside one that is."""
-    wide = np.pad(where, 1)
-    rows, columns = where.shape
-    shifted = [wide[i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
-    return np.logical_or.reduce(shifted)
-
-
-def _compared(laid: Overlay) -> Blocks:
-    """Return the blocks' correlations."""
-    query, image = laid.query.astype(np.float32), laid.image.astype(np.float32)
-    mean, image_mean = block_means(query, BLOCK), block_means(image, BLOCK)
-    spread = _spreads(query, mean)
-    image_spread = _spreads(image, image_mean)
-    covariance = block_means(query * image, BLOCK) - mean * image_mean
-    shared = block_means(laid.shared.astype(np.float32), BLOCK) > LEAST_SHARED
-    told = shared & (np.maximum(spread, image_spread) >= PLAIN)
-    correlation = np.where(told, covariance / np.maximum(spread * image_spread, 0.25), np.nan)
-    structured = shared & (np.minimum(spread, image_spread) >= PLAIN)
-    return Blocks(correlation.astype(np.float32), structured)
-
-
-def _spreads(values: Floats, mean: Floats) -> Floats:
-    """Return the standard deviation in each block."""
-    return np.sqrt(np.maximum(block_means(values**2, BLOCK) - mean**2, 0))
+    return opencv().dilate(where.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0

@@ -22,6 +22,7 @@ from app.search.query import MOST_TERMS
 from app.search.requests import FilterRequest, written_range
 from app.search.sorting import MatchAtLeast, Sort
 from app.search.verification import Verified
+from app.store.beside import Beside
 from app.store.filters import NO_FILTERS, Filters
 from app.store.fingerprints import BRIEF_BYTES, Fingerprint, brief
 from app.store.nearest import FILE_DIGITS, Beyond
@@ -87,6 +88,8 @@ class Asked(BaseModel):
     reach: Annotated[float, Field(ge=-1, le=3)] | None = None
     left: bytes = b""
     found: str = ""
+    # Of the request, not of the query: no cursor has it.
+    beside: frozenset[Beside] = Field(frozenset[Beside](), exclude=True)
 
     @property
     def query_vector(self) -> Vector | None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from app.pictures.keypoints import Pixels
 
+Doubles = NDArray[np.float64]
+
 # Less colour than this, of 255, tells no hue.
 LEAST_CHROMA = 14
 # Hues differ from this angle on; what makes the others turn is within the smaller one.
@@ -37,14 +39,25 @@ class Hues:
         one, other = _chroma(query), _chroma(image)
         told = shared & (np.minimum(np.abs(one), np.abs(other)) > LEAST_CHROMA)
         others = np.zeros(told.shape, bool)
-        turns = np.angle(other[told] * one[told].conj())
+        turns = np.angle(other[told] * one[told].conj()).astype(np.float64)
         if not len(turns):
             return cls(0.0, others)
-        weights = np.sqrt(np.abs(one[told] * other[told]))
-        apart = np.abs((turns[:, None] - turns + np.pi) % (2 * np.pi) - np.pi)
-        commonest = int(((apart < ALIKE) * weights).sum(axis=1).argmax())
-        others[told] = apart[commonest] > DIFFERENT
-        return cls(float(turns[commonest]), others)
+        weights = np.sqrt(np.abs(one[told] * other[told])).astype(np.float64)
+        turn = _commonest(turns, weights)
+        others[told] = np.abs((turns - turn + np.pi) % (2 * np.pi) - np.pi) > DIFFERENT
+        return cls(turn, others)
+
+
+def _commonest(turns: Doubles, weights: Doubles) -> float:
+    """Return the angle that has most of the weights within `ALIKE` of it."""
+    order = np.argsort(turns)
+    turns, weights = turns[order], weights[order]
+    # Angles go round, so those before the first are the last ones.
+    around = np.concatenate([turns - 2 * np.pi, turns, turns + 2 * np.pi])
+    sums = np.concatenate([[0], np.cumsum(np.tile(weights, 3))])
+    edges = np.searchsorted(around, np.stack([turns - ALIKE, turns + ALIKE])).astype(np.int64)
+    first, last = sums[edges]
+    return float(turns[(last - first).argmax()])
 
 
 def _chroma(pixels: Pixels) -> NDArray[np.complexfloating[Any]]:

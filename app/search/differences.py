@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from app.pictures.decoding import Crop
 from app.pictures.registration import apply, inverse
-from app.search.agreement import BLOCK, Agreement
+from app.search.agreement import Agreement
+from app.search.blocks import BLOCK
 
 # Fewer blocks than this side by side are noise.
 LEAST_BLOCKS = 2

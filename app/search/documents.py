@@ -1,6 +1,6 @@
 """Hits as JSON, for the API and the command line."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
@@ -17,10 +17,17 @@ from app.indexing.documents import (
     hash_fields,
     image_fields,
 )
-from app.indexing.face_documents import FaceDocument, face_documents
+from app.indexing.face_documents import (
+    FaceBoxDocument,
+    FaceDocument,
+    box_document,
+    face_documents,
+)
 from app.search.hits import Hit, Match
+from app.search.keypoint_documents import KeypointsDocument, keypoints_document
 from app.search.verification import Alignment
-from app.store.faces import StoredFace
+from app.store.beside import Beside
+from app.store.faces import read_faces
 from app.store.images import ImageRow
 
 Row: TypeAlias = tuple[float, float, float]
@@ -40,6 +47,14 @@ class PlaceDocument(BaseModel):
 
     id: UUID
     url: str = Field(description="The URL under which it is indexed.")
+
+
+class FaceMatchDocument(BaseModel):
+    """The face of a result that is most similar to the one searched by."""
+
+    order: int = Field(description="Its place from the left, from 0 on.")
+    box: FaceBoxDocument
+    similarity: float = Field(description="The cosine of the vectors of the two faces.")
 
 
 class AlignmentDocument(BaseModel):
@@ -63,19 +78,22 @@ class AlignmentDocument(BaseModel):
     )
 
 
-Include = Literal["exif", "hashes", "colours", "metadata", "faces"]
-"""What results have when a request asks for it; only faces take another look at the database."""
+Include = Literal["exif", "hashes", "colours", "metadata", "faces", "keypoints"]
+"""What results have when a request asks for it."""
+BESIDE: tuple[Beside, ...] = ("faces", "keypoints")
+"""Of it, what is read beside the rows of images."""
 
 _FIELDS: Mapping[Include, Callable[[ImageRow], dict[str, Any]]] = {
     "exif": exif_fields,
     "hashes": hash_fields,
     "colours": colour_fields,
     "metadata": lambda _: {},
-    # Given to `hit_document` by itself.
-    "faces": lambda _: {},
+    "faces": lambda image: {"faces": face_documents(read_faces(image))},
+    "keypoints": lambda image: {"keypoints": keypoints_document(image)},
 }
 _INCLUDED = frozenset(
-    {"exif", "taken_at", "camera", "location", "sha256", "dhash", "colours", "faces"},
+    {"exif", "taken_at", "camera", "location", "sha256", "dhash", "colours", "faces", "face"}
+    | {"keypoints"},
 )
 
 
@@ -115,6 +133,10 @@ class HitDocument(ImageDocument):
     dhash: str | None = Field(None, description=DHASH)
     colours: list[ColourDocument] | None = None
     faces: list[FaceDocument] | None = None
+    keypoints: KeypointsDocument | None = None
+    face: FaceMatchDocument | None = Field(
+        None, description="The face that is most similar to the one searched by, in such a search."
+    )
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_included(
@@ -129,17 +151,17 @@ def hit_document(
     url: str,
     *,
     include: Collection[Include] = (),
-    faces: Mapping[UUID, Sequence[StoredFace]] | None = None,
 ) -> HitDocument:
-    """Return the JSON document of a hit; `url` is where the client finds the original.
-
-    `faces` are those of the hits, if they are included.
-    """
+    """Return the JSON document of a hit; `url` is where the client finds the original."""
     included: dict[str, Any] = {}
     for name in include:
         included |= _FIELDS[name](hit.image)
-    if faces is not None:
-        included["faces"] = face_documents(faces.get(hit.image.id, ()))
+    if hit.face is not None:
+        included["face"] = FaceMatchDocument(
+            order=hit.face.order,
+            box=box_document(hit.face.box),
+            similarity=round(hit.face.similarity, 4),
+        )
     return HitDocument(
         **included,
         **image_fields(hit.image, url),

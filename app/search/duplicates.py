@@ -21,6 +21,7 @@ from app.search.hits import Hit, Match
 from app.search.pair_proofs import Proofs
 from app.store.catalog import Catalog
 from app.store.fingerprints import BRIEF_BYTES, Fingerprints, brief
+from app.store.hashes import HashTable
 from app.store.images import ImageRow
 from app.store.vectors import VectorTable
 
@@ -93,7 +94,7 @@ class Groups:
 
 
 class DuplicateFinder:
-    """Finds images with the same bytes, and copies that are near by their vectors, and proved."""
+    """Finds images with the same bytes, and copies: near by vectors or hashes, and proved."""
 
     def __init__(
         self,
@@ -101,8 +102,10 @@ class DuplicateFinder:
         catalog: Catalog,
         fingerprints: Fingerprints,
         vectors: VectorTable,
+        hashes: HashTable,
         proofs: Proofs,
     ) -> None:
+        self._hashes = hashes
         self._proofs = proofs
         self._catalog = catalog
         self._fingerprints = fingerprints
@@ -114,14 +117,16 @@ class DuplicateFinder:
         """Return up to `limit` groups; raises `InvalidRequest` for a cursor that is not one.
 
         Duplicates have the same bytes, or are proved to be copies. Compared are images with a
-        cosine similarity of at least `min_similarity` and difference hashes that differ in at most
-        `max_bits` bits; a group has the duplicates of its images, too. An answer may have fewer
+        cosine similarity of at least `min_similarity`, or hashes that are as near in any of eight
+        orientations, and hashes that differ in at most `max_bits` bits; a group has the duplicates
+        of its images, too. An answer may have fewer
         groups than `limit`, even none, although `next` is set.
         """
         position = await self._position(cursor)
         components = Components(
             self._fingerprints,
             self._vectors,
+            self._hashes,
             self._proofs,
             Relation(min_similarity, max_bits),
             until=position.until,

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
+from app.faces.face import Box
 from app.search.documents import AlignmentDocument, HitDocument
-from app.search.hits import Hit
+from app.search.hits import Hit, Match, is_proved
 from app.search.verification import Alignment
 
 # Of an image that is not cropped, so much or more is shared: alignments are not exact to a pixel.
@@ -21,11 +22,42 @@ Point: TypeAlias = tuple[float, float]
 class Outline:
     """The query on a result, in pixels of the result: its corners, and those of what differs.
 
-    `shared` is empty if the query shows the whole result.
+    `shared` is empty if the query shows the whole result. In a search by a face there is nothing
+    but the `face` that was found.
     """
 
     shared: Sequence[Point] = ()
     differences: Sequence[Sequence[Point]] = field(default=())
+    face: Sequence[Point] = ()
+
+
+class Matched(Protocol):
+    """An image of which the match to another is known, and how similar the two are."""
+
+    @property
+    def match(self) -> Match | None:
+        """What is proved."""
+        ...
+
+    @property
+    def similarity(self) -> float | None:
+        """The cosine similarity by which results are ranked."""
+        ...
+
+    @property
+    def copy_similarity(self) -> float | None:
+        """That of the copy vectors, None where one vector serves for both, or unless asked for."""
+        ...
+
+
+def similarity_of(found: Matched) -> float | None:
+    """Return the similarity to show beside a match.
+
+    Of what is proved to be the same image, that is how alike they are as copies: by what they show,
+    a crop may be far from its original.
+    """
+    is_copy = is_proved(found.match) and found.copy_similarity is not None
+    return found.copy_similarity if is_copy else found.similarity
 
 
 def differences_of(hit: Hit | HitDocument, query: str = "yours") -> list[str]:
@@ -53,6 +85,8 @@ def differences_of(hit: Hit | HitDocument, query: str = "yours") -> list[str]:
 
 def outline_of(hit: Hit, size: tuple[int, int] | None) -> Outline | None:
     """Return where the query of (width, height) `size` lies; None if nothing is to be seen."""
+    if hit.face is not None:
+        return Outline(face=_corners(hit.face.box, hit.image.width, hit.image.height))
     alignment = hit.alignment
     if alignment is None or size is None:
         return None
@@ -71,6 +105,12 @@ def outline_of(hit: Hit, size: tuple[int, int] | None) -> Outline | None:
         for region in alignment.differences
     ]
     return Outline(shared, differences) if shared or differences else None
+
+
+def _corners(box: Box, width: int, height: int) -> list[Point]:
+    xs, ys = (box.x, box.x + box.width), (box.y, box.y + box.height)
+    corners = ((xs[0], ys[0]), (xs[1], ys[0]), (xs[1], ys[1]), (xs[0], ys[1]))
+    return [(round(x * width, 1), round(y * height, 1)) for x, y in corners]
 
 
 def _cropped(alignment: Alignment | AlignmentDocument, query: str) -> list[str]:

@@ -6,6 +6,7 @@ al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 
 drawn at random, so the same images always give the same answer.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ TOLERANCE = 3.0
 ROUGH_TOLERANCE = 8.0
 # A pair's own change of size and of angle may differ from the map's by a factor of 1.8 and 0.6 rad.
 SIZE_TOLERANCE = 0.6
-ANGLE_TOLERANCE = 0.6
+LEAST_COSINE = math.cos(0.6)
 # At most this many proposals are compared with each other, and the best of them refined.
 MOST_PROPOSALS = 150
 REFINED = 6
@@ -69,54 +70,60 @@ def fitted(pairs: Pairs) -> Fit | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Points:
-    """The pairs' places as complex numbers, log ratios of sizes and differences of angles."""
+    """The pairs' places as complex numbers, log ratios of sizes, and turns.
+
+    `turn` are complex numbers of length 1, whose angle is that between the keypoints' directions.
+    `rows` are the query's places, (n, 3): x, y, 1; `places` the image's, (n, 2).
+    """
 
     query: NDArray[np.complex128]
     image: NDArray[np.complex128]
     growth: NDArray[np.float64]
-    turn: NDArray[np.float64]
+    turn: NDArray[np.complex128]
+    rows: NDArray[np.float64]
+    places: NDArray[np.float64]
 
     @classmethod
     def of(cls, pairs: Pairs) -> "_Points":
         query, image = pairs.query, pairs.image
         q, t = pairs.of_query, pairs.of_image
+        rows = np.ones((len(pairs), 3))
+        rows[:, :2] = query.places[q]
+        places = image.places[t].astype(np.float64)
         return cls(
-            query.places[q, 0] + 1j * query.places[q, 1].astype(np.float64),
-            image.places[t, 0] + 1j * image.places[t, 1].astype(np.float64),
+            rows[:, 0] + 1j * rows[:, 1],
+            places[:, 0] + 1j * places[:, 1],
             np.log(image.sizes[t] / query.sizes[q]).astype(np.float64),
-            (image.angles[t] - query.angles[q]).astype(np.float64),
+            np.exp(1j * (image.angles[t] - query.angles[q])),
+            rows,
+            places,
         )
 
     def agreement(self, proposals: int) -> Mask:
         """Return which pairs agree roughly with the similarity transform of each of the first."""
         growth, turn = self.growth[:proposals, None], self.turn[:proposals, None]
-        factor = np.exp(growth + 1j * turn)
+        factor = np.exp(growth) * turn
         offset = self.image[:proposals, None] - factor * self.query[:proposals, None]
-        distance = np.abs(factor * self.query + offset - self.image)
-        agree = distance < ROUGH_TOLERANCE * np.maximum(1, np.exp(growth))
+        off = factor * self.query + (offset - self.image)
+        tolerance = ROUGH_TOLERANCE * np.maximum(1, np.exp(growth))
+        agree = _squared(off) < tolerance**2
         agree &= np.abs(growth - self.growth) < 1.3 * SIZE_TOLERANCE
-        agree &= _between(turn, self.turn) < ANGLE_TOLERANCE
+        agree &= (turn.conj() * self.turn).real > LEAST_COSINE
         return agree
 
     def agree_with(self, matrix: Matrix, scale: float, tolerance: float) -> Mask:
         """Return which pairs agree with an affine map of this scale."""
-        mapped = self.rows @ matrix.T
-        distance = np.hypot(mapped[:, 0] - self.image.real, mapped[:, 1] - self.image.imag)
-        turn = np.arctan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1])
-        agree = distance < tolerance * max(1.0, scale)
-        agree &= np.abs(self.growth - np.log(scale)) < SIZE_TOLERANCE
-        agree &= _between(self.turn, turn) < ANGLE_TOLERANCE
+        off = self.rows @ matrix.T - self.places
+        (a, b, _), (c, d, _) = matrix.tolist()
+        turn = complex(a + d, b - c)
+        agree = (off * off).sum(axis=1) < (tolerance * max(1.0, scale)) ** 2
+        agree &= np.abs(self.growth - math.log(scale)) < SIZE_TOLERANCE
+        agree &= (turn * self.turn).real > LEAST_COSINE * abs(turn)
         return agree
 
-    @property
-    def rows(self) -> NDArray[np.float64]:
-        """The query's places, (n, 3): x, y, 1."""
-        return np.stack([self.query.real, self.query.imag, np.ones(len(self.query))], axis=1)
 
-
-def _between(a: NDArray[np.float64], b: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """Return the angles between directions, 0 to pi."""
-    return np.abs((a - b + np.pi) % (2 * np.pi) - np.pi)
+def _squared(values: NDArray[np.complex128]) -> NDArray[np.float64]:
+    return values.real**2 + values.imag**2
 
 
 def _refined(points: _Points, inliers: Mask) -> Fit | None:
@@ -159,16 +166,15 @@ def _similarity(points: _Points, inliers: Mask) -> Matrix:
 
 def _affine(points: _Points, inliers: Mask) -> Matrix:
     rows = points.rows[inliers]
-    image = points.image[inliers]
     # Normal equations, kept solvable where all places lie on a line.
     square = rows.T @ rows + 1e-6 * np.eye(3)
-    return np.linalg.solve(square, rows.T @ np.stack([image.real, image.imag], axis=1)).T
+    return np.linalg.solve(square, rows.T @ points.places[inliers]).T
 
 
 def _distinct_places(points: _Points, inliers: Mask) -> int:
     """Return at how many places, 3 px apart or so, the inliers are."""
     cells = [
-        {(int(z.real // 3), int(z.imag // 3)) for z in side[inliers].tolist()}
-        for side in (points.query, points.image)
+        {(x // 3, y // 3) for x, y in side[inliers, :2].tolist()}
+        for side in (points.rows, points.places)
     ]
     return min(len(cells[0]), len(cells[1]))

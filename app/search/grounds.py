@@ -7,10 +7,12 @@ copy of the other.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.pictures.keypoints import Pixels
+from app.pictures.opencv import opencv
 
+# From this share of both images on, it is what stands on the ground that tells.
+LEAST_GROUND = 0.45
 # The ground has the commonest grey value, give or take this. Something stands on it where the value
 # is further off than `SOMETHING`, and nothing does within `NOTHING`.
 LEVELS, NOTHING, SOMETHING = 4, 12, 36
@@ -28,7 +30,8 @@ class Ground:
 
     `share` is the share of the pixels that are ground, in the image where it is smaller.
     `only_query` and `only_image` are the shares, of the pixels where something stands on the ground
-    of either, of those where it does in one only and the other shows its ground.
+    of either, of those where it does in one only and the other shows its ground; 0 if the ground
+    does not matter.
     """
 
     share: float
@@ -36,15 +39,29 @@ class Ground:
     only_image: float
 
     @classmethod
-    def of(cls, query: Pixels, image: Pixels, shared: NDArray[np.bool_]) -> "Ground":
-        """Compare two grey images, (h, w), where they are `shared`."""
-        (share, one), (share_of_image, other) = (_ground(p[shared]) for p in (query, image))
+    def of(cls, query: Pixels, image: Pixels, shared: Pixels) -> "Ground":
+        """Compare two grey images, (h, w), where they are `shared`, which is 1 there."""
+        (share, value), (share_of_image, value_of_image) = (
+            _ground(pixels, shared) for pixels in (query, image)
+        )
+        share = min(share, share_of_image)
+        if share < LEAST_GROUND:
+            return cls(share, 0.0, 0.0)
+        one, other = (
+            np.abs(pixels[shared > 0].astype(np.int16) - ground)
+            for pixels, ground in ((query, value), (image, value_of_image))
+        )
         standing = max(1, int(((one > SOMETHING) | (other > SOMETHING)).sum()))
         return cls(
-            min(share, share_of_image),
+            share,
             float(((one > SOMETHING) & (other <= NOTHING)).sum() / standing),
             float(((other > SOMETHING) & (one <= NOTHING)).sum() / standing),
         )
+
+    @property
+    def matters(self) -> bool:
+        """Whether so much is ground that what stands on it tells."""
+        return self.share >= LEAST_GROUND
 
     @property
     def is_exchanged(self) -> bool:
@@ -61,9 +78,9 @@ class Ground:
         return more >= LEAST_ADDED and less <= MOST_RETURNED * more
 
 
-def _ground(greys: Pixels) -> tuple[float, NDArray[np.int16]]:
-    """Return the ground's share of some pixels, and how far each is from its grey value."""
-    counts = np.bincount(greys, minlength=256)
+def _ground(greys: Pixels, shared: Pixels) -> tuple[float, int]:
+    """Return the ground's share of the shared pixels, and its grey value."""
+    counts = opencv().calcHist([greys], [0], shared, [256], [0, 256]).ravel()
     near = np.convolve(counts, np.ones(2 * LEVELS + 1), "same")
     value = int(near.argmax())
-    return float(near[value] / max(1, counts.sum())), np.abs(greys.astype(np.int16) - value)
+    return float(near[value] / max(1.0, float(counts.sum()))), value

@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 
 from app.encoding.encoder import Vector, Vectors
+from app.faces.face import Box
 from app.search.verification import Alignment, Verified
 from app.store.images import ImageRow
 
@@ -17,6 +18,15 @@ Reason = Literal["picture", "text"]
 # Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank
 # learning methods" (SIGIR 2009), section 2.
 RRF_K = 60
+
+
+@dataclass(frozen=True, slots=True)
+class FaceMatch:
+    """The face of an image that is most similar to the one searched by, by their cosine."""
+
+    order: int
+    box: Box
+    similarity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,7 @@ class Hit:
     place or thing in another image, and `similar` otherwise; it is None unless the query is a
     single image. `alignment` says how the query lies on a copy or scene. `matched` says what found
     the image: its vector (`picture`), the words about it (`text`), or both. `places` are other
-    images with the same bytes.
+    images with the same bytes. `face` is what a search by a face found in it.
     """
 
     image: ImageRow
@@ -40,6 +50,7 @@ class Hit:
     places: list[ImageRow] = field(default_factory=list[ImageRow])
     alignment: Alignment | None = None
     copy_similarity: float | None = None
+    face: FaceMatch | None = None
 
     def passes(self, lowest: float | None) -> bool:
         """Return whether the similarity is at least `lowest`; without one, it passes.

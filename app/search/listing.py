@@ -17,9 +17,11 @@ from app.search.pages import Results
 from app.search.query import Query
 from app.search.resolver import Clock
 from app.search.sorting import Sort
+from app.store.beside import Beside
 from app.store.catalog import Catalog
 from app.store.filters import Filters
-from app.store.listing import ListOrder, Position, passing
+from app.store.listing import passing
+from app.store.orders import ListOrder, Position
 from app.store.vectors import VectorTable
 
 # The cursor of a query begins otherwise, as all that zlib packs.
@@ -92,20 +94,32 @@ class Lister:
                 raise InvalidRequest(f"{name}: filters alone are no query that has one.")
         if query.sort not in _ORDERS:
             raise InvalidRequest("sort: filters alone list by newest, oldest or biggest.")
-        return await self._page(query.filters, _ORDERS[query.sort], None, query.limit)
+        return await self._page(query.filters, _ORDERS[query.sort], None, query.limit, query.beside)
 
-    async def next_page(self, cursor: str, *, limit: int, sees_faces: bool = True) -> Results:
+    async def next_page(
+        self,
+        cursor: str,
+        *,
+        limit: int,
+        sees_faces: bool = True,
+        beside: frozenset[Beside] = frozenset(),
+    ) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
         listed = _Listed.read(cursor, sees_faces=sees_faces)
-        return await self._page(listed.filters, listed.order, listed.end, limit)
+        return await self._page(listed.filters, listed.order, listed.end, limit, beside)
 
     async def _page(
-        self, filters: Filters, order: ListOrder, after: Position | None, limit: int
+        self,
+        filters: Filters,
+        order: ListOrder,
+        after: Position | None,
+        limit: int,
+        beside: frozenset[Beside],
     ) -> Results:
         clock = Clock()
         found = await passing(self._vectors, filters, order=order, limit=limit + 1, after=after)
         page = found[:limit]
-        images = await self._catalog.find_all([position.id for position in page])
+        images = await self._catalog.find_all([position.id for position in page], beside=beside)
         clock.lap("search")
         return Results(
             [Hit(images[p.id], None, None, matched=()) for p in page if p.id in images],

@@ -102,7 +102,8 @@ class NearestHits:
     async def hits(self, asked: Asked, found: Sequence[tuple[UUID, float]]) -> list[Hit]:
         """Return images with their similarities as hits, without those that are left out."""
         kept = [pair for pair in found if pair[0] not in asked.left_out]
-        images = await self._catalog.find_all([image_id for image_id, _ in kept])
+        ids = [image_id for image_id, _ in kept]
+        images = await self._catalog.find_all(ids, beside=asked.beside)
         return [
             matched(asked, Hit(images[i], similarity, None))
             for i, similarity in kept

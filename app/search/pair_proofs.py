@@ -23,7 +23,7 @@ from app.store.pairs import Pair, PairTable
 logger = logging.getLogger(__name__)
 
 # Increment when `verify` decides otherwise.
-VERSION = 3
+VERSION = 4
 
 Two: TypeAlias = tuple[Fingerprint, Fingerprint]
 

@@ -1,7 +1,7 @@
 """Queries: weighted images and texts, marked results, regions and filters."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import UUID
@@ -13,6 +13,7 @@ from app.indexing.requests import MAX_TEXT
 from app.pictures.decoding import Crop
 from app.problems import InvalidRequest, QueryCancels
 from app.search.sorting import MatchAtLeast, Sort
+from app.store.beside import Beside
 from app.store.filters import NO_FILTERS, Filters
 from app.store.spaces import SpaceKind
 
@@ -64,18 +65,22 @@ class Term:
 class Query:
     """A search by the sum of `terms`, moved towards the `like` images and away from `unlike`.
 
+    Each of those counts by its number in `mark_weights`, or else once.
+
     `min_similarity` is the lowest cosine of a result. If it is None, MIN_SIMILARITY applies to a
     query by one whole image, and no limit to any other. `diversity`, 0 to 1, trades similarity for
     varied results (see `marginal_relevance`). `verified` says whether the nearest images are
     compared in detail with a query by one whole image; `match` leaves out what is not so much, and
     `sort` puts the others in an order. With a `preview`, the results have the first query image's
     thumbnail. If it is `thorough`, parts of the query image are searched for, too. Where images
-    have two vectors, `ranked_by` says which one similarities are of.
+    have two vectors, `ranked_by` says which one similarities are of. `beside` is what else
+    is read of the images that are found.
     """
 
     terms: Sequence[Term] = ()
     like: Sequence[UUID] = ()
     unlike: Sequence[UUID] = ()
+    mark_weights: Mapping[UUID, float] = field(default_factory=dict[UUID, float])
     filters: Filters = NO_FILTERS
     min_similarity: float | None = None
     diversity: float = 0.0
@@ -86,6 +91,7 @@ class Query:
     match: MatchAtLeast | None = None
     sort: Sort = "best"
     ranked_by: SpaceKind = "semantic"
+    beside: frozenset[Beside] = frozenset()
 
     @property
     def images(self) -> set[UUID]:
@@ -138,7 +144,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """The vectors of the images marked as relevant (`like`) and irrelevant (`unlike`)."""
+    """The vectors of the images marked as relevant (`like`) and irrelevant (`unlike`).
+
+    Each is a unit vector times the weight of its image.
+    """
 
     like: list[Vector] = field(default_factory=list[Vector])
     unlike: list[Vector] = field(default_factory=list[Vector])

@@ -19,16 +19,17 @@ from app.indexing.requests import (
     split_at_commas,
 )
 from app.pictures.colours import ColourName
-from app.pictures.decoding import Crop
 from app.problems import InvalidRequest
 from app.search.cursors import MAX_CHARACTERS
-from app.search.documents import Include
-from app.search.query import MOST_TERMS, Query, Term, read_terms
+from app.search.documents import BESIDE, Include
+from app.search.face_requests import FaceField
+from app.search.query import MAX_WEIGHT, MOST_TERMS, Query, Term, read_terms
+from app.search.regions import CropField, CropRequest, Fraction, crop_of
 from app.search.sorting import MatchAtLeast, Sort
+from app.store.beside import Beside
 from app.store.filters import PLAIN_NUMBER, Box, Filters, MetadataValue
 
 Values = Annotated[list[Annotated[str, Field(min_length=1, max_length=300)]], Field(max_length=100)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 _RANGE = re.compile(rf"({PLAIN_NUMBER})?\.\.({PLAIN_NUMBER})?", re.IGNORECASE)
@@ -129,26 +130,7 @@ class FilterRequest(RequestModel):
         )
 
 
-class CropRequest(RequestModel):
-    """A region of an image, in fractions of its width and height."""
-
-    x: Fraction
-    y: Fraction
-    width: float = Field(gt=0, le=1)
-    height: float = Field(gt=0, le=1)
-
-
-def _crop(value: object) -> object:
-    """Accept `x,y,width,height`, as in forms and URLs."""
-    if isinstance(value, str):
-        names, parts = ("x", "y", "width", "height"), value.split(",")
-        if len(parts) != len(names):
-            raise ValueError("must be x,y,width,height")
-        return dict(zip(names, parts, strict=True))
-    return value
-
-
-CropField = Annotated[CropRequest | None, BeforeValidator(_crop)]
+Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)]
 
 
 class TermRequest(RequestModel):
@@ -158,9 +140,7 @@ class TermRequest(RequestModel):
     id: UUID | None = Field(None, description="The id of an indexed image.")
     upload: UUID | None = Field(None, description="The id of an earlier query image.")
     text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
-    weight: float = Field(
-        1, ge=-100, le=100, allow_inf_nan=False, description="Below 0, the term is subtracted."
-    )
+    weight: Weight = Field(1, description="Below 0, the term is subtracted.")
     crop: CropField = None
 
     @model_validator(mode="after")
@@ -234,6 +214,19 @@ class SearchRequest(FilterRequest):
     unlike: Commas[list[UUID]] = Field(
         [], max_length=MOST_TERMS, description="Ids of irrelevant images."
     )
+    weights: dict[str, Weight] = Field(
+        {},
+        max_length=MOST_TERMS,
+        description="How much images count that are not in `text` or `query`: the `upload`, the "
+        "`url`, and ids in `like` and `unlike`, by what names them; 1 if it is left out. In forms "
+        "and URLs, `ID=2` or `https://…=2`.",
+    )
+    face: FaceField = Field(
+        None,
+        description="A face to search by, on its own: of an indexed image, or of the file or "
+        "`upload`. For keys with the scope `faces`, on servers with FACES=vectors. The default of "
+        "`min_similarity` is then 0.94.",
+    )
     diversity: Fraction = Field(0, description="How varied the results are, 0 to 1.")
     min_similarity: float | None = Field(
         None,
@@ -271,23 +264,61 @@ class SearchRequest(FilterRequest):
         max_length=100,
         description="What else results have: `exif` (with when, where and by which camera a photo "
         "was taken), `hashes` (of the file and of the picture), `colours`, `metadata` (which they "
-        "have anyway), `faces` (for keys with that scope).",
+        "have anyway), `keypoints`, `faces` (for keys with that scope).",
     )
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights(cls, value: object) -> object:
+        """Accept lists of `name=weight`, as in forms and URLs."""
+        if not isinstance(value, list):
+            return value
+        # A URL may have equals signs of its own.
+        pairs = [str(item).rpartition("=") for item in cast(list[object], value)]
+        if not all(name and equals for name, equals, _ in pairs):
+            raise ValueError("must be name=weight")
+        return {_as_id(name.strip()): weight.strip() for name, _, weight in pairs}
+
+    @model_validator(mode="after")
+    def _weighs_what_is_there(self) -> Self:
+        named = {str(image_id) for image_id in (self.upload, *self.like, *self.unlike) if image_id}
+        unknown = next((n for n in self.weights if n not in {*named, self.url}), None)
+        if unknown is not None:
+            raise ValueError(f"weights: {unknown[:100]} is no image of this search")
+        return self
+
+    @property
+    def beside(self) -> frozenset[Beside]:
+        """What else is read of the images that are found."""
+        return frozenset(name for name in BESIDE if name in self.include)
+
+
+def _as_id(name: str) -> str:
+    """Return an id as it is written elsewhere, and anything else as it is."""
+    try:
+        return str(UUID(name))
+    except ValueError:
+        return name
 
 
 def query_of(wanted: SearchRequest, data: bytes | None, *, limit: int) -> Query:
     """Return the query of a request; `data` is the image file sent with it, if any."""
     terms = [Term(data)] if data is not None else []
     if wanted.upload is not None:
-        terms.append(Term(upload=wanted.upload))
+        weight = wanted.weights.get(str(wanted.upload), 1.0)
+        terms.append(Term(upload=wanted.upload, weight=weight))
     if wanted.url:
-        terms.append(Term(url=wanted.url))
+        terms.append(Term(url=wanted.url, weight=wanted.weights.get(wanted.url, 1.0)))
     terms += [_term(term) for term in wanted.query]
     terms += read_terms(wanted.text or "")
     return Query(
         with_crop(terms, wanted.crop),
         like=wanted.like,
         unlike=wanted.unlike,
+        mark_weights={
+            image_id: wanted.weights.get(str(image_id), 1.0)
+            for image_id in (*wanted.like, *wanted.unlike)
+        },
         filters=wanted.filters,
         min_similarity=wanted.min_similarity,
         diversity=wanted.diversity,
@@ -295,12 +326,8 @@ def query_of(wanted: SearchRequest, data: bytes | None, *, limit: int) -> Query:
         match=wanted.match,
         thorough=wanted.thorough,
         sort=wanted.sort,
+        beside=wanted.beside,
     )
-
-
-def crop_of(crop: CropRequest | None) -> Crop | None:
-    """Return a request's region for the decoder."""
-    return None if crop is None else Crop(crop.x, crop.y, crop.width, crop.height)
 
 
 def with_crop(terms: Sequence[Term], region: CropRequest | None) -> list[Term]:

@@ -69,7 +69,7 @@ class Resolution:
         if merge:
             rest = [images[other] for other in unwanted if other in images]
             await self._indexer.describe(kept, merged(kept, rest))
-        return len(await self._trash.put(unwanted))
+        return (await self._trash.put(unwanted)).number
 
     async def deny(self, ids: Sequence[UUID]) -> int:
         """Remember that no two of these images are duplicates; return how many there are."""

@@ -18,7 +18,7 @@ from app.search.asked import Asked, packed_vector
 from app.search.parts import Part, cut
 from app.search.query import Marked, Query, Term, combine, rocchio
 from app.search.spreads import Spreads
-from app.search.verifier import Subject
+from app.search.verifier import Looking, Subject, Verifier
 from app.store.catalog import Catalog
 from app.store.images import ImageRow
 from app.store.spaces import Space, Spaces, embed, prepare
@@ -65,12 +65,14 @@ class Resolved:
     """A query as it can be answered: `asked`, the first `picture` decoded, and the whole image.
 
     `subject` is None unless the query is a single whole image and is to be verified; `picture`,
-    unless a preview is asked for, too. `parts` are those of a thorough query.
+    unless a preview is asked for, too. `view` is what verification will see of it, `parts` are
+    those of a thorough query.
     """
 
     asked: Asked
     picture: Facts | None = None
     subject: Subject | None = None
+    view: Looking | None = None
     parts: Sequence[Part] = ()
 
 
@@ -87,6 +89,7 @@ class _Part:
     sha256: str | None = None
     size: tuple[int, int] | None = None
     subject: Subject | None = None
+    view: Looking | None = None
     parts: Sequence[Part] = ()
     copy_vector: Vector | None = None
 
@@ -111,6 +114,7 @@ class Resolver:
         decoder: Decoder,
         fetcher: Fetcher,
         uploads: Uploads,
+        verifier: Verifier,
         min_similarity: float | None,
     ) -> None:
         self._catalog = catalog
@@ -120,6 +124,7 @@ class Resolver:
         self._decoder = decoder
         self._fetcher = fetcher
         self._uploads = uploads
+        self._verifier = verifier
         self._min_similarity = min_similarity
 
     async def fetch(self, query: Query) -> Query:
@@ -150,7 +155,11 @@ class Resolver:
         read = [term for term in query.terms if term.text not in unread]
         wanted = self._wanted(query)
         seen = query.preview or thorough or (query.verified and query.is_whole_picture)
-        parts = [await self._embed(t, clock, wanted, seen=seen, thorough=thorough) for t in read]
+        looked_at = query.verified and query.is_whole_picture
+        parts = [
+            await self._embed(t, clock, wanted, seen=seen, thorough=thorough, looked_at=looked_at)
+            for t in read
+        ]
         vector = await self._combined(query, parts)
         alone = parts[0] if query.is_whole_picture else None
         _check(query, is_whole=alone is not None)
@@ -171,12 +180,15 @@ class Resolver:
             size=alone.size if alone else None,
             match=query.match,
             sort=query.sort,
+            beside=query.beside,
             notes=notes,
             unknown_words=_unknown(readings.values()),
         )
         pictures = (part.subject for part in parts)
         picture = next((p for p in pictures if isinstance(p, Facts)), None)
-        return Resolved(asked, picture, subject, alone.parts if alone else ())
+        if alone is None:
+            return Resolved(asked, picture)
+        return Resolved(asked, picture, subject, alone.view, alone.parts)
 
     def _notes(self, query: Query, readings: Mapping[str, Reading]) -> list[str]:
         """Return a note on each text that is not fully used; raises `InvalidRequest` if none is."""
@@ -224,9 +236,19 @@ class Resolver:
         return [ranked_by, copy] if both else [ranked_by]
 
     async def _embed(
-        self, term: Term, clock: Clock, wanted: Sequence[Space], *, seen: bool, thorough: bool
+        self,
+        term: Term,
+        clock: Clock,
+        wanted: Sequence[Space],
+        *,
+        seen: bool,
+        thorough: bool,
+        looked_at: bool,
     ) -> _Part:
-        """Embed a term; one that is `seen` is also described, for what comes after the vectors."""
+        """Embed a term; one that is `seen` is also described, for what comes after the vectors.
+
+        What is `looked_at` will be verified.
+        """
         if term.text is not None:
             vector = await self._encoder.embed_text(term.text)
             clock.lap("embed")
@@ -239,7 +261,7 @@ class Resolver:
                 clock.lap("decode")
                 size = (image.width, image.height)
                 return _Part(
-                    vectors[0], term.weight, image.sha256, size, image, parts, *vectors[1:]
+                    vectors[0], term.weight, image.sha256, size, image, None, parts, *vectors[1:]
                 )
             _, data = await self._catalog.thumbnail(term.image) or ("", b"")
         elif term.upload is not None:
@@ -261,11 +283,13 @@ class Resolver:
         else:
             source, (prepared, parts) = await self._decoder.look(data, work, crop=term.crop)
         clock.lap("decode")
+        subject = source if isinstance(source, Facts) else None
+        view = self._verifier.look(subject) if subject and looked_at else None
         vector, *others = (await embed(prepared)).values()
         clock.lap("embed")
         size = (source.width, source.height)
-        subject = source if isinstance(source, Facts) else None
-        return _Part(vector, term.weight, sha256 or source.sha256, size, subject, parts, *others)
+        file = sha256 or source.sha256
+        return _Part(vector, term.weight, file, size, subject, view, parts, *others)
 
     async def _parts(self, image: ImageRow) -> list[Part]:
         """Return the parts of an indexed image, by its thumbnail."""
@@ -291,11 +315,14 @@ class Resolver:
 
     async def _marked(self, query: Query) -> Marked:
         """Return the vectors of the marked images, without those deleted since."""
-        vectors = await self._spaces.semantic.vectors.fetch([*query.like, *query.unlike])
-        marked = Marked(
-            [vectors[i] for i in query.like if i in vectors],
-            [vectors[i] for i in query.unlike if i in vectors],
+        vectors = await self._spaces.semantic.vectors.fetch(
+            [*query.like, *query.unlike], limit=query.limit + len(query.images) + 1
         )
+
+        def weighted(ids: Sequence[UUID]) -> list[Vector]:
+            return [query.mark_weights.get(i, 1.0) * vectors[i] for i in ids if i in vectors]
+
+        marked = Marked(weighted(query.like), weighted(query.unlike))
         if not marked.like and not query.terms:
             raise NotFound("None of the marked images is in the index any longer.")
         return marked

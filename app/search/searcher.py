@@ -29,6 +29,7 @@ from app.search.query import Kind, Query, check_sizes
 from app.search.resolver import Clock, Resolved, Resolver
 from app.search.sorting import Ranking, divided, in_order, is_at_least
 from app.search.verifier import Subject, Verifier
+from app.store.beside import Beside
 from app.store.catalog import Catalog
 from app.store.fingerprints import Fingerprint, Fingerprints
 from app.store.spaces import Spaces
@@ -106,13 +107,21 @@ class Searcher:
             async with limited(deadline, self.timeout_s):
                 return await work(query)
 
-    async def next_page(self, cursor: str, *, limit: int, sees_faces: bool = True) -> Results:
+    async def next_page(
+        self,
+        cursor: str,
+        *,
+        limit: int,
+        sees_faces: bool = True,
+        beside: frozenset[Beside] = frozenset(),
+    ) -> Results:
         """Return the page after the one that gave this cursor; raises `InvalidRequest`."""
         self.searches[NEXT_PAGE] += 1
         with self._places.taken():
             async with limited(self._deadline(), self.timeout_s), self._paging.taken():
                 clock = Clock()
                 asked = Asked.read(cursor, spaces=self._spaces, sees_faces=sees_faces)
+                asked = asked.model_copy(update={"beside": beside})
                 return await self._answer(asked, limit, clock)
 
     async def _fetch(self, query: Query) -> Query:
@@ -149,7 +158,8 @@ class Searcher:
         rankings = {self._spaces.of(asked.ranked_by).name: near.hits}
         if by_copy:
             rankings = {self._spaces.copy.name: by_copy, **rankings}
-        verification = await self._verifier.verify(subject, candidates(subject, rankings))
+        compared = candidates(subject, rankings)
+        verification = await self._verifier.verify(subject, compared, resolved.view)
         found, notes = dict(verification.found), [*verification.notes]
         others = await self._nearest.missing(asked, vector, by_copy, near.hits)
         if resolved.parts:
@@ -225,7 +235,7 @@ class Searcher:
     async def _proved(self, asked: Asked, vector: Vector, proofs: Sequence[Proof]) -> list[Hit]:
         """Return hits of what was proved, without images deleted since."""
         ids = [image_id for proof in proofs for image_id in proof.ids]
-        images = await self._catalog.find_all(ids)
+        images = await self._catalog.find_all(ids, beside=asked.beside)
         similarities = await self._nearest.similarities(asked, vector, ids)
         hits: list[Hit] = []
         for proof in proofs:
@@ -308,7 +318,7 @@ class Searcher:
         shown = [pair for pairs in each[:limit] for pair in pairs]
         left = [pair for pairs in each[limit:] for pair in pairs]
         ids = [image_id for image_id, _ in shown]
-        images = await self._catalog.find_all(ids)
+        images = await self._catalog.find_all(ids, beside=asked.beside)
         similarities: dict[UUID, float] = {}
         if vector is not None:
             similarities = await self._nearest.similarities(asked, vector, ids)

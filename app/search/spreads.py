@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.encoding.encoder import Vector, Vectors
+from app.encoding.encoder import Vector, Vectors, unit
 from app.search.query import ROCCHIO_UNWANTED, Marked, rocchio
 from app.store.sizes import Sizes
 from app.store.spaces import Space
@@ -99,11 +99,11 @@ def wanted_beside_text(query: Vector, wanted: Sequence[Vector], sample: Vectors)
     """Return the weight of wanted images beside a query with texts, before the ratio.
 
     The better the query finds them already, among the index's images as the `sample` shows them,
-    the less they weigh. All are unit vectors.
+    the less they weigh. The query and the sample are unit vectors; `wanted` may have weights.
     """
     if not wanted or len(sample) < FEWEST:
         return (OVERLOOKED + KNOWN) / 2
     similarities = sample @ query
-    own = float(np.mean(np.array(wanted) @ query))
+    own = float(np.mean(unit(np.array(wanted)) @ query))
     above = (own - float(similarities.mean())) / max(float(similarities.std()), 1e-6)
     return float(np.interp(above, [0, KNOWN_FROM], [OVERLOOKED, KNOWN]))

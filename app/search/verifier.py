@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -29,6 +29,10 @@ TOO_PLAIN = (
 
 Subject: TypeAlias = Facts | ImageRow
 """A whole query image: one that was sent, or one of the index."""
+
+
+Looking: TypeAlias = Future[View | None]
+"""What verification sees of an image that was sent, as soon as it has looked at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +103,14 @@ def _strength(found: Verified) -> tuple[bool, int, float]:
     return found.match == "copy", alignment.inliers, alignment.query_overlap
 
 
-def _query_view(query: Subject, views: StoredViews) -> View | None:
-    """Return what verification sees of a query; in a thread, for it takes 15 ms."""
-    if isinstance(query, ImageRow):
-        view = views.of(query)
-    else:
-        view = view_of(query, query.thumbnail, keypoints_of(query.thumbnail))
+def _sent_view(query: Facts) -> View | None:
+    """Return what verification sees of an image that was sent; in a thread: it takes 15 ms."""
+    view = view_of(query, query.thumbnail, keypoints_of(query.thumbnail))
+    return view and view.keeping_pixels()
+
+
+def _stored_view(query: ImageRow, views: StoredViews) -> View | None:
+    view = views.of(query)
     return view and view.keeping_pixels()
 
 
@@ -120,11 +126,29 @@ class Verifier:
         """Import OpenCV in the background, so that the first search has all of its budget."""
         self._threads.submit(opencv)
 
-    async def verify(self, query: Subject, images: Sequence[ImageRow]) -> Verification:
-        """Compare a query with images, the likeliest first: it always, unless the budget is 0."""
+    def look(self, query: Facts) -> Looking | None:
+        """Begin to look at an image that is to be verified, while the nearest are searched for."""
+        if query.too_plain or not self.budget_ms:
+            return None
+        return self._threads.submit(_sent_view, query)
+
+    def look_at(self, looks: Sequence[Callable[[], View]]) -> list[Future[View]]:
+        """Begin to look at parts of a query."""
+        return [self._threads.submit(look) for look in looks]
+
+    async def verify(
+        self,
+        query: Subject,
+        images: Sequence[ImageRow],
+        view: Looking | None = None,
+    ) -> Verification:
+        """Compare a query with images, the likeliest first: it always, unless the budget is 0.
+
+        `view` is what `look` has begun.
+        """
         if query.too_plain:
             return Verification(notes=[TOO_PLAIN])
-        done = await self._done([(None, image) for image in images], self.budget_ms, query)
+        done = await self._done([(None, image) for image in images], self.budget_ms, query, view)
         return Verification(done.found, self._notes(len(done.left)))
 
     async def verify_parts(self, pairs: Sequence[tuple[View, ImageRow]]) -> Verification:
@@ -138,17 +162,27 @@ class Verifier:
         return Verification(copies, self._notes(len(done.left)))
 
     async def _done(
-        self, pairs: Sequence[Pair], budget_ms: float, query: Subject | None = None
+        self,
+        pairs: Sequence[Pair],
+        budget_ms: float,
+        query: Subject | None = None,
+        view: Looking | None = None,
     ) -> _Work:
         deadline = perf_counter() + budget_ms / 1000
         if not pairs:
             return _Work(iter(()), StoredViews({}), deadline)
         ids = {image.id for _, image in pairs}
         own = {query.id} if isinstance(query, ImageRow) else set[UUID]()
-        stored = await self._keypoints.find(list(own | ids))
         run = partial(asyncio.get_running_loop().run_in_executor, self._threads)
+        if view is None and isinstance(query, Facts):
+            view = self._threads.submit(_sent_view, query)
+        stored = await self._keypoints.find(list(own | ids))
         views = StoredViews(stored)
-        whole = None if query is None else await run(_query_view, query, views)
+        whole = None
+        if isinstance(query, ImageRow):
+            whole = await run(_stored_view, query, views)
+        elif view is not None:
+            whole = await asyncio.wrap_future(view)
         # Each thread takes the next pair, so that the likeliest are compared first.
         shared = iter(pairs)
         likeliest = pairs[0][1].id if query is not None and budget_ms else None

@@ -1,7 +1,7 @@
 """The images table: rows, what is written to them, and which of them are selected."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,6 @@ from sqlalchemy import (
     or_,
     select,
     table,
-    tuple_,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,8 +29,11 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from app.pictures.colours import Colour
 from app.pictures.decoding import DECODER
+from app.pictures.phash import keys
+from app.store.beside import Beside, columns, kept_of
 from app.store.database import Database, stage_rows
 from app.store.images import Entry, ImageRow, NewImage, Validators
+from app.store.orders import CatalogOrder, Position, in_order
 from app.store.tables import IMAGES
 from app.store.words import Placed, placed_words
 
@@ -61,12 +63,14 @@ _STAGED = {
     "truncated": "boolean",
     "too_plain": "boolean",
     "decoder": "integer",
+    "phash": "bigint",
+    "phash_keys": "integer[]",
     "words": "text[]",
     "places": "text[]",
 }
 
 # Thumbnails are large: only `thumbnail()` and `thumbnails()` read them.
-_LEFT_OUT = ("thumbnail", "words", "renamed", "faces_made")
+_LEFT_OUT = ("thumbnail", "words", "renamed", "faces_made", "phash", "phash_keys")
 _DETAILS = [column for column in IMAGES.c if column.name not in _LEFT_OUT]
 
 
@@ -127,11 +131,14 @@ class Catalog:
         """Return an image, None if there is none with this id."""
         return (await self.find_all([image_id])).get(image_id)
 
-    async def find_all(self, ids: Sequence[UUID]) -> dict[UUID, ImageRow]:
-        """Return the images by id, without those that do not exist."""
-        query = select(*_DETAILS).where(IMAGES.c.id.in_(ids))
+    async def find_all(
+        self, ids: Sequence[UUID], *, beside: Collection[Beside] = ()
+    ) -> dict[UUID, ImageRow]:
+        """Return the images by id, without those that do not exist, with what is kept `beside`."""
+        query = select(*_DETAILS, *columns(beside)).where(IMAGES.c.id.in_(ids))
         async with self._database.reading() as connection:
-            return {row.id: _image(row) for row in await connection.execute(query)}
+            rows = await connection.execute(query)
+            return {row.id: replace(_image(row), beside=kept_of(row, beside)) for row in rows}
 
     async def find_entries(self, entries: Sequence[Entry]) -> list[ImageRow | None]:
         """Return the image of each entry, if there is one.
@@ -155,26 +162,30 @@ class Catalog:
 
         return [image_of(entry) for entry in entries]
 
+    async def listed(
+        self,
+        selection: Selection = EVERYTHING,
+        *,
+        order: CatalogOrder,
+        limit: int,
+        after: Position | None = None,
+    ) -> list[ImageRow]:
+        """Return selected images in an order, `after` the position at which a page ended."""
+        query = select(*_DETAILS).where(*selection.conditions).limit(limit)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(in_order(query, order, after=after))
+            return [_image(row) for row in rows]
+
     async def newest(
         self,
         selection: Selection = EVERYTHING,
         *,
         limit: int,
         before: tuple[datetime, UUID] | None = None,
-        oldest: bool = False,
     ) -> list[ImageRow]:
-        """Return images, newest first, that were indexed before the (indexed_at, id) `before`.
-
-        With `oldest`, the other way round: oldest first, and after it.
-        """
-        columns = (IMAGES.c.indexed_at, IMAGES.c.id)
-        order = columns if oldest else [column.desc() for column in columns]
-        query = select(*_DETAILS).where(*selection.conditions).order_by(*order).limit(limit)
-        if before is not None:
-            position = tuple_(*columns)
-            query = query.where(position > before if oldest else position < before)
-        async with self._database.reading() as connection:
-            return [_image(row) for row in await connection.execute(query)]
+        """Return images, newest first, that were indexed before the (indexed_at, id) `before`."""
+        after = Position(*before) if before else None
+        return await self.listed(selection, order="newest", limit=limit, after=after)
 
     async def thumbnail(self, image_id: UUID) -> tuple[str, bytes] | None:
         """Return an image's SHA-256 and its JPEG thumbnail, None if there is no such image."""
@@ -360,6 +371,8 @@ def _staged(image: NewImage) -> tuple[object, ...]:
         picture.truncated,
         picture.too_plain,
         picture.decoder,
+        picture.phash,
+        None if picture.phash is None else keys(picture.phash),
         *_words(entry),
     )
 

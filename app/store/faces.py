@@ -1,8 +1,9 @@
 """The faces of images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
@@ -14,8 +15,14 @@ from app.store.cascade import tables
 from app.store.catalog import Catalog
 from app.store.database import Database
 from app.store.descriptions import describe
-from app.store.images import Entry
-from app.store.tables import FACES, IMAGES
+from app.store.images import Entry, ImageRow
+from app.store.tables import FACES, IMAGES, PEOPLE
+
+FaceId: TypeAlias = tuple[UUID, int]
+"""Which face: the image, and the place from the left."""
+
+# Of an image that is looked at again, boxes that share so much are those of one face.
+SAME_BOX = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +60,15 @@ class FaceTable:
     async def keep(self, connection: AsyncConnection, found: Mapping[UUID, Found]) -> None:
         """Replace the faces of images, whose rows the transaction has locked or written.
 
-        What filters know of them is left to `label`, or to whoever stores their vectors.
+        A face that was there before, at the same place, stays the same person's. What filters know
+        of them is left to `label`, or to whoever stores their vectors.
         """
-        await connection.execute(delete(FACES).where(FACES.c.image_id.in_(found)))
+        gone = delete(FACES).where(FACES.c.image_id.in_(found)).returning(FACES)
+        before = _by_image(await connection.execute(gone))
         rows = [
-            _values(image_id, order, face)
+            _values(image_id, order, face) | placing
             for image_id, looked in sorted(found.items())
-            for order, face in enumerate(looked.faces)
+            for order, (face, placing) in enumerate(_placed(looked.faces, before.get(image_id, [])))
         ]
         if rows:
             await connection.execute(FACES.insert(), rows)
@@ -78,11 +87,9 @@ class FaceTable:
         query = (
             select(FACES).where(FACES.c.image_id.in_(ids)).order_by(FACES.c.image_id, FACES.c.order)
         )
-        faces: dict[UUID, list[StoredFace]] = {}
         async with self._database.reading() as connection:
-            for row in await connection.execute(query):
-                faces.setdefault(row.image_id, []).append(_stored(row))
-        return faces
+            rows = _by_image(await connection.execute(query))
+        return {image_id: [_stored(row) for row in some] for image_id, some in rows.items()}
 
     async def waiting(self, level: Level, *, after: UUID | None, limit: int) -> list[UUID]:
         """Return images in which faces have not been looked for at this level, by id."""
@@ -111,6 +118,7 @@ class FaceTable:
                 chosen = select(IMAGES.c.id).where(IMAGES.c.faces_made.is_not(None)).limit(batch)
                 ids = list(await connection.scalars(chosen.order_by(IMAGES.c.id)))
                 if not ids:
+                    await connection.execute(delete(PEOPLE))
                     await connection.run_sync(_strip_labels)
                     return Forgotten(images, faces)
                 locked = list(await self._catalog.lock(connection, ids))
@@ -134,6 +142,33 @@ class FaceTable:
         rows = await self._catalog.lock(connection, ids)
         said = [(row, Entry(row.url).over(row)) for row in rows.values()]
         await describe(connection, said)
+
+
+def _by_image(rows: Iterable[Row[Any]]) -> dict[UUID, list[Row[Any]]]:
+    found: dict[UUID, list[Row[Any]]] = {}
+    for row in rows:
+        found.setdefault(row.image_id, []).append(row)
+    return found
+
+
+def _placed(
+    faces: Sequence[Face], before: Sequence[Row[Any]]
+) -> list[tuple[Face, dict[str, object]]]:
+    """Return faces with whose they are, by those that an image had before."""
+    left = list(before)
+    placed: list[tuple[Face, dict[str, object]]] = []
+    for face in faces:
+        same = max(left, key=lambda row: face.box.overlap(_box(row)), default=None)
+        if same is None or face.vector is None or face.box.overlap(_box(same)) < SAME_BOX:
+            placed.append((face, {"person_id": None, "placed": False}))
+            continue
+        left.remove(same)
+        placed.append((face, {"person_id": same.person_id, "placed": same.placed}))
+    return placed
+
+
+def _box(row: Row[Any] | SimpleNamespace) -> Box:
+    return Box(row.x, row.y, row.width, row.height)
 
 
 def _strip_labels(connection: Connection) -> None:
@@ -181,13 +216,21 @@ def _values(image_id: UUID, order: int, face: Face) -> dict[str, object]:
     }
 
 
-def _stored(row: Row[Any]) -> StoredFace:
+def read_faces(image: ImageRow) -> list[StoredFace]:
+    """Return the faces, without vectors, that were read beside an image."""
+    faces = image.beside.faces if image.beside else None
+    return [
+        _stored(SimpleNamespace(image_id=image.id, vector=None, **face)) for face in faces or ()
+    ]
+
+
+def _stored(row: Row[Any] | SimpleNamespace) -> StoredFace:
     points = list(zip(row.landmarks[::2], row.landmarks[1::2], strict=True))
     traits = None
     if row.age is not None:
         traits = Traits(row.age, row.age_low, row.age_high, row.gender, row.gender_confidence)
     face = Face(
-        Box(row.x, row.y, row.width, row.height),
+        _box(row),
         row.confidence,
         tuple(points),
         traits,

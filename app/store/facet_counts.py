@@ -4,15 +4,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import Table, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.elements import ColumnElement
 
-from app.store.filters import Filters
+from app.store.filters import ANY_OF, Filters, label
 from app.store.nearest import conditions, estimated_rows, table_rows
 
 # More images than this are estimated from a sample of about this size.
 MOST_COUNTED = 50_000
+# Of each kind, and of each key of metadata.
 VALUES_PER_KIND = 20
+# There are fewer kinds than this.
+MOST_KEYS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +73,70 @@ async def facet_counts(connection: AsyncConnection, table: Table, filters: Filte
     )
 
 
+async def facet_values(
+    connection: AsyncConnection,
+    table: Table,
+    filters: Filters,
+    kind: str,
+    *,
+    key: str = "",
+    containing: str = "",
+    limit: int,
+) -> dict[str, int]:
+    """Return the values of a kind of label that contain a text, with their numbers of images.
+
+    All values are looked through, not only the frequent ones. Those that begin with the text come
+    first, and then the more frequent ones. Of metadata, they are those of a `key`, and without it.
+    As in `facet_counts`, a filter on this kind does not count if one match of it is enough.
+    """
+    prefix = label(kind, f"{key}=" if kind == "metadata" else "")
+    sought = label("", containing)[1:]
+    passing = conditions(table, filters.without(kind) if kind in ANY_OF else filters)
+    each = select(func.unnest(table.c.labels).label("label")).where(*passing).subquery()
+    value = func.substr(each.c.label, len(prefix) + 1)
+    number = func.count().label("number")
+    query = (
+        select(value.label("value"), number)
+        .where(func.starts_with(each.c.label, prefix), func.strpos(value, sought) > 0)
+        .group_by(each.c.label)
+        .order_by(func.starts_with(value, sought).desc(), number.desc(), each.c.label)
+        .limit(limit)
+    )
+    return {row.value: row.number for row in await connection.execute(query)}
+
+
 async def _by_label(
     connection: AsyncConnection, source: Any, filters: Filters
 ) -> dict[str, dict[str, int]]:
-    """Return the most frequent values of each kind, with their counts."""
+    """Return the most frequent values of each kind and key of metadata, with their counts."""
     each = select(func.unnest(source.c.labels).label("label"))
-    label = each.where(*conditions(source, filters)).subquery().c.label
+    written = each.where(*conditions(source, filters)).subquery().c.label
     number = func.count().label("number")
-    rank = func.row_number().over(
-        partition_by=func.split_part(label, ":", 1), order_by=(number.desc(), label)
+    group = _group(written)
+    rank = func.row_number().over(partition_by=group, order_by=(number.desc(), written))
+    uses = func.sum(func.count()).over(partition_by=group)
+    counted = (
+        select(written, number, rank.label("rank"), uses.label("uses"), group.label("group"))
+        .group_by(written)
+        .subquery()
     )
-    counted = select(label, number, rank.label("rank")).group_by(label).subquery()
-    best = select(counted).where(counted.c.rank <= VALUES_PER_KIND).order_by(counted.c.rank)
+    c = counted.c
+    is_key = func.starts_with(c.group, "metadata:")
+    place = func.dense_rank().over(partition_by=is_key, order_by=(c.uses.desc(), c.group))
+    frequent = select(counted, place.label("place")).where(c.rank <= VALUES_PER_KIND).subquery()
+    best = (
+        select(frequent)
+        .where(frequent.c.place <= MOST_KEYS)
+        .order_by(frequent.c.place, frequent.c.rank)
+    )
     found: dict[str, dict[str, int]] = {}
     for row in await connection.execute(best):
         kind, _, value = row.label.partition(":")
         found.setdefault(kind, {})[value] = row.number
     return found
+
+
+def _group(written: Any) -> ColumnElement[str]:
+    """Return what the values of a label are counted among: its kind, or its key of metadata."""
+    kind = func.split_part(written, ":", 1)
+    return case((kind == "metadata", func.split_part(written, "=", 1)), else_=kind)

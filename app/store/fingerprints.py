@@ -18,6 +18,7 @@ _COLUMNS = (
     IMAGES.c.id,
     IMAGES.c.sha256,
     IMAGES.c.dhash,
+    IMAGES.c.phash,
     IMAGES.c.too_plain,
     IMAGES.c.indexed_at,
     (cast(IMAGES.c.width, BigInteger) * IMAGES.c.height).label("pixels"),
@@ -26,14 +27,16 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """An image's id, the SHA-256 of its file, its hash, when it was added, and how large it is.
+    """An image's id, the SHA-256 of its file, its hashes, when it was added, and how large it is.
 
-    An image that is `too_plain` has a difference hash that many others have.
+    An image that is `too_plain` has a difference hash that many others have. `phash` is None until
+    it is made.
     """
 
     id: UUID
     sha256: str
     dhash: int
+    phash: int | None
     too_plain: bool
     indexed_at: datetime
     pixels: int
@@ -108,4 +111,12 @@ class Fingerprints:
 
 
 def _fingerprint(row: Row[Any]) -> Fingerprint:
-    return Fingerprint(row.id, row.sha256, row.dhash, row.too_plain, row.indexed_at, row.pixels)
+    return Fingerprint(
+        row.id,
+        row.sha256,
+        row.dhash,
+        row.phash,
+        row.too_plain,
+        row.indexed_at,
+        row.pixels,
+    )

@@ -7,6 +7,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from app.pictures.colours import Colour
 from app.pictures.decoding import DECODER, Facts
+from app.store.beside import KeptBeside
 from app.store.filters import MetadataValue
 from app.store.urls import split_credentials, with_credentials
 
@@ -18,7 +19,7 @@ DROPPED = ""
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """One row of the images table, without its thumbnail."""
+    """One row of the images table, without its thumbnail, and what was read `beside` it."""
 
     id: UUID
     url: str
@@ -45,6 +46,7 @@ class ImageRow:
     too_plain: bool = False
     decoder: int = DECODER
     face_count: int | None = None
+    beside: KeptBeside | None = None
 
     @property
     def is_outdated(self) -> bool:

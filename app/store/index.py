@@ -16,6 +16,7 @@ from app.settings import VERSION, Settings
 from app.store.catalog import OUTDATED, Catalog
 from app.store.database import Database, open_database
 from app.store.encoders import indexed_encoders, record_encoder
+from app.store.hashes import HashTable
 from app.store.keypoints import KeypointTable
 from app.store.sizes import Sizes, TableSize
 from app.store.spaces import Space, Spaces, open_spaces
@@ -82,6 +83,10 @@ class StatsResponse(BaseModel):
         description="Images that an older version read: a refresh or upload reads them better."
     )
     keypoints: KeypointStats
+    unhashed: int = Field(
+        description="Images whose hashes workers are still to make, as older versions had none: "
+        "until then, mirrored and turned duplicates of them may be missed."
+    )
     encoder: EncoderStats = Field(description="The encoder that sees what an image shows.")
     copy_encoder: EncoderStats | None = Field(
         description="The encoder that knows the same image again; null where `encoder` does both."
@@ -102,6 +107,7 @@ class Index:
     catalog: Catalog
     sizes: Sizes
     keypoints: KeypointTable
+    hashes: HashTable
     trash: TrashTable
 
     def use_encoder(self) -> None:
@@ -129,6 +135,7 @@ class Index:
             copy_vectors=None if are_one else await copy.vectors.count(),
             outdated=await self.catalog.count(OUTDATED),
             keypoints=KeypointStats(made=keypoints.made, of=keypoints.of),
+            unhashed=await self.hashes.count_missing(),
             encoder=EncoderStats.of(semantic.encoder),
             copy_encoder=None if are_one else EncoderStats.of(copy.encoder),
             tables=[self._table(size) for size in await self.sizes.tables()],
@@ -176,6 +183,7 @@ async def open_index(
             Catalog(database),
             Sizes(database),
             KeypointTable(database),
+            HashTable(database),
             TrashTable(database),
         )
         if in_use:

@@ -220,15 +220,6 @@ async def given_before(
     return set(await connection.scalars(query))
 
 
-async def newest(
-    connection: AsyncConnection, table: Table, filters: Filters, *, limit: int
-) -> list[UUID]:
-    """Return images as described at `VectorTable.newest`."""
-    query = select(table.c.node_id).where(*conditions(table, filters))
-    ids = await connection.scalars(query.order_by(table.c.id.desc()).limit(limit))
-    return [UUID(node_id) for node_id in ids]
-
-
 async def worded(
     connection: AsyncConnection,
     table: Table,

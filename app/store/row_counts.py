@@ -2,7 +2,7 @@
 
 from time import monotonic
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import ScalarSelect, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 # A search whose plan fits a table as it was so long ago finds the same, a little slower.
@@ -31,11 +31,18 @@ class RowCount:
         """Return whether there are no more rows than `most`."""
         known = self.known(most)
         if known is None:
-            some = select(self._table.c.id).limit(most + 1).subquery()
-            self._rows = await connection.scalar(select(func.count()).select_from(some)) or 0
-            self._most, self._until = most + 1, monotonic() + KNOWN_S
-            return self._rows <= most
+            return self.found(most, await connection.scalar(select(self.counting(most))) or 0)
         return known
+
+    def counting(self, most: int) -> ScalarSelect[int]:
+        """Return the number of rows, up to one over `most`, as a column of another statement."""
+        some = select(self._table.c.id).limit(most + 1).subquery()
+        return select(func.count()).select_from(some).scalar_subquery()
+
+    def found(self, most: int, rows: int) -> bool:
+        """Keep what was counted; return whether there are no more rows than `most`."""
+        self._rows, self._most, self._until = rows, most + 1, monotonic() + KNOWN_S
+        return rows <= most
 
 
 def row_count(table: Table) -> RowCount:

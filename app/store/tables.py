@@ -64,6 +64,8 @@ IMAGES = Table(
     Column("decoder", Integer),
     Column("face_count", SmallInteger),
     Column("faces_made", Text),
+    Column("phash", BigInteger),
+    Column("phash_keys", ARRAY(Integer)),
 )
 
 FACES = Table(
@@ -83,6 +85,16 @@ FACES = Table(
     Column("gender", Text),
     Column("gender_confidence", Float[float]()),
     Column("vector", HALFVEC(VECTOR_DIMENSIONS)),
+    Column("person_id", Uuid()),
+    Column("placed", Boolean),
+)
+
+PEOPLE = Table(
+    "people",
+    _metadata,
+    Column("id", Uuid(), primary_key=True, server_default=func.gen_random_uuid()),
+    Column("name", Text),
+    Column("made_at", DateTime(timezone=True)),
 )
 
 KEYPOINTS = Table(

@@ -44,10 +44,24 @@ class TrashTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put(self, connection: AsyncConnection, ids: Sequence[UUID]) -> None:
-        """Copy images, whose rows are locked, to the trash; they are then deleted elsewhere."""
+    async def now(self) -> datetime:
+        """Return the time by the clock of the database, in microseconds."""
+        async with self._database.reading() as connection:
+            return (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+
+    async def put(self, connection: AsyncConnection, ids: Sequence[UUID], *, at: datetime) -> None:
+        """Copy images, whose rows are locked, to the trash; they are then deleted elsewhere.
+
+        What has the same `at` was moved together.
+        """
         if ids:
-            await connection.run_sync(_put, list(ids))
+            await connection.run_sync(_put, list(ids), at)
+
+    async def holds_any(self, urls: Iterable[str]) -> bool:
+        """Return whether any image with one of these URLs is in the trash."""
+        query = select(TRASH.c.image_id).where(TRASH.c.url.in_(list(urls))).limit(1)
+        async with self._database.reading() as connection:
+            return await connection.scalar(query) is not None
 
     async def restore(
         self, connection: AsyncConnection, *, ids: Iterable[UUID] = (), urls: Iterable[str] = ()
@@ -76,10 +90,13 @@ class TrashTable:
         async with self._database.begin() as connection:
             return [_trashed(row) for row in await connection.execute(query)]
 
-    async def count(self) -> int:
-        """Return the number of images in the trash."""
+    async def count(self, *, at: datetime | None = None) -> int:
+        """Return the number of images in the trash, or of those that were moved there together."""
+        query = select(func.count()).select_from(TRASH)
+        if at is not None:
+            query = query.where(TRASH.c.trashed_at == at)
         async with self._database.begin() as connection:
-            return await connection.scalar(select(func.count()).select_from(TRASH)) or 0
+            return await connection.scalar(query) or 0
 
     async def thumbnail(self, image_id: UUID) -> bytes | None:
         """Return the JPEG thumbnail of an image in the trash, None if it is not there."""
@@ -88,11 +105,18 @@ class TrashTable:
             found = await connection.scalar(query)
         return None if found is None else bytes(found)
 
-    async def some(self, *, limit: int, days: float | None = None) -> list[UUID]:
-        """Return images of the trash, first trashed first; with `days`, those as long in it."""
+    async def some(
+        self, *, limit: int, days: float | None = None, at: datetime | None = None
+    ) -> list[UUID]:
+        """Return images of the trash, first trashed first.
+
+        With `days`, those as long in it; with `at`, those that were moved there together then.
+        """
         query = select(TRASH.c.image_id).order_by(TRASH.c.trashed_at, TRASH.c.image_id).limit(limit)
         if days is not None:
             query = query.where(TRASH.c.trashed_at <= func.now() - seconds(days * DAY_S))
+        if at is not None:
+            query = query.where(TRASH.c.trashed_at == at)
         async with self._database.begin() as connection:
             return list((await connection.scalars(query)).all())
 
@@ -103,13 +127,14 @@ class TrashTable:
             return list((await connection.scalars(query)).all())
 
 
-def _put(connection: Connection, ids: list[UUID]) -> None:
-    given = {"ids": ids}
+def _put(connection: Connection, ids: list[UUID], at: datetime) -> None:
+    given = {"ids": ids, "at": at}
     connection.execute(
         text("""
-            INSERT INTO trash (image_id, url, image, thumbnail, keypoints_version, keypoints)
+            INSERT INTO trash
+                (image_id, url, image, thumbnail, keypoints_version, keypoints, trashed_at)
             SELECT id, url, to_jsonb(images) - '{words,thumbnail}'::text[], thumbnail,
-                keypoints.version, keypoints.bytes
+                keypoints.version, keypoints.bytes, :at
             FROM images LEFT JOIN keypoints ON image_id = id
             WHERE id = ANY(:ids) ORDER BY id
         """),

@@ -36,7 +36,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.encoding.encoder import Encoder, Vector, Vectors
 from app.store import cascade
 from app.store.database import Database, stage_rows
-from app.store.facet_counts import FacetCounts, facet_counts
+from app.store.facet_counts import FacetCounts, facet_counts, facet_values
 from app.store.filters import NO_FILTERS, Described, Filters, facets_of
 from app.store.halfvec import halfvec_bytes
 from app.store.hnsw import hnsw_index, make_only
@@ -51,7 +51,6 @@ from app.store.nearest import (
     most_of_small,
     nearest,
     neighbours,
-    newest,
     sample,
     worded,
 )
@@ -225,11 +224,6 @@ class VectorTable:
                 left_out=left_out,
             )
 
-    async def newest(self, filters: Filters, *, limit: int) -> list[UUID]:
-        """Return images that pass the filters, the last added first."""
-        async with self.database.reading() as connection:
-            return await newest(connection, self.table, filters, limit=limit)
-
     async def worded(self, words: str, *, limit: int, filters: Filters) -> list[UUID]:
         """Return images by words in their title, description, tags or file name, best first.
 
@@ -245,6 +239,21 @@ class VectorTable:
         async with self.database.begin() as connection:
             return await facet_counts(connection, self.table, filters)
 
+    async def facet_values(
+        self, filters: Filters, kind: str, *, key: str = "", containing: str = "", limit: int
+    ) -> dict[str, int]:
+        """Return values of a kind of label that contain a text; see `facet_counts.facet_values`."""
+        async with self.database.reading() as connection:
+            return await facet_values(
+                connection,
+                self.table,
+                filters,
+                kind,
+                key=key,
+                containing=containing,
+                limit=limit,
+            )
+
     async def places(self, filters: Filters, *, limit: int) -> list[tuple[float, float]]:
         """Return the (latitude, longitude) of images that pass the filters and have one."""
         c = self.table.c
@@ -255,14 +264,20 @@ class VectorTable:
             rows = await connection.execute(query.limit(limit))
             return [(row.latitude, row.longitude) for row in rows]
 
-    async def fetch(self, ids: Sequence[UUID]) -> dict[UUID, Vector]:
-        """Return the vectors of the images that have one: (dimensions,) float32, unit length."""
-        query = select(self.table.c.node_id, self.table.c.embedding).where(
-            self.table.c.node_id.in_(_texts(ids))
-        )
+    async def fetch(self, ids: Sequence[UUID], *, limit: int | None = None) -> dict[UUID, Vector]:
+        """Return the vectors of the images that have one: (dimensions,) float32, unit length.
+
+        If the `limit` nearest to them are to be found next, the rows are counted for that, too.
+        """
+        c, rows, most = self.table.c, row_count(self.table), most_of_small(limit or 0)
+        counts = limit is not None and rows.known(most) is None
+        more = [rows.counting(most)] if counts else []
+        query = select(c.node_id, c.embedding, *more).where(c.node_id.in_(_texts(ids)))
         async with self.database.reading() as connection:
-            rows = await connection.execute(query)
-            return {UUID(row[0]): np.array(row[1], np.float32) for row in rows}
+            found = (await connection.execute(query)).all()
+        if counts and found:
+            rows.found(most, found[0][2])
+        return {UUID(row[0]): np.array(row[1], np.float32) for row in found}
 
     async def sample(self, limit: int) -> Vectors:
         """Return some of the vectors, evenly spread over the table: (n, dimensions) float32."""

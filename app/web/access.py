@@ -158,6 +158,11 @@ def refusal(client: Client, needed: KeyScope) -> Problem:
             "This server shows its index to clients on its own machine only, under a local host "
             "name. READ_ACCESS, TRUSTED_HOSTS and API keys change that."
         )
+    if needed == "faces":
+        return NotAllowed(
+            "Without API keys, only clients on the server's own machine may see faces, where FACES "
+            "is on."
+        )
     return NotAllowed(
         "Without API keys, only clients on the server's own machine may change the index."
     )

@@ -83,7 +83,7 @@ IMAGE_OPERATIONS = [
     Operation(
         "get",
         "/api/images",
-        "List indexed images, all or a selection, newest first.",
+        "List indexed images, all or a selection, newest first or in another order.",
         name="list_images",
         tag="Images",
         answer=schemas.ListResponse,

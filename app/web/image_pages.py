@@ -42,8 +42,8 @@ async def edit_image(request: Request) -> Response:
         given = text_fields(form)
     how = given.pop("delete", None)
     if how == "trash":
-        await parts(request).trash.put([image.id])
-        return RedirectResponse(f"/index?moved={image.id}", 303)
+        moved = await parts(request).trash.put([image.id])
+        return RedirectResponse(f"/index?{urlencode({'moved': moved.at.isoformat()})}", 303)
     if how:
         await indexer.delete([image])
         return RedirectResponse("/index", 303)

@@ -1,6 +1,7 @@
 """The JSON endpoints of indexed images, their thumbnails and their originals."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -9,10 +10,12 @@ from starlette.responses import RedirectResponse, Response
 
 from app.indexing.documents import colour_fields, exif_fields, hash_fields, image_fields
 from app.indexing.face_documents import FaceDocument, face_documents
+from app.indexing.requests import MAX_INTEGER
 from app.pictures.decoding import MEDIA_TYPES
 from app.problems import InvalidRequest, NotFound
 from app.store.catalog import Selection
 from app.store.images import Entry, ImageRow
+from app.store.orders import CatalogOrder, Position
 from app.web import schemas
 from app.web.clients import client_of
 from app.web.forms import parse_query
@@ -27,13 +30,15 @@ from app.web.requests import (
     selection_of,
 )
 
+BY_TIME: Sequence[CatalogOrder] = ("newest", "oldest")
+
 
 async def list_images(request: Request) -> Response:
-    """List indexed images, newest first."""
+    """List indexed images."""
     wanted = parse_query(request, schemas.ListRequest)
     selection = selection_of(wanted)
     images, following = await page_of_images(
-        request, selection, limit=wanted.limit, cursor=wanted.cursor
+        request, selection, limit=wanted.limit, cursor=wanted.cursor, order=wanted.sort
     )
     return respond(
         schemas.ListResponse(
@@ -90,8 +95,10 @@ async def delete_images(request: Request) -> Response:
     if not selection:
         raise InvalidRequest("Select images with `ids`, `q`, `gone` or `checked_before`.")
     lookalike = parts(request)
-    delete_all = lookalike.trash.put_all if wanted.trash else lookalike.indexer.delete_all
-    deleted = await delete_all(selection)
+    if wanted.trash:
+        deleted = (await lookalike.trash.put_all(selection)).number
+    else:
+        deleted = await lookalike.indexer.delete_all(selection)
     return respond(schemas.DeleteResponse(deleted=deleted))
 
 
@@ -135,21 +142,42 @@ async def page_of_images(
     *,
     limit: int,
     cursor: str | None,
-    oldest: bool = False,
+    order: CatalogOrder = "newest",
 ) -> tuple[list[ImageRow], str | None]:
-    """Return a page of images, newest or `oldest` first, and the cursor of the next page."""
-    after = read_cursor(cursor) if cursor else None
-    images = await parts(request).catalog.newest(
-        selection, limit=limit + 1, before=after, oldest=oldest
+    """Return a page of images in an order, and the cursor of the next page."""
+    after = _position(cursor, order) if cursor else None
+    images = await parts(request).catalog.listed(
+        selection, order=order, limit=limit + 1, after=after
     )
     page = images[:limit]
-    last = page[-1] if len(images) > limit else None
-    return page, last and written_cursor(last.indexed_at, last.id)
+    if len(images) <= limit:
+        return page, None
+    last = page[-1]
+    if order in BY_TIME:
+        return page, written_cursor(last.indexed_at, last.id)
+    size = last.bytes if order == "heaviest" else last.width * last.height
+    return page, _packed(f"{size} {last.id}")
+
+
+def _position(cursor: str, order: CatalogOrder) -> Position:
+    """Return the position of a cursor in a list of this order; raises `InvalidRequest`."""
+    if order in BY_TIME:
+        return Position(*read_cursor(cursor))
+    try:
+        size, _, image_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
+        # No number is longer in Postgres.
+        return Position(min(int(size[:19]), MAX_INTEGER), UUID(image_id))
+    except ValueError as exc:
+        raise InvalidRequest("cursor: it is not from this server, or of another order.") from exc
 
 
 def written_cursor(time: datetime, image_id: UUID) -> str:
     """Return a position in a list that is ordered by a time, and then by ids, as a cursor."""
-    return base64.urlsafe_b64encode(f"{time.isoformat()} {image_id}".encode()).decode()
+    return _packed(f"{time.isoformat()} {image_id}")
+
+
+def _packed(position: str) -> str:
+    return base64.urlsafe_b64encode(position.encode()).decode()
 
 
 def read_cursor(cursor: str) -> tuple[datetime, UUID]:

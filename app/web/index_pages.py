@@ -3,8 +3,9 @@
 All of it works without JavaScript.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -12,10 +13,13 @@ from pydantic import Field
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
+from app.indexing.coalescer import gather
+from app.indexing.edits import Edit
 from app.indexing.requests import MAX_TAG, RequestModel, parse
 from app.problems import InvalidRequest, NotFound
 from app.store.catalog import Selection
-from app.store.images import Entry
+from app.store.images import Entry, ImageRow
+from app.store.orders import CatalogOrder
 from app.store.sizes import Size
 from app.web import schemas
 from app.web.forms import form_of, text_fields
@@ -23,19 +27,36 @@ from app.web.images_api import page_of_images
 from app.web.lightbox import lightbox_of
 from app.web.requests import Request, parts, selection_of
 from app.web.templating import page
+from app.web.trash_pages import moment_of
 
 IMAGES_PER_PAGE = 60
-# Of a list of ids that a URL holds, for which it can be undone.
-MOST_UNDONE = 100
 KEPT = ("q", "gone", "sort")
+ORDER_NAMES: Mapping[CatalogOrder, str] = {
+    "newest": "Newest first",
+    "oldest": "Oldest first",
+    "biggest": "Most pixels first",
+    "smallest": "Fewest pixels first",
+    "heaviest": "Largest files first",
+}
+ORDERS: Mapping[str, CatalogOrder] = {order: order for order in ORDER_NAMES}
 
 
 class ChosenRequest(RequestModel):
     """Images chosen on the page, and what to do with them."""
 
     ids: list[UUID] = Field([], max_length=1000)
-    action: str = ""
+    action: Literal["trash", "tag", "edit"]
     tag: str = Field("", max_length=MAX_TAG)
+    field: str = ""
+    how: str = ""
+    text: str = ""
+
+    @property
+    def edit(self) -> Edit:
+        """The edit of the chosen images; raises `InvalidRequest`."""
+        if self.action == "tag":
+            return parse(Edit, {"field": "tags", "how": "add", "text": self.tag})
+        return parse(Edit, {"field": self.field, "how": self.how, "text": self.text})
 
 
 async def index_page(request: Request) -> Response:
@@ -43,12 +64,12 @@ async def index_page(request: Request) -> Response:
     lookalike = parts(request)
     given = request.query_params
     wanted, selection = _selection(given)
-    oldest = given.get("sort") == "oldest"
+    order = ORDERS.get(given.get("sort", ""), "newest")
     images, following = await page_of_images(
-        request, selection, limit=IMAGES_PER_PAGE, cursor=given.get("cursor"), oldest=oldest
+        request, selection, limit=IMAGES_PER_PAGE, cursor=given.get("cursor"), order=order
     )
     jobs = await lookalike.job_items.newest(limit=20)
-    moved, number = _moved(given.get("moved", ""))
+    moved = given.get("moved", "")
     return page(
         request,
         "index.html",
@@ -58,31 +79,31 @@ async def index_page(request: Request) -> Response:
         running=sum(job.state == "running" for job in jobs),
         total=await _total(request, selection),
         wanted=wanted,
-        oldest=oldest,
+        order=order,
+        orders=ORDER_NAMES,
         selected=bool(selection),
         moved=moved,
-        moved_number=number,
+        moved_number=await _number_moved(request, moved),
+        edited=_number(given.get("edited")),
+        unedited=_number(given.get("unedited")),
         days=lookalike.trash.days,
     )
 
 
 async def change_chosen(request: Request) -> Response:
-    """Move the chosen images to the trash, or add a tag to each of them."""
+    """Move the chosen images to the trash, or edit what is said of them."""
     async with form_of(request) as form:
         given = text_fields(form)
         wanted = parse(ChosenRequest, {**_known(given), "ids": _values(form, "ids")})
     lookalike = parts(request)
     if not wanted.ids:
-        raise InvalidRequest("Choose images first: each has a box to tick.")
+        raise InvalidRequest("Select images first: tick the box below each.")
     if wanted.action == "trash":
         moved = await lookalike.trash.put(wanted.ids)
-        named = ",".join(map(str, moved)) if len(moved) <= MOST_UNDONE else str(len(moved))
-        return RedirectResponse(_url(given, moved=named), 303)
-    tag = wanted.tag.strip()
-    if not tag:
-        raise InvalidRequest("Enter the tag to add.")
-    await _tag(request, wanted.ids, tag)
-    return RedirectResponse(_url(given), 303)
+        return RedirectResponse(_url(given, moved=moved.at.isoformat()), 303)
+    edited, unedited = await _edit(request, wanted.ids, wanted.edit)
+    numbers = {"edited": edited, "unedited": unedited}
+    return RedirectResponse(_url(given, **{name: str(n) for name, n in numbers.items() if n}), 303)
 
 
 async def delete_selection(request: Request) -> Response:
@@ -92,18 +113,23 @@ async def delete_selection(request: Request) -> Response:
     if not selection:
         raise InvalidRequest("Select images first: search the list, then delete what it shows.")
     moved = await parts(request).trash.put_all(selection)
-    return RedirectResponse(_url({}, moved=str(moved)), 303)
+    return RedirectResponse(_url({}, moved=moved.at.isoformat()), 303)
 
 
-async def _tag(request: Request, ids: Sequence[UUID], tag: str) -> None:
-    images = await parts(request).catalog.find_all(ids)
-    for image in images.values():
-        if tag not in image.tags:
-            entry = Entry(image.url, tags=[*image.tags, tag])
-            try:
-                await parts(request).indexer.describe(image, entry)
-            except NotFound:  # It was deleted meanwhile.
-                continue
+async def _edit(request: Request, ids: Sequence[UUID], edit: Edit) -> tuple[int, int]:
+    """Edit images; return how many were, and how many could not be."""
+    lookalike = parts(request)
+    images = (await lookalike.catalog.find_all(ids)).values()
+
+    async def one(image: ImageRow) -> bool:
+        try:
+            await lookalike.indexer.describe(image, Entry(image.url), edit=edit.of)
+        except (NotFound, InvalidRequest):  # It was deleted meanwhile, or would be too long.
+            return False
+        return True
+
+    done = await gather([one(image) for image in images])
+    return sum(done), len(ids) - sum(done)
 
 
 async def _total(request: Request, selection: Selection) -> Size:
@@ -121,15 +147,16 @@ def _selection(
     return wanted, selection_of(wanted)
 
 
-def _moved(given: str) -> tuple[list[UUID], int]:
-    """Return the images that were just moved to the trash, if they are few, and their number."""
-    if given.isascii() and given.isdecimal() and len(given) < 10:
-        return [], int(given)
+async def _number_moved(request: Request, moved: str) -> int:
+    """Return how many of the images that were moved to the trash together are still there."""
     try:
-        ids = [UUID(value) for value in given.split(",")[:MOST_UNDONE]]
-    except ValueError:
-        return [], 0
-    return ids, len(ids)
+        return await parts(request).trash.table.count(at=moment_of(moved))
+    except InvalidRequest:
+        return 0
+
+
+def _number(given: str | None) -> int:
+    return int(given) if given and re.fullmatch("[0-9]{1,6}", given, re.ASCII) else 0
 
 
 def _known(given: Mapping[str, str]) -> dict[str, str]:

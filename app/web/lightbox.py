@@ -13,6 +13,7 @@ from app.search.hits import Hit
 from app.search.pages import Results
 from app.search.query import Query, Term
 from app.store.images import ImageRow
+from app.web.faces_shown import FacesShown, faces_shown
 from app.web.requests import Request, parts, shown_original
 
 NEIGHBOURS = 24
@@ -32,6 +33,7 @@ class Details:
     camera: str | None
     location: tuple[float, float] | None
     finer: str | None
+    faces: FacesShown
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ async def details_of(request: Request, image: ImageRow) -> Details:
         camera(image.exif),
         location(image.exif),
         shown_original(image),
+        await faces_shown(request, image),
     )
 
 

@@ -25,6 +25,7 @@ from app.web.parameters import (
     path_parameters,
     query_parameters,
 )
+from app.web.people_api import PEOPLE_OPERATIONS
 from app.web.search_operations import SEARCH_OPERATIONS
 from app.web.trash_api import TRASH_OPERATIONS
 
@@ -32,6 +33,7 @@ OPERATIONS = [
     *SEARCH_OPERATIONS,
     *IMAGE_OPERATIONS,
     *DUPLICATE_OPERATIONS,
+    *PEOPLE_OPERATIONS,
     *TRASH_OPERATIONS,
     *JOB_OPERATIONS,
     *SERVER_OPERATIONS,

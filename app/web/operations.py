@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel
 
-Tag = Literal["Search", "Images", "Indexing", "Duplicates", "Trash", "Jobs", "Server"]
+Tag = Literal["Search", "Images", "Indexing", "Duplicates", "People", "Trash", "Jobs", "Server"]
 
 # Ids in examples: those of an image and another one, and that of a job.
 IMAGE_ID = "3f2504e0-4f89-41d3-9a0c-0305e82cf3a7"

@@ -39,6 +39,13 @@ _WRITTEN: dict[str, dict[str, Any] | None] = {
         "maxItems": 50,
         "description": "Your own keys and values, as `key=value`.",
     },
+    "weights": {
+        "type": "array",
+        "items": {"type": "string", "pattern": "^.*[^=\\s].*=\\s*-?[0-9.]+\\s*$"},
+        "maxItems": 50,
+        "description": "How much images count that are not in `text`: the `upload`, the `url`, and "
+        "ids in `like` and `unlike`, as `ID=2` or `https://…=2`.",
+    },
     "box": {
         "type": "array",
         "items": {"type": "number", "minimum": -180, "maximum": 180},
@@ -50,6 +57,12 @@ _WRITTEN: dict[str, dict[str, Any] | None] = {
         "type": "string",
         "pattern": f"^{_NUMBER}(,{_NUMBER}){{3}}$",
         "description": "The region to search by, as `x,y,width,height` in fractions.",
+    },
+    "face": {
+        "type": "string",
+        "maxLength": 200,
+        "description": "A face to search by, on its own: `ID:ORDER` of an indexed image, or "
+        "`ORDER` or `x,y,width,height` of one in the file or `upload`.",
     },
     "query": None,
 }

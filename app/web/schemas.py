@@ -1,10 +1,10 @@
 """The JSON of requests and responses; the OpenAPI document is made from these models."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
 from app.indexing.documents import (
     DHASH,
@@ -27,14 +27,16 @@ from app.indexing.requests import (
 from app.jobs.documents import JobDocument, JobItemDocument
 from app.search.cursors import MAX_CHARACTERS
 from app.search.documents import HitDocument
-from app.search.requests import ImageRequest
+from app.search.requests import FilterRequest, ImageRequest
 from app.search.resolver import Timings
 from app.store.items import ItemState
+from app.store.orders import CatalogOrder
 from app.store.urls import LONGEST_URL
 
 MOST_IMAGES_PER_REQUEST = 1000
 
 # Of many URLs, one that is too long fails alone, as one does that is no URL.
+FacetName = Literal["formats", "orientations", "colours", "hosts", "cameras", "tags", "metadata"]
 ImageUrl = Annotated[str, WithJsonSchema({"type": "string", "maxLength": LONGEST_URL})]
 
 
@@ -73,6 +75,11 @@ class ListRequest(SelectionRequest):
 
     limit: int = Field(50, ge=1, le=500, description="Most images of a page.")
     cursor: str | None = Field(None, max_length=200, description="`next` of the previous page.")
+    sort: CatalogOrder = Field(
+        "newest",
+        description="`newest`, `oldest`: by when they were indexed. `biggest`, `smallest`: by "
+        "pixels. `heaviest`: by the bytes of their files.",
+    )
 
 
 class DeleteOneRequest(RequestModel):
@@ -108,14 +115,18 @@ class DuplicatesRequest(RequestModel):
     """Which images are compared with each other; duplicates are those that are proved copies."""
 
     min_similarity: float = Field(
-        0.85, ge=0, le=1, description="Minimum cosine similarity of images that are compared."
+        0.85,
+        ge=0,
+        le=1,
+        description="Minimum cosine similarity of images that are compared. Hashes that are near "
+        "in one of eight orientations count, too: equal ones as 0.99, with ten bits of 64 as 0.85.",
     )
     max_bits: int = Field(
         64,
         ge=0,
         le=64,
-        description="Maximum distance between their difference hashes, in bits; crops, mirrored "
-        "and turned copies may have any.",
+        description="Maximum distance between their hashes, in bits: of difference hashes, or of "
+        "those of eight orientations; crops may have any.",
     )
     limit: int = Field(20, ge=1, le=100, description="Most groups of a page.")
     cursor: str | None = Field(
@@ -259,6 +270,27 @@ class FacetValue(BaseModel):
 
     value: str
     count: int
+
+
+class FacetValuesRequest(FilterRequest):
+    """Values of one facet, by a part of them, among the images that match filters."""
+
+    facet: FacetName = Field(description="Which filter they are values of.")
+    key: str = Field("", max_length=300, description="Of `metadata`, the key.")
+    q: str = Field("", max_length=300, description="A part of the values, in any case.")
+    limit: int = Field(20, ge=1, le=100, description="Most values.")
+
+    @model_validator(mode="after")
+    def _has_key(self) -> Self:
+        if bool(self.key) != (self.facet == "metadata"):
+            raise ValueError("give a key with metadata, and only there")
+        return self
+
+
+class FacetValuesResponse(BaseModel):
+    """Values of one facet, those that begin with `q` first, and then the more frequent ones."""
+
+    values: list[FacetValue] = Field(description="Of `metadata`, without their key.")
 
 
 class FacetsResponse(BaseModel):

@@ -1,6 +1,6 @@
 """The JSON endpoints of search; the search page uses the same functions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,8 @@ from app.indexing.requests import parse
 from app.problems import InvalidRequest
 from app.search.documents import hit_document
 from app.search.duplicates import Groups
+from app.search.face_requests import face_query_of
+from app.search.face_search import is_of_faces
 from app.search.listing import is_of_list
 from app.search.pages import Results
 from app.search.query import Query, Term
@@ -32,12 +34,29 @@ from app.web.forms import (
     values_of,
 )
 from app.web.requests import Indexed, Request, json_body, original_url, parts, respond, uploaded
-from app.web.schemas import FacetsResponse, FacetValue, SearchResponse
+from app.web.schemas import (
+    FacetsResponse,
+    FacetValue,
+    FacetValuesRequest,
+    FacetValuesResponse,
+    SearchResponse,
+)
 
 # The contract of /api/query, which no setting changes. Similarities must be above this one, whereas
 # they only have to reach MIN_SIMILARITY.
 QUERY_SIMILARITY = 0.90
 QUERY_LIMIT = 100
+
+# The kinds of labels by their filters. Faces have few values, and a scope of their own.
+FACET_KINDS: Mapping[schemas.FacetName, str] = {
+    "formats": "format",
+    "orientations": "orientation",
+    "colours": "colour",
+    "hosts": "host",
+    "cameras": "camera",
+    "tags": "tag",
+    "metadata": "metadata",
+}
 
 
 async def query(request: Request) -> Response:
@@ -78,17 +97,13 @@ async def search(request: Request) -> Response:
             data = await uploaded(request, form) if has_file else None
     else:
         wanted = await json_body(request, SearchRequest)
-    results = await run_search(request, wanted, data)
-    faces = None
     if "faces" in wanted.include:
         require(client_of(request.scope), "faces")
-        faces = await parts(request).faces.of([hit.image.id for hit in results.hits])
+    results = await run_search(request, wanted, data)
     return respond(
         SearchResponse(
             results=[
-                hit_document(
-                    hit, original_url(request, hit.image), include=wanted.include, faces=faces
-                )
+                hit_document(hit, original_url(request, hit.image), include=wanted.include)
                 for hit in results.hits
             ],
             next=results.cursor,
@@ -107,6 +122,23 @@ async def facets(request: Request) -> Response:
     check_faces(request, wanted)
     counts = await parts(request).vectors.facets(wanted.filters)
     return respond(facets_document(counts, faces=_sees_faces(request)))
+
+
+async def facet_values(request: Request) -> Response:
+    """Return the values of one facet that contain a text, with counts."""
+    wanted = parse(
+        FacetValuesRequest, search_fields(query_fields(request), model=FacetValuesRequest)
+    )
+    check_faces(request, wanted)
+    found = await parts(request).vectors.facet_values(
+        wanted.filters,
+        FACET_KINDS[wanted.facet],
+        key=wanted.key,
+        containing=wanted.q,
+        limit=wanted.limit,
+    )
+    values = [FacetValue(value=value, count=count) for value, count in found.items()]
+    return respond(FacetValuesResponse(values=values))
 
 
 async def duplicates(request: Request) -> Response:
@@ -146,9 +178,20 @@ async def run_search(
         raise InvalidRequest(
             f"limit: this server returns at most {lookalike.settings.top_k} results (TOP_K)."
         )
+    if wanted.cursor and is_of_faces(wanted.cursor):
+        require(client_of(request.scope), "faces")
+        return await lookalike.face_searcher.next_page(
+            wanted.cursor, limit=limit, beside=wanted.beside
+        )
     if wanted.cursor:
         pages = lookalike.lister if is_of_list(wanted.cursor) else lookalike.searcher
-        return await pages.next_page(wanted.cursor, limit=limit, sees_faces=_sees_faces(request))
+        return await pages.next_page(
+            wanted.cursor, limit=limit, sees_faces=_sees_faces(request), beside=wanted.beside
+        )
+    if wanted.face is not None:
+        require(client_of(request.scope), "faces")
+        by_face = face_query_of(wanted, wanted.face, data, limit=limit)
+        return await lookalike.face_searcher.search(by_face)
     query = replace(query_of(wanted, data, limit=limit), preview=preview)
     if query.is_empty and query.filters:
         return await lookalike.lister.first_page(query)

@@ -73,4 +73,17 @@ SEARCH_OPERATIONS = [
         failures=(422, 503),
         asks={"formats": "JPEG", "min_width": "640"},
     ),
+    Operation(
+        "get",
+        "/api/facets/values",
+        "Return values of one facet that contain a text, rare ones too. Those that begin with it "
+        "come first, and then the more frequent ones, each with its count among the images that "
+        "match the filters.",
+        name="list_facet_values",
+        tag="Search",
+        answer=schemas.FacetValuesResponse,
+        query=schemas.FacetValuesRequest,
+        failures=(422, 503),
+        asks={"facet": "tags", "q": "bo"},
+    ),
 ]

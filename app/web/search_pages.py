@@ -14,14 +14,14 @@ from starlette.responses import RedirectResponse, Response
 from app.indexing.requests import parse
 from app.problems import NoPicture, Problem
 from app.search.pages import Results
-from app.search.requests import FilterRequest, SearchRequest
+from app.search.requests import SearchRequest
 from app.store.filters import NO_FILTERS, Filters
 from app.store.images import ImageRow
 from app.web.forms import chosen_files, form_of
 from app.web.lightbox import lightbox_of
 from app.web.requests import SANDBOX, Request, parts, uploaded
 from app.web.schemas import FacetsResponse
-from app.web.search_api import check_faces, facets_document, run_search, search_fields
+from app.web.search_api import facets_document, run_search, search_fields
 from app.web.shown import Shown, submitted
 from app.web.templating import accept, page
 
@@ -46,7 +46,7 @@ async def search_form(request: Request) -> Response:
             except Problem as problem:
                 return await _search_page(request, shown, problem=problem)
             # An uploaded file replaces the previous query image.
-            return RedirectResponse(shown.url(upload=str(upload_id), url="", crop=""), 303)
+            return RedirectResponse(shown.url(upload=str(upload_id), url="", crop="", face=""), 303)
     if not shown.is_asked and not shown.has_filters:
         problem = NoPicture("Upload an image, or enter an image URL or words to search by.")
         return await _search_page(request, shown, problem=problem)
@@ -56,24 +56,22 @@ async def search_form(request: Request) -> Response:
 async def search_page(request: Request) -> Response:
     """Show the search form and, for a query, its results."""
     shown = Shown(request.query_params.multi_items())
+    wanted: SearchRequest | None = None
     results: Results | None = None
     try:
-        if shown.is_asked:
+        if shown.is_asked or shown.has_filters:
             wanted = parse(SearchRequest, search_fields(shown.asked))
             most = min(RESULTS, parts(request).settings.top_k)
             wanted = wanted.model_copy(update={"limit": wanted.limit or most})
             # Of a stored upload, the page shows the file itself.
             preview = not shown.value("upload")
             results = await run_search(request, wanted, None, preview=preview)
-        else:
-            wanted = parse(FilterRequest, search_fields(shown.narrowed))
-            check_faces(request, wanted)
     except Problem as problem:
         return await _search_page(request, shown, problem=problem)
     return await _search_page(
         request,
         shown,
-        filters=wanted.filters,
+        filters=wanted.filters if wanted else NO_FILTERS,
         results=results,
         is_weak=await _is_weak(request, shown, results),
     )
@@ -97,7 +95,8 @@ async def _search_page(
     lookalike = parts(request)
     facets = await _facets(request, shown, filters)
     marked = await _marked(request, shown)
-    newest = [] if results or problem else await _newest(request, filters)
+    idle = not results and not problem
+    newest = await lookalike.catalog.newest(limit=NEWEST) if idle else []
     listed = [hit.image for hit in (*results.hits, *results.below)] if results else newest
     return page(
         request,
@@ -159,16 +158,6 @@ async def _places(
     if facets is None or not (facets.located or filters.box):
         return []
     return await parts(request).vectors.places(replace(filters, box=None), limit=MOST_PLACES)
-
-
-async def _newest(request: Request, filters: Filters) -> list[ImageRow]:
-    """Return the images to show without a query: the newest that match the filters."""
-    lookalike = parts(request)
-    if not filters:
-        return await lookalike.catalog.newest(limit=NEWEST)
-    ids = await lookalike.vectors.newest(filters, limit=RESULTS)
-    images = await lookalike.catalog.find_all(ids)
-    return [images[image_id] for image_id in ids if image_id in images]
 
 
 def _lowest(request: Request, shown: Shown) -> float:

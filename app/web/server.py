@@ -41,6 +41,8 @@ from app.web import (
     indexing_api,
     jobs_api,
     operations_api,
+    people_api,
+    people_pages,
     search_api,
     search_pages,
     trash_api,
@@ -219,6 +221,7 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/api/search", search_api.search, methods=["POST"], middleware=one),
         Route("/api/compare", compare_api.compare, methods=["POST"], middleware=two),
         Route("/api/facets", search_api.facets),
+        Route("/api/facets/values", search_api.facet_values),
         Route("/api/images", images_api.list_images),
         Route("/api/images", indexing_api.upload_images, methods=["POST"], middleware=many),
         Route("/api/images", images_api.delete_images, methods=["DELETE"], middleware=writes),
@@ -248,11 +251,29 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/api/duplicates/keep", duplicates_api.keep, methods=["POST"], middleware=writes),
         Route("/api/duplicates/denied", duplicates_api.denied),
         Route("/api/duplicates/deny", duplicates_api.deny, methods=["POST"], middleware=writes),
+        *_people(writes, words),
         Route("/api/stats", operations_api.stats),
         Route("/healthz", operations_api.healthz),
         Route("/readyz", operations_api.readyz),
         Route("/openapi.json", _openapi),
         Mount("/static", StaticFiles(directory=assets("static"))),
+    ]
+
+
+def _people(writes: list[Middleware], words: list[Middleware]) -> list[BaseRoute]:
+    one = "/api/people/{id:uuid}"
+    return [
+        Route("/people", people_pages.show_people),
+        Route("/people/{id:uuid}", people_pages.show_person),
+        Route("/people", people_pages.change_people, methods=["POST"], middleware=words),
+        Route("/people/{id:uuid}", people_pages.change_person, methods=["POST"], middleware=words),
+        Route("/api/people", people_api.list_people),
+        Route(one, people_api.show_person),
+        Route(one, people_api.rename_person, methods=["PATCH"], middleware=writes),
+        Route(one, people_api.forget_person, methods=["DELETE"], middleware=writes),
+        Route(f"{one}/merge", people_api.merge_people, methods=["POST"], middleware=writes),
+        Route(f"{one}/split", people_api.split_person, methods=["POST"], middleware=writes),
+        Route(f"{one}/remove", people_api.remove_faces, methods=["POST"], middleware=writes),
     ]
 
 

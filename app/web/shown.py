@@ -12,13 +12,17 @@ from app.search.query import Term, read_terms, written_terms
 from app.search.requests import FilterRequest
 
 # The fields that make a query; without any of them there are no results to show.
-ASKED = ("url", "text", "upload", "like", "unlike", "cursor")
+ASKED = ("url", "text", "upload", "like", "unlike", "face", "cursor")
 # Fields that only a query by one whole image has.
 WHOLE = ("min_similarity", "match", "thorough")
+# Fields that filters alone do not have.
+QUERIED = (*WHOLE, "diversity")
 # Fields that say how the page looks, not what is searched.
 LOOKS = ("panel", "density", "show")
 # Fields of the form alone, and those that the URL of a changed search does not keep.
 PASSING = ("cursor", "file", "parts", "weight", "show")
+# Fields of images that are named one by one, in their chips.
+NAMED = ("upload", "url", "like", "unlike")
 # The weights that a chip offers.
 WEIGHTS = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0)
 
@@ -100,6 +104,24 @@ class Shown:
         ]
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether there are several parts, so that their weights count."""
+        return _has_several(self.fields)
+
+    def weight_of(self, name: str) -> float:
+        """Return the weight of an image that the search names."""
+        return _weights(self.fields).get(name, 1.0)
+
+    def weights_of(self, name: str) -> list[float]:
+        """Return the weights to choose from for an image that the search names."""
+        return sorted({*WEIGHTS, self.weight_of(name)})
+
+    def values_url(self, field: str, key: str = "") -> str:
+        """Return the URL of the values of a filter, within the filters of the search."""
+        asked = [("facet", field), *([("key", key)] if key else [])]
+        return f"/api/facets/values?{urlencode([*asked, *self.narrowed])}"
+
+    @property
     def typed(self) -> str:
         """What the text field has: the text, unless it is shown as chips."""
         return "" if self.parts else self.value("text")
@@ -107,10 +129,13 @@ class Shown:
     @property
     def asked(self) -> list[tuple[str, str]]:
         """The fields of the query, without those that only a query by one whole image has."""
-        left_out = (*LOOKS, *(WHOLE if self.is_ranked else ()))
+        left_out = (*LOOKS, *(QUERIED if self.is_list else WHOLE if self.is_ranked else ()))
+        if self.value("face"):
+            left_out = (*left_out, "sort", "diversity")
         pairs = [pair for pair in self.fields if pair[0] not in left_out]
         is_sorted = not (
-            self.value("diversity") or (self.is_ranked and self.value("sort") == "changed")
+            (self.value("diversity") and not self.is_list)
+            or ((self.is_ranked or self.is_list) and self.value("sort") == "changed")
         )
         return [pair for pair in pairs if is_sorted or pair[0] != "sort"]
 
@@ -141,9 +166,14 @@ class Shown:
         return bool(self.narrowed)
 
     @property
+    def is_list(self) -> bool:
+        """Whether there is no query, so that what passes the filters is listed."""
+        return not any(self.values(name) for name in ASKED if name != "cursor")
+
+    @property
     def is_ranked(self) -> bool:
         """Whether results are only ranked, because the query is not one whole image."""
-        return any(self.values(name) for name in ("text", "like", "unlike", "crop"))
+        return any(self.values(name) for name in ("text", "like", "unlike", "crop", "face"))
 
     @property
     def is_phrase(self) -> bool:
@@ -169,9 +199,19 @@ def submitted(fields: Sequence[tuple[str, str]]) -> Shown:
     if _is_url(typed):
         changed = {"url": typed, "upload": "", "crop": ""}
         typed = ""
+    if (
+        typed
+        or parts
+        or changed
+        or any(form.values(name) for name in ("url", "upload", "like", "unlike"))
+    ):
+        # A face is searched by alone: what is asked now takes its place.
+        changed["face"] = ""
     parts = _weighted(parts, form.values("weight"))
     others = [(n, v) for n, v in fields if n not in (*PASSING, "text", *changed)]
-    return Shown([*_with_metadata(others), *changed.items(), ("text", joined(parts, typed))])
+    return Shown(
+        [*_with_metadata(_turned(others)), *changed.items(), ("text", joined(parts, typed))]
+    )
 
 
 def _with_metadata(fields: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -193,6 +233,42 @@ def _with_metadata(fields: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         if any(given.values()):
             kept.append(("metadata", f"{key}={given.get('from', '')}..{given.get('to', '')}"))
     return kept
+
+
+def _turned(fields: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return a form's fields with images on the side, `like` or `unlike`, that their weight has."""
+    other = {"like": "unlike", "unlike": "like"}
+    marked = {value for name, value in fields if name in other}
+    turned = {name for name, weight in _weights(fields).items() if weight < 0 and name in marked}
+    kept = [(other.get(n, n) if v in turned else n, v) for n, v in fields if n != "weights"]
+    weights = _weights(fields).items()
+    return kept + [("weights", f"{n}={abs(w) if n in turned else w:g}") for n, w in weights]
+
+
+def _weights(fields: Iterable[tuple[str, str]]) -> dict[str, float]:
+    """Return the weights that fields have for images, by what names them."""
+    found: dict[str, float] = {}
+    for field, value in fields:
+        name, equals, weight = value.rpartition("=")
+        if field == "weights" and equals:
+            with suppress(ValueError):
+                found[name] = float(weight)
+    return found
+
+
+def _has_several(fields: Sequence[tuple[str, Any]]) -> bool:
+    images = sum(name in NAMED and bool(str(value).strip()) for name, value in fields)
+    texts = [str(value) for name, value in fields if name == "text"]
+    return images + (len(Shown([("text", texts[-1])]).terms) if texts else 0) > 1
+
+
+def _weighed(fields: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return fields without weights that say nothing: of what is gone or alone, or of 1."""
+    pairs = list(fields)
+    named = {value for name, value in pairs if name in NAMED} if _has_several(pairs) else set[Any]()
+    weights = [(n, w) for n, w in _weights(pairs).items() if n in named and w != 1]
+    kept = [pair for pair in pairs if pair[0] != "weights"]
+    return kept + [("weights", f"{name}={weight:g}") for name, weight in weights]
 
 
 def joined(parts: str, typed: str) -> str:
@@ -219,5 +295,5 @@ def _is_url(typed: str) -> bool:
 
 
 def _url(fields: Iterable[tuple[str, Any]]) -> str:
-    given = [(name, value) for name, value in fields if str(value).strip()]
+    given = [(name, value) for name, value in _weighed(fields) if str(value).strip()]
     return f"/?{urlencode(given)}" if given else "/"

@@ -4,15 +4,18 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
+from jinja2.ext import Extension
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.templating import Jinja2Templates
+from typing_extensions import override
 
 import app
 from app.pictures.decoding import MEDIA_TYPES, SUFFIXES
-from app.search.explained import differences_of, outline_of
+from app.search.explained import differences_of, outline_of, similarity_of
 from app.store.filters import PLAIN_NUMBER
 from app.store.images import ImageRow
+from app.web.faces_shown import sees_faces, sees_people, square_around
 from app.web.requests import Request, original_url, parts
 from app.web.schemas import FacetsResponse, FacetValue
 
@@ -50,15 +53,30 @@ def assets(name: str) -> Path:
     return packaged if packaged.is_dir() else packaged.parent.parent / name
 
 
+class Unindented(Extension):
+    """Leaves out the indentation of templates, a sixth of what a page of results would be.
+
+    One blank is kept of it: the line break before it may be left out, too.
+    """
+
+    @override
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """Return the source of a template with one blank where lines begin with several."""
+        return re.sub(r"^[ \t]+", " ", source, flags=re.MULTILINE)
+
+
 templates = Jinja2Templates(assets("templates"))
 # Lines that are only tags leave none behind.
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
+templates.env.add_extension(Unindented)
 # Jinja's own filters have types that ours need not have.
 cast(dict[str, Any], templates.env.filters).update(
     duration=duration,
     by_key=by_key,
     differences=differences_of,
+    similarity=similarity_of,
     outline=outline_of,
+    square=square_around,
 )
 
 
@@ -77,6 +95,8 @@ def page(request: Request, name: str, *, status_code: int = 200, **context: Any)
             "encoder": spaces.semantic.encoder,
             "two_vectors": not spaces.are_one,
             "original": original,
+            "sees_faces": sees_faces(request),
+            "sees_people": sees_people(request),
         },
         status_code=status_code,
     )

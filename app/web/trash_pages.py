@@ -1,8 +1,11 @@
 """The HTML page of the trash."""
 
+from datetime import UTC, datetime
+
 from starlette.responses import RedirectResponse, Response
 
 from app.indexing.requests import parse
+from app.problems import InvalidRequest
 from app.web.forms import form_of, text_fields
 from app.web.requests import Request, parts
 from app.web.templating import page
@@ -22,8 +25,19 @@ async def change_trash(request: Request) -> Response:
     """Restore images, or delete them for good: what the buttons do."""
     async with form_of(request) as form:
         fields = text_fields(form)
-    action, undoes = fields.pop("action", ""), fields.pop("undo", "")
+    if "moved" in fields:
+        await parts(request).trash.restore_together(moment_of(fields["moved"]))
+        return RedirectResponse("/index", 303)
+    action = fields.pop("action", "")
     chosen = parse(TrashSelection, {name: value for name, value in fields.items() if value}).chosen
     trash = parts(request).trash
     await (trash.empty(chosen) if action == "delete" else trash.restore(chosen))
-    return RedirectResponse("/index" if undoes else "/trash", 303)
+    return RedirectResponse("/trash", 303)
+
+
+def moment_of(written: str) -> datetime:
+    """Return the time at which images were moved to the trash together; raises `InvalidRequest`."""
+    try:
+        return datetime.fromisoformat(written).astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
+        raise InvalidRequest("moved: it is no time at which images were moved.") from exc

@@ -338,3 +338,21 @@ def test_an_index_is_exported_and_imported(
     assert "vectors: 3" in run("stats", **other).stdout
     (tmp_path / "no.parquet").write_text("no")
     assert run("import", str(tmp_path / "no.parquet")).returncode == 1
+
+
+def test_the_exit_code_says_whether_an_image_was_found(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    both = {"ENCODER": str(write_clip(tmp_path / "tiny")), "COPY_ENCODER": "builtin"}
+    assert run("index", str(photos), **both).returncode == 0
+    (tmp_path / "copy.jpg").write_bytes(altered(png(1)))
+    (tmp_path / "other.png").write_bytes(png(77))
+    assert run("search", str(tmp_path / "copy.jpg"), **both).returncode == 0
+    # Something always is nearest.
+    other = run("search", str(tmp_path / "other.png"), **both)
+    assert (other.returncode, len(other.stdout.splitlines())) == (3, 3)
+    assert "None of these is proved to be the same image" in other.stderr
+    with_limit = run("search", str(tmp_path / "other.png"), "--min-similarity", "-1", **both)
+    assert (with_limit.returncode, len(with_limit.stdout.splitlines())) == (0, 3)
+    assert run("search", str(tmp_path / "other.png"), "--match", "copy", **both).returncode == 3
+    assert run("search", "a red cat", **both).returncode == 0

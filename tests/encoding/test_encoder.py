@@ -145,3 +145,111 @@ def test_closing_embeds_queued_items(gate: Gate, batcher: Batcher[int]) -> None:
     gate.open.set()
     batcher.close()
     assert all(future.done() for future in futures)
+
+
+class Cores:
+    """Records what runs on all cores and what beside; every batch waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.begun: list[tuple[str, list[int]]] = []
+        self.let_go: set[int] = set()
+
+    def on_all(self, items: Sequence[int]) -> Any:
+        return self._run("all", items)
+
+    def beside(self, items: Sequence[int]) -> Any:
+        return self._run("beside", items)
+
+    def _run(self, where: str, items: Sequence[int]) -> Any:
+        with self.changed:
+            self.begun.append((where, list(items)))
+            self.changed.notify_all()
+            assert self.changed.wait_for(lambda: self.let_go.issuperset(items), 60)
+        return np.array([[item, 1.0] for item in items])
+
+    def wait_for(self, number: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.begun) == number, 60)
+
+    def free(self, *items: int) -> None:
+        with self.changed:
+            self.let_go.update(items)
+            self.changed.notify_all()
+
+
+@pytest.fixture
+def cores() -> Cores:
+    return Cores()
+
+
+@pytest.fixture
+def beside(cores: Cores) -> Generator[Batcher[int]]:
+    batcher = Batcher(cores.on_all, beside=cores.beside, threads=2)
+    yield batcher
+    cores.free(*range(100))
+    batcher.close()
+
+
+def test_a_hurried_item_has_all_cores_unless_they_are_busy(
+    cores: Cores, beside: Batcher[int]
+) -> None:
+    beside.submit(1)
+    cores.wait_for(1)
+    beside.submit(2)
+    cores.wait_for(2)
+    assert cores.begun == [("all", [1]), ("beside", [2])]
+
+
+def test_a_hurried_item_waits_for_no_batch_and_no_other_item(
+    cores: Cores, beside: Batcher[int]
+) -> None:
+    calm = [beside.submit(item, hurried=False) for item in (1,)]
+    cores.wait_for(1)
+    calm.append(beside.submit(2, hurried=False))
+    cores.wait_for(2)
+    calm.append(beside.submit(3, hurried=False))
+    hurried = beside.submit(50)
+    cores.wait_for(3)
+    # The third calm one waits, as only two such batches run at once.
+    assert cores.begun == [("beside", [1]), ("beside", [2]), ("beside", [50])]
+    cores.free(50)
+    assert hurried.result(60)[0] == pytest.approx(1, abs=1e-3)
+    assert not any(future.done() for future in calm)
+    cores.free(1)
+    cores.wait_for(4)
+    assert cores.begun[3] == ("beside", [3])
+
+
+def test_a_batch_beside_another_waits_until_it_is_full(
+    cores: Cores, beside: Batcher[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.encoding.encoder.MAX_WAIT_S", 0)
+    beside.submit(99, hurried=False)
+    cores.wait_for(1)
+    with beside.expected():
+        for item in range(MAX_BATCH):
+            beside.submit(item, hurried=False)
+        cores.wait_for(2)
+        assert cores.begun[1] == ("beside", list(range(MAX_BATCH)))
+        # Without another, it waits no longer than it is to.
+        cores.free(*range(100))
+        beside.submit(50, hurried=False).result(60)
+
+
+def test_embedding_beside_gives_the_same_vectors(tmp_path: Path) -> None:
+    model = OnnxModel(write_clip(tmp_path / "m"), name="tiny")
+    prepared = [model.prepare(photo(seed)) for seed in range(3)]
+    expected = model.embed_images(prepared)
+    np.testing.assert_allclose(model.embed_beside(prepared), expected, atol=1e-5)
+
+
+def test_a_large_model_is_in_memory_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_clip(tmp_path / "m")
+    monkeypatch.setattr("app.encoding.onnx_model.MOST_TWICE_BYTES", 10)
+    encoder = Encoder(OnnxModel(folder, name="tiny"), source="tiny")
+    monkeypatch.setattr(encoder.model, "embed_beside", None)
+    assert asyncio.run(encoder.embed_image(photo(1))).shape == (encoder.dimensions,)
+    future = encoder.images.submit(encoder.model.prepare(photo(1)), hurried=False)
+    assert future.result(60).shape == (encoder.dimensions,)
+    encoder.close()

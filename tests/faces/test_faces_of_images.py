@@ -4,58 +4,27 @@ import json
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from PIL import Image
 from pydantic import SecretStr
 
 from app.encoding.encoder import Encoder
+from app.faces.lazy import LazyFinder
+from app.faces.packages import folder
 from app.indexing.face_maker import Looked
 from app.lookalike import Lookalike
+from app.problems import MissingPackage
 from app.search import cursors
 from app.settings import Settings
+from app.store.images import Entry
 from app.store.keys import ApiKeys
-from app.web.server import create_app
-from tests.conftest import Server, client_of, opened
-from tests.faces_setup import DATA_DIR
+from tests.conftest import Server, opened
+from tests.faces.conftest import Opened
 from tests.image_host import ImageHost
 from tests.live import Loop
 from tests.samples import encode, photo
-
-Opened = Callable[..., AbstractContextManager[Server]]
-
-
-@pytest.fixture
-def server_with(settings: Settings, loop: Loop, encoder: Encoder) -> Opened:
-    """A function that serves the test's database with these settings."""
-    settings.data_dir.mkdir(exist_ok=True)
-    (settings.data_dir / "models").symlink_to(DATA_DIR / "models")
-
-    @contextmanager
-    def serving(**changed: Any) -> Generator[Server]:
-        wanted = settings.model_copy(update=changed)
-        with (
-            opened(wanted, loop, encoder) as lookalike,
-            loop.serving(create_app(lookalike)) as address,
-            client_of(address) as client,
-        ):
-            yield Server(address, client, lookalike)
-
-    return serving
-
-
-@pytest.fixture
-def portrait(host: ImageHost, astronaut: Image.Image) -> str:
-    return host.add("astronaut.png", encode(astronaut))
-
-
-@pytest.fixture
-def stranger(host: ImageHost) -> str:
-    return host.add("stranger.png", encode(photo(3)))
 
 
 def faces_of(server: Server, image: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -219,6 +188,33 @@ def test_missing_models_are_said_and_indexing_goes_on(
     wanted = settings.model_copy(update={"faces": "boxes"})
     with opened(wanted, loop, encoder) as lookalike:
         assert lookalike.face_maker is None
+
+
+def test_models_are_loaded_by_the_first_image(server_with: Opened, portrait: str) -> None:
+    with server_with(faces="boxes") as server:
+        maker = server.lookalike.face_maker
+        assert maker is not None
+        finder = maker.finder
+        assert isinstance(finder, LazyFinder)
+        assert not finder.is_loaded
+        server.upsert([portrait])
+        assert finder.is_loaded
+
+
+def test_models_that_cannot_be_loaded_stop_no_image(
+    settings: Settings, loop: Loop, encoder: Encoder, portrait: str
+) -> None:
+    folder(settings.data_dir, "boxes").mkdir(parents=True)
+    wanted = settings.model_copy(update={"faces": "boxes"})
+    with opened(wanted, loop, encoder) as lookalike:
+        [outcome] = loop.run(lookalike.indexer.upsert_urls([Entry(portrait)]))
+        assert outcome.status == "indexed"
+        assert lookalike.face_maker is not None
+        with pytest.raises(MissingPackage, match="cannot be loaded"):
+            loop.run(anext(lookalike.face_maker.run()))
+        image = loop.run(lookalike.catalog.find(outcome.id or Entry(portrait).id))
+        assert image is not None
+        assert image.face_count is None
 
 
 def test_who_has_not_asked_does_not_load_anything_of_it() -> None:

@@ -14,13 +14,15 @@ import pytest
 from sqlalchemy import text
 
 from app.encoding.encoder import Encoder
+from app.indexing.edits import Edit
 from app.indexing.outcomes import Outcome
 from app.lookalike import Lookalike
-from app.problems import NotFound
+from app.problems import InvalidRequest, NotFound
 from app.settings import Settings
 from app.store.catalog import EVERYTHING
 from app.store.filters import Filters
 from app.store.images import Entry, ImageRow
+from app.store.listing import passing
 from tests.conftest import opened
 from tests.image_host import ImageHost
 from tests.live import Loop
@@ -176,6 +178,48 @@ def test_an_upsert_and_a_delete_at_once_leave_an_image_or_none(
     assert (left is None) == (loop.run(one.vectors.count()) == 0)
 
 
+def test_edits_of_one_field_by_two_are_both_made(
+    programs: list[Lookalike], loop: Loop, image: ImageRow
+) -> None:
+    async def run() -> None:
+        async with held(programs[0], 2):
+            edits = [
+                asyncio.create_task(
+                    program.indexer.describe(
+                        image,
+                        Entry(image.url),
+                        edit=Edit(field="tags", how="add", text=f"tag {number}").of,
+                    )
+                )
+                for number, program in enumerate(programs)
+            ]
+        await asyncio.gather(*edits)
+
+    loop.run(run())
+    assert sorted(found(programs, loop, image.id).tags) == ["tag 0", "tag 1"]
+
+
+def test_an_edit_that_is_too_long_fails_alone(
+    programs: list[Lookalike], loop: Loop, image: ImageRow
+) -> None:
+    describe = programs[0].indexer.describe
+    edit = Edit(field="title", how="add", text="x" * 600).of
+
+    async def run() -> list[Any]:
+        await describe(image, Entry(image.url), edit=edit)
+        return await asyncio.gather(
+            describe(image, Entry(image.url), edit=edit),
+            describe(image, Entry(image.url, description="A boat")),
+            return_exceptions=True,
+        )
+
+    too_long, status = loop.run(run())
+    assert isinstance(too_long, InvalidRequest)
+    assert status == "updated"
+    row = found(programs, loop, image.id)
+    assert (row.title, row.description) == ("x" * 600, "A boat")
+
+
 def test_a_reindex_keeps_what_is_written_meanwhile(
     programs: list[Lookalike], loop: Loop, image: ImageRow, host: ImageHost
 ) -> None:
@@ -199,5 +243,5 @@ def test_a_reindex_keeps_what_is_written_meanwhile(
         await reindexing
 
     loop.run(run())
-    tagged = one.vectors.newest(Filters(tags=["meanwhile"]), limit=9)
-    assert loop.run(tagged) == [image.id]
+    tagged = passing(one.vectors, Filters(tags=["meanwhile"]), order="newest", limit=9)
+    assert [position.id for position in loop.run(tagged)] == [image.id]

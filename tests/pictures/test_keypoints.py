@@ -116,7 +116,7 @@ def test_a_tile_finds_a_small_picture_and_tells_its_place_in_the_whole() -> None
     page.paste(photo(6, (400, 640)), (400, 0))
     page.paste(small, (120, 60))
     image = View.of(photo(5, (360, 300)))
-    found = [verify(tile.view, image) for tile in tiles(page, View.of(page))]
+    found = [verify(tile.look(), image) for tile in tiles(page, View.of(page))]
     [best, *_] = [each for each in found if each is not None and each.match == "copy"]
     corners = np.array([[120, 60], [300, 210]]) @ np.array(best.alignment.matrix)[:, :2].T
     corners += np.array(best.alignment.matrix)[:, 2]

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
@@ -10,6 +11,7 @@ from app.search import duplicates
 from app.search.pair_proofs import PairProofs
 from app.store.fingerprints import Fingerprint, Fingerprints
 from app.store.images import Entry
+from app.store.vectors import NewVector
 from tests.conftest import Server
 from tests.image_host import ImageHost
 from tests.live import Loop
@@ -44,6 +46,39 @@ def test_altered_copies_of_every_kind_are_one_group(server: Server, host: ImageH
     assert groups_of(server, min_similarity=0.3) == [set(copies)]
     [group] = server.client.get("/api/duplicates?min_similarity=0.3").json()["groups"]
     assert {hit["match"] for hit in group[1:]} == {"copy"}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_photo_in_any_orientation_is_found_whatever_its_vector(
+    server: Server, loop: Loop, host: ImageHost, seed: int
+) -> None:
+    whole = photo(seed, (400, 300))
+    turned = [whole, *(whole.transpose(method) for method in Image.Transpose)]
+    urls = [
+        host.add(f"{number}.jpg", encode(image, "JPEG", quality=60))
+        for number, image in enumerate(turned)
+    ]
+    server.upsert([*urls, *(host.url(f"seed/{n}.png") for n in range(3, 6))])
+    ids = [Entry(url).id for url in urls]
+    loop.run(scatter(server.lookalike, ids))
+    assert groups_of(server) == [set(urls)]
+
+
+async def scatter(lookalike: Lookalike, ids: list[UUID]) -> None:
+    """Give images vectors that say nothing of what they show."""
+    random = np.random.default_rng(0)
+    images = await lookalike.catalog.find_all(ids)
+    vectors = [
+        NewVector(
+            Entry(image.url).over(image),
+            image,
+            image.sha256,
+            random.normal(size=lookalike.encoder.dimensions).astype(np.float32),
+        )
+        for image in images.values()
+    ]
+    async with lookalike.database.begin() as connection:
+        await lookalike.vectors.upsert(connection, vectors)
 
 
 def test_what_was_compared_is_kept_until_the_pixels_change(

@@ -21,6 +21,7 @@ from app.encoding.encoder import Encoder
 from app.encoding.loading import Encoders
 from app.lookalike import Lookalike, open_lookalike
 from app.pictures.decoding import Facts, hamming
+from app.pictures.phash import orientations
 from app.problems import InvalidRequest
 from app.search import components, cursors
 from app.search.asked import Asked
@@ -184,6 +185,7 @@ def index(
             catalog=lookalike.catalog,
             fingerprints=Fingerprints(lookalike.database),
             vectors=lookalike.vectors,
+            hashes=lookalike.index.hashes,
             proofs=Believing(),
         )
         yield Index(replace(lookalike, duplicates=finder), loop)
@@ -487,3 +489,54 @@ def test_pages_of_the_list_are_a_partition(
         index.add(data.draw(st.lists(images, max_size=2)))
     assert len(shown) == len(set(shown))
     assert {image.id for image in kept} <= set(shown)
+
+
+class Shown(Made):
+    """An image with a hash in one of eight orientations, whose vector is in no order."""
+
+    @property
+    def facts(self) -> Facts:
+        # Of a few originals, each in other orientations.
+        turned = orientations(HASHES[self.dhash % len(HASHES)])
+        return replace(super().facts, phash=turned[self.dhash // len(HASHES) % 8])
+
+    @property
+    def vector(self) -> NewVector:
+        random = np.random.default_rng(self.file).normal(size=512).astype(np.float32)
+        return NewVector(self.entry, self.facts, self.facts.sha256, random / np.linalg.norm(random))
+
+    def is_like(self, other: Made) -> bool:
+        same = self.dhash % len(HASHES) == other.dhash % len(HASHES)
+        return (same and not self.too_plain and not other.too_plain) or self.file == other.file
+
+
+HASHES = [0x0123_4567_89AB_CDEF, 0x7EDC_BA98_7654_3210 ^ 0xFFFF, 0x0F0F_3333_5555_00FF]
+
+shown_images = st.builds(
+    Shown,
+    angle=st.just(0.0),
+    dhash=st.integers(0, 8 * len(HASHES) - 1),
+    file=st.integers(1, 10**6),
+    too_plain=st.sampled_from([False] * 7 + [True]),
+)
+
+
+@quickly
+@given(st.lists(shown_images, min_size=2, max_size=20), st.integers(1, 6))
+def test_images_in_any_orientation_are_found_whatever_their_vectors(
+    index: Index, made: list[Made], limit: int
+) -> None:
+    made = index.start(made)
+    relation = {"min_similarity": 0.85, "max_bits": 64}
+    found = [group for page in index.groups(limit, **relation) for group in page]
+    assert {frozenset(group) for group in found} == connected(made)
+    assert sum(map(len, found)) == len({image_id for group in found for image_id in group})
+
+
+def test_only_the_same_bytes_are_as_similar_as_that(index: Index) -> None:
+    made = index.start([Shown(0, 0, 1), Shown(0, len(HASHES), 2), Shown(0, 2 * len(HASHES), 2)])
+    for least, expected in ((0.99, 3), (1.0, 2)):
+        relation = {"min_similarity": least, "max_bits": 0}
+        [group] = [group for page in index.groups(9, **relation) for group in page]
+        assert len(group) == expected
+    assert len(made) == 3

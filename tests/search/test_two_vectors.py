@@ -244,3 +244,23 @@ def test_a_cursor_with_another_vector_is_refused(
     refused = pair.client.post("/api/search", json={"cursor": cursor})
     assert refused.status_code == 422
     assert refused.json()["detail"].startswith("cursor: ")
+
+
+def test_beside_the_same_image_is_how_alike_it_is_as_a_copy(
+    pair: Server, loop: Loop, entries: list[Entry], host: ImageHost
+) -> None:
+    """By what it shows, it may be far away, which says nothing against it."""
+    copy = Entry(host.add("copy.png", cropped(3)))
+    pair.upsert([copy.url])
+    lookalike = pair.lookalike
+    spaces = lookalike.index.spaces
+    vectors = loop.run(spaces.semantic.vectors.fetch([copy.id]))
+    loop.run(set_vector(lookalike, spaces.semantic, entries[3], -vectors[copy.id]))
+    compared = {"a": str(copy.id), "b": str(entries[3].id)}
+    alike = pair.client.post("/api/compare", json=compared).json()
+    assert (alike["match"], alike["similarity"]) == ("copy", pytest.approx(-1, abs=0.01))
+    expected = f"{alike['copy_similarity']:.3f}"
+    for path in (f"/images/{copy.id}", f"/compare?a={copy.id}&b={entries[3].id}"):
+        page = pair.client.get(path).text
+        assert f">{expected}" in page, path
+        assert ">-1.000" not in page, path

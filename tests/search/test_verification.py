@@ -21,7 +21,7 @@ def stored(image: Image.Image) -> View:
     view = View.of(image)
     keypoints = Keypoints.from_bytes(view.keypoints.to_bytes())
     assert keypoints is not None
-    thumbnail = encode(Image.fromarray(view.pixels()), "JPEG", quality=85)
+    thumbnail = encode(Image.fromarray(view.pixels().pixels), "JPEG", quality=85)
     return View(view.width, view.height, keypoints, thumbnail, view.dhash, view.too_plain)
 
 
@@ -353,3 +353,38 @@ def test_gradients_in_one_direction_are_no_copies(one: int, other: int) -> None:
     same = compared_whole(View.of(gradient(one).resize((180, 150))), stored(gradient(one)))
     assert same is not None
     assert same.match == "copy"
+
+
+def test_words_on_a_plain_sky_make_an_edited_copy() -> None:
+    """What is plain in one of the two says little, where the rest agrees."""
+    image = Image.new("RGB", SIZE, (120, 160, 220))
+    image.paste(photo(150, (360, 110)), (0, 190))
+    captioned = image.copy()
+    draw = ImageDraw.Draw(captioned)
+    for line, words in enumerate(("look what I", "found today", "best price")):
+        draw.text((8, 8 + 62 * line), words, "black", ImageFont.load_default(46))
+    for query, other in ((captioned, image), (image, captioned)):
+        found = verified(query, other)
+        assert found is not None
+        assert (found.match, found.alignment.edited) == ("copy", True)
+
+
+def with_a_small_thing(seed: int) -> Image.Image:
+    """A soft picture with a few corners in a small part."""
+    image = faint(seed)
+    image.paste(photo(seed, (44, 36)), (150, 120))
+    return image
+
+
+@pytest.mark.parametrize("seed", range(160, 163))
+def test_a_copy_may_have_its_corners_in_a_small_part_if_all_of_it_agrees(seed: int) -> None:
+    image = with_a_small_thing(seed)
+    found = verified(image.crop((20, 10, 350, 290)).resize((300, 254)), image)
+    assert_maps(found, {(0, 0): (20, 10), (300, 254): (350, 290)})
+
+
+def test_a_small_thing_before_other_grounds_is_no_copy() -> None:
+    one, other = with_a_small_thing(170), faint(171)
+    other.paste(photo(170, (44, 36)), (150, 120))
+    found = verified(one, other)
+    assert found is None or found.match == "scene"

@@ -19,6 +19,7 @@ from app.search.query import Query, Term
 from app.settings import Settings
 from app.store.database import MIGRATIONS, newest_revision, open_database
 from app.store.filters import Filters
+from app.store.listing import passing
 from tests.conftest import opened
 from tests.live import Loop
 
@@ -93,7 +94,8 @@ def test_an_index_of_version_0_1_is_searched(
             BOAT,
         }
         tagged = Filters(tags=["red ball"])
-        assert loop.run(lookalike.vectors.newest(tagged, limit=9)) == [BEACH]
+        found = loop.run(passing(lookalike.vectors, tagged, order="newest", limit=9))
+        assert [position.id for position in found] == [BEACH]
         sha256, thumbnail = loop.run(lookalike.catalog.thumbnail(BEACH)) or ("", b"")
         assert (len(sha256), Image.open(BytesIO(thumbnail)).size) == (64, (64, 48))
 

@@ -78,6 +78,53 @@ def test_the_parts_of_a_mixed_search_are_changed_in_their_chips(
     expect(chips).to_have_count(0)
 
 
+@pytest.mark.parametrize("scripted", [True, False])
+def test_every_part_of_a_mixed_search_has_a_weight(
+    indexed: Server, new_page: Callable[..., Page], host: ImageHost, scripted: bool
+) -> None:
+    ids = [i["id"] for i in indexed.client.get("/api/images").json()["images"][:2]]
+    page = new_page(java_script_enabled=scripted)
+    page.goto(f"/?url={host.url('seed/1.png')}&text=snow&like={ids[0]}&unlike={ids[1]}")
+    chips = page.get_by_role("list", name="Parts of the search")
+    chosen = chips.get_by_role("combobox")
+    expect(chosen).to_have_count(4)
+
+    def weigh(name: str, label: str) -> None:
+        chips.get_by_label(name).select_option(label)
+        if not scripted:
+            page.get_by_role("button", name="Search", exact=True).click()
+
+    def labels() -> list[str]:
+        return chosen.locator("option:checked").all_inner_texts()
+
+    assert labels() == ["+1", "+1", "+1", "−1"]
+    before = similarities(page)
+    weigh("Weight of the query image", "+3")
+    expect(page).to_have_url(re.compile(r"weights=http.*seed%2F1.png%3D3"))
+    assert labels() == ["+3", "+1", "+1", "−1"]
+    assert similarities(page) != before
+    weigh(f"Weight of {name_of(indexed, ids[0])}", "+2")
+    expect(page).to_have_url(re.compile(rf"weights={ids[0]}%3D2"))
+    # With the other sign it is on the other side.
+    weigh(f"Weight of {name_of(indexed, ids[1])}", "+0.5")
+    expect(page).to_have_url(re.compile(rf"like={ids[1]}.*weights={ids[1]}%3D0.5"))
+    assert sorted(labels()) == ["+0.5", "+1", "+2", "+3"]
+    # What is alone has none.
+    page.goto(f"/?like={ids[0]}")
+    expect(chosen).to_have_count(0)
+
+
+def similarities(page: Page) -> list[str | None]:
+    expect(page.locator("#hits li")).not_to_have_count(0)
+    expect(page.locator("#answer[aria-busy]")).to_have_count(0)
+    hits = page.locator("#hits li").all()
+    return [hit.get_attribute("data-similarity") for hit in hits]
+
+
+def name_of(server: Server, image_id: str) -> str:
+    return server.client.get(f"/api/images/{image_id}").json()["url"].rsplit("/", 1)[-1]
+
+
 def test_typing_adds_to_the_chips(indexed: Server, new_page: Callable[..., Page]) -> None:
     page = new_page()
     page.goto("/?text=snow+-+tree")

@@ -68,7 +68,7 @@ def test_filters_are_chips_that_can_be_removed(shop: Server, new_page: Callable[
     page.get_by_label("To", exact=True).fill("25")
     page.keyboard.press("Tab")
     expect(results).to_have_count(1)
-    chips = page.get_by_role("list", name="Filters in use")
+    chips = page.get_by_role("list", name="Active filters")
     expect(chips.locator(".words")).to_have_text(["price=15..25"])
     # A long facet is searched.
     page.get_by_label("Find in Tags").press_sequentially("tag1")
@@ -143,9 +143,75 @@ def test_the_size_of_images_is_kept(shop: Server, new_page: Callable[..., Page])
     first = page.locator("#hits .thumbnail").first
     medium = first.evaluate(height)
     page.get_by_text("Options").click()
-    page.get_by_label("Size of images").select_option("Large")
+    page.get_by_label("Thumbnail size").select_option("Large")
     expect(page).to_have_url(re.compile("density=large"))
     assert first.evaluate(height) > medium
     page.locator("#text").fill("a boat")
     page.locator("#text").press("Enter")
     expect(page).to_have_url(re.compile("density=large.*text=a"))
+
+
+def test_all_values_of_a_long_facet_are_searched(
+    server: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    server.upsert(
+        [
+            {
+                "url": host.url(f"seed/{n}.png"),
+                "tags": ["all", *(f"tag {n} {i}" for i in range(3))],
+                "metadata": {"sku": f"AB-{n:03}"},
+            }
+            for n in range(24)
+        ]
+    )
+    page = new_page()
+    page.goto("/?panel=filters")
+    # Values that no two images share are searched, not listed.
+    expect(page.locator("#filters [name=metadata]")).to_have_count(0)
+    expect(page.get_by_label("tag 23 2 1")).to_have_count(0)
+    page.get_by_label("Find in Tags").press_sequentially("23 2")
+    page.get_by_label("tag 23 2 1").check()
+    chips = page.get_by_role("list", name="Active filters")
+    expect(chips.locator(".words")).to_have_text(["Tag: tag 23 2"])
+    expect(page.locator("#answer .thumbnail")).to_have_count(1)
+    page.get_by_role("link", name="Remove filter Tag").click()
+    expect(page.locator("#answer .thumbnail")).to_have_count(12)
+    page.get_by_label("Find in sku").press_sequentially("b-02")
+    expect(page.locator("#filters [name=metadata]")).to_have_count(4)
+    page.get_by_label("ab-022 1").check()
+    expect(chips.locator(".words")).to_have_text(["sku=ab-022"])
+    expect(page.locator("#filters").get_by_label("ab-022")).to_be_checked()
+
+
+def test_a_typed_value_is_a_filter_without_javascript(
+    shop: Server, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(java_script_enabled=False)
+    page.goto("/?panel=filters")
+    page.get_by_label("Find in Tags").fill("Tag1")
+    page.get_by_role("button", name="Show images").click()
+    expect(page.locator("#answer .thumbnail")).to_have_count(1)
+    expect(page.get_by_role("link", name="Remove filter Tag: Tag1")).to_be_visible()
+
+
+def test_what_passes_filters_is_sorted_and_paged(
+    server: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    server.upsert([{"url": host.url(f"seed/{n}.png"), "tags": ["all"]} for n in range(70)])
+    big = encode(photo(99).resize((500, 400)), "PNG")
+    server.upsert([{"url": host.add("big.png", big), "tags": ["all"]}])
+    page = new_page()
+    page.goto("/?tags=all&sort=oldest")
+    images = page.locator("#hits .thumbnail")
+    expect(images).to_have_count(60)
+    expect(
+        page.get_by_role("heading", name="Images that match the filters, oldest")
+    ).to_be_visible()
+    page.get_by_role("link", name="Show more").click()
+    expect(images).to_have_count(71)
+    expect(images.last.locator("img")).to_have_attribute("alt", "big.png")
+    page.get_by_label("Sort by").select_option("Biggest image")
+    expect(images.first.locator("img")).to_have_attribute("alt", "big.png")
+    expect(page.get_by_label("Sort by").locator("option")).to_have_text(
+        ["Biggest image", "Newest in the index", "Oldest in the index"]
+    )

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.conftest import Server
 from tests.image_host import ImageHost
-from tests.samples import png
+from tests.samples import encode, photo, png
 
 
 def names(page: Page) -> list[str]:
@@ -20,21 +20,21 @@ def test_chosen_images_go_to_the_trash_and_come_back(
     page = new_page()
     page.goto("/index?sort=oldest")
     first, second, third = names(page)[:3]
-    expect(page.get_by_text("None chosen")).to_be_visible()
-    page.get_by_label(f"Choose {first}").check()
-    page.get_by_label(f"Choose {third}").click(modifiers=["Shift"])
-    expect(page.get_by_text("3 chosen")).to_be_visible()
-    page.get_by_label(f"Choose {third}").uncheck()
+    expect(page.get_by_text("None selected")).to_be_visible()
+    page.get_by_label(f"Select {first}").check()
+    page.get_by_label(f"Select {third}").click(modifiers=["Shift"])
+    expect(page.get_by_text("3 selected")).to_be_visible()
+    page.get_by_label(f"Select {third}").uncheck()
     page.get_by_text("Move to trash").click()
     # It asks once.
-    page.get_by_role("button", name="Yes, move the chosen images").click()
+    page.get_by_role("button", name="Yes, move the selected images").click()
     expect(page.get_by_role("heading", name="5 images in the index")).to_be_visible()
-    expect(page.get_by_role("status")).to_contain_text("2 images are in the trash")
+    expect(page.get_by_role("status")).to_contain_text("2 images moved to the trash")
     assert names(page)[0] == third
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_role("heading", name="7 images in the index")).to_be_visible()
-    page.get_by_role("button", name="Choose all").click()
-    expect(page.get_by_text("7 chosen")).to_be_visible()
+    page.get_by_role("button", name="Select all").click()
+    expect(page.get_by_text("7 selected")).to_be_visible()
     page.get_by_label("Tag to add").fill("sea")
     page.get_by_role("button", name="Add tag").click()
     page.get_by_role("searchbox").fill("sea")
@@ -42,9 +42,63 @@ def test_chosen_images_go_to_the_trash_and_come_back(
     expect(page.get_by_role("heading", name="7 images found")).to_be_visible()
     page.get_by_text("Move all 7 to the trash").click()
     page.get_by_role("button", name="Yes, move 7 images to the trash").click()
-    expect(page.get_by_role("status")).to_contain_text("7 images are in the trash")
+    expect(page.get_by_role("status")).to_contain_text("7 images moved to the trash")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("heading", name="7 images in the index")).to_be_visible()
+    page.goto("/trash")
+    expect(page.get_by_text("The trash is empty")).to_be_visible()
+    page.goto("/index?sort=oldest")
+    page.get_by_label(f"Select {second}").check()
+    page.get_by_text("Move to trash").click()
+    page.get_by_role("button", name="Yes, move the selected images").click()
     page.get_by_role("status").get_by_role("link", name="trash").click()
     expect(page.get_by_role("button", name=f"Restore {second}")).to_be_visible()
+
+
+def test_many_images_are_edited_at_once(indexed: Server, new_page: Callable[..., Page]) -> None:
+    page = new_page(java_script_enabled=False)
+
+    def edit(field: str, how: str, text: str, *chosen: str) -> None:
+        page.goto("/index?sort=oldest")
+        for name in chosen:
+            page.get_by_label(f"Select {name}", exact=True).check()
+        page.get_by_text("Edit", exact=True).click()
+        page.locator("[name=field]").select_option(field)
+        page.get_by_label("How").select_option(how)
+        page.get_by_label("Text", exact=True).fill(text)
+        page.get_by_role("button", name="Edit selected images").click()
+
+    page.goto("/index?sort=oldest")
+    first, second, third = names(page)[:3]
+    edit("title", "Replace with", "Harbour", first, second)
+    expect(page.get_by_role("status")).to_contain_text("2 images edited")
+    assert names(page)[:3] == ["Harbour", "Harbour", third]
+    edit("title", "Add at the end", "at night", third)
+    assert names(page)[2] == "at night"
+    edit("description", "Add at the end", "Hamburg", "at night")
+    edit("tags", "Add at the end", "sea, boat", "at night")
+    edit("tags", "Remove", "Boat", "at night")
+    [image] = indexed.client.get("/api/images?q=at night").json()["images"]
+    assert (image["title"], image["description"], image["tags"]) == ("at night", "Hamburg", ["sea"])
+    edit("tags", "Add at the end", "  ", "at night")
+    expect(page.get_by_role("alert")).to_contain_text("enter what to add")
+
+
+def test_the_list_is_sorted_by_size(
+    indexed: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    indexed.upsert([host.add("big.bmp", encode(photo(9).resize((600, 500)), "BMP"))])
+    indexed.upsert([host.add("tiny.png", encode(photo(9).resize((64, 64)), "PNG"))])
+    page = new_page()
+    page.goto("/index")
+    for label, name in (
+        ("Most pixels first", "big.bmp"),
+        ("Fewest pixels first", "tiny.png"),
+        ("Largest files first", "big.bmp"),
+    ):
+        page.get_by_label("Sort by").select_option(label)
+        page.get_by_role("button", name="Find").click()
+        expect(page.locator("#indexed .caption").first).to_have_text(name)
 
 
 def test_an_image_is_deleted_from_its_page_and_restored(
@@ -56,7 +110,7 @@ def test_an_image_is_deleted_from_its_page_and_restored(
     page.get_by_text("Edit or delete").click()
     page.get_by_text("Move to trash").click()
     page.get_by_role("button", name="Yes, move it to the trash").click()
-    expect(page.get_by_role("status")).to_contain_text("1 image is in the trash")
+    expect(page.get_by_role("status")).to_contain_text("1 image moved to the trash")
     page.get_by_role("button", name="Undo").click()
     assert indexed.client.get(f"/api/images/{image['id']}").status_code == 200
 

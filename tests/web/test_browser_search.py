@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from app.lookalike import open_lookalike
 from app.settings import Settings
@@ -346,12 +346,14 @@ def test_filters_alone_show_the_images_that_match(
     page.goto("/")
     page.locator("#open-filters").click()
     page.get_by_label("sea 2").check()
-    expect(page.get_by_role("heading", name="Newest images that match the filters")).to_be_visible()
+    expect(
+        page.get_by_role("heading", name="Images that match the filters, newest first")
+    ).to_be_visible()
     expect(page.locator("#answer .thumbnail img")).to_have_count(2)
     assert "tags=sea" in page.url
     page.get_by_label("Width").fill("9999")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("heading", name="No images match the filters")).to_be_visible()
+    expect(page.get_by_text("No images match the filters")).to_be_visible()
 
 
 def test_a_region_is_drawn_on_the_preview(
@@ -382,6 +384,103 @@ def test_a_region_is_drawn_on_the_preview(
     expect(page.locator(".region-frame")).to_be_visible()
     page.get_by_role("link", name="Search by the whole image").click()
     expect(page.locator(".region-frame")).to_be_hidden()
+
+
+def test_a_region_is_moved_and_resized(
+    indexed: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    page = new_page(viewport={"width": 390, "height": 844}, has_touch=True)
+    page.goto(f"/?url={host.url('seed/1.png')}&crop=0.25,0.25,0.5,0.5")
+    page.get_by_label("Crop the query image").click()
+    image = page.locator("#preview img")
+
+    def region() -> list[float]:
+        return [float(part) for part in page.locator("[name=crop]").input_value().split(",")]
+
+    def drag(x: float, y: float, to_x: float, to_y: float) -> list[float]:
+        image.evaluate("image => image.decode()")
+        box = image.bounding_box()
+        assert box is not None
+        left, top = box["x"], box["y"]
+        page.mouse.move(left + x * box["width"], top + y * box["height"])
+        page.mouse.down()
+        page.mouse.move(left + to_x * box["width"], top + to_y * box["height"], steps=3)
+        page.mouse.up()
+        expected = page.locator("[name=crop]").input_value()
+        expect(page).to_have_url(re.compile(re.escape(expected.replace(",", "%2C"))))
+        expect(page.locator("#answer[aria-busy]")).to_have_count(0)
+        return region()
+
+    for edges in ("nw", "n", "ne", "e", "se", "s", "sw", "w"):
+        target = page.locator(f"#crop-{edges}").bounding_box()
+        assert target is not None
+        assert min(target["width"], target["height"]) >= 24
+    # It is searched for when a handle is let go: a corner, an edge, and the whole.
+    assert drag(0.75, 0.75, 0.9, 0.85) == pytest.approx([0.25, 0.25, 0.65, 0.6], abs=0.02)
+    assert drag(0.25, 0.55, 0.1, 0.9) == pytest.approx([0.1, 0.25, 0.8, 0.6], abs=0.02)
+    assert drag(0.5, 0.5, 0.9, 0.2) == pytest.approx([0.2, 0, 0.8, 0.6], abs=0.02)
+    # An edge goes no further than to the opposite one, or to the end of the image.
+    assert drag(0.6, 0.6, 0.6, -0.5) == pytest.approx([0.2, 0, 0.8, 0.03], abs=0.02)
+
+
+@pytest.mark.parametrize("on_page_of_image", [False, True])
+def test_a_region_is_resized_by_keyboard(
+    indexed: Server, new_page: Callable[..., Page], host: ImageHost, on_page_of_image: bool
+) -> None:
+    [image] = indexed.client.get("/api/images?q=seed/1.png").json()["images"]
+    page = new_page()
+    page.goto(f"/images/{image['id']}" if on_page_of_image else f"/?url={host.url('seed/1.png')}")
+    box = page.get_by_role("group", name="Search region")
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    expect(box.locator("output")).to_have_text(
+        "25% from the left, 25% from the top, 50% wide, 50% high"
+    )
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Top left corner")).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    page.get_by_role("button", name="Right edge").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    expect(box.locator("output")).to_have_text(
+        "20% from the left, 20% from the top, 60% wide, 55% high"
+    )
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("crop=0.2000%2C0.2000%2C0.6000%2C0.5500"))
+    if not on_page_of_image:
+        expect(page.get_by_role("button", name="Right edge")).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(page.locator(".region-frame")).to_be_hidden()
+        expect(page).not_to_have_url(re.compile("crop="))
+
+
+def test_results_wait_for_a_handle_that_is_held(
+    indexed: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    page = new_page()
+    page.goto(f"/?url={host.url('seed/1.png')}&crop=0.25,0.25,0.5,0.5")
+    held: list[Route] = []
+    server_root = f"{indexed.address}/"
+    page.route(server_root, lambda route: held.append(route))
+    page.get_by_text("Options").click()
+    page.get_by_label("Varied results").check()
+    while not held:
+        page.evaluate("1")
+    page.locator("#options summary").click()
+    handle = page.locator("#crop-se").bounding_box()
+    assert handle is not None
+    page.mouse.move(handle["x"] + 12, handle["y"] + 12)
+    page.mouse.down()
+    page.mouse.move(handle["x"] + 30, handle["y"] + 30, steps=2)
+    with page.expect_response(re.compile("diversity=0.5")):
+        held[0].continue_()
+    page.unroute(server_root)
+    page.mouse.move(handle["x"] + 40, handle["y"] + 40, steps=2)
+    wanted = page.locator("[name=crop]").input_value().replace(",", "%2C")
+    assert "0.5000%2C0.5000" not in wanted
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(re.escape(wanted)))
 
 
 def test_a_region_of_an_indexed_image(

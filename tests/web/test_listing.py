@@ -183,3 +183,34 @@ def test_few_statements_however_much_is_included(
             counts.append(len(statements))
         # The marked image's vector, the nearest, their images; and perhaps how many there are.
         assert counts[0] == counts[1] <= 4
+
+
+@pytest.mark.parametrize("sort", ["newest", "oldest", "biggest", "smallest", "heaviest"])
+def test_the_list_of_images_has_orders(server: Server, urls: list[str], sort: str) -> None:
+    found: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        asked = {"sort": sort, "limit": 2} | ({"cursor": cursor} if cursor else {})
+        answer = server.client.get("/api/images", params=asked)
+        assert answer.status_code == 200, answer.text
+        found += answer.json()["images"]
+        cursor = answer.json()["next"]
+        if cursor is None:
+            break
+    assert len({image["id"] for image in found}) == len(found) == len(SIZES) + 1
+
+    def place(image: dict[str, Any]) -> int:
+        return urls.index(image["url"]) if image["url"] in urls else len(urls)
+
+    keys: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "newest": lambda image: -place(image),
+        "oldest": place,
+        "biggest": lambda image: -image["width"] * image["height"],
+        "smallest": lambda image: image["width"] * image["height"],
+        "heaviest": lambda image: -image["bytes"],
+    }
+    values = [keys[sort](image) for image in found]
+    assert values == sorted(values)
+    other = "biggest" if sort in ("newest", "oldest") else "newest"
+    first = server.client.get("/api/images", params={"sort": sort, "limit": 1}).json()["next"]
+    check(server.client.get("/api/images", params={"sort": other, "cursor": first}), 422)

@@ -10,7 +10,7 @@ import pytest
 from app.lookalike import Lookalike
 from app.web.openapi import OPERATIONS, openapi_document
 from app.web.server import create_app
-from app.web.templating import templates
+from app.web.templating import Unindented, assets, templates
 from tests.conftest import Server, client_of
 from tests.image_host import ImageHost
 from tests.live import Loop
@@ -324,3 +324,19 @@ def test_words_that_end_like_numbers_are_no_numbers(server: Server, host: ImageH
     page = server.client.get("/?panel=filters")
     assert page.status_code == 200
     assert "note=a=5" in page.text
+
+
+def test_templates_lose_their_indentation_and_no_space_between_words() -> None:
+    for path in assets("templates").iterdir():
+        source = path.read_text()
+        shown = Unindented(templates.env).preprocess(source, path.name)
+        assert shown.split() == source.split()
+        assert re.sub(r"\s+", " ", shown) == re.sub(r"\s+", " ", source)
+        assert "  " not in re.findall(r"^ *", shown, re.MULTILINE)
+
+
+def test_a_caption_is_apart_from_what_follows_it(server: Server, host: ImageHost) -> None:
+    server.upsert([host.url("seed/1.png"), host.url("seed/2.png")])
+    ids = [image["id"] for image in server.client.get("/api/images").json()["images"][:2]]
+    page = server.client.get("/compare", params=dict(zip("ab", ids, strict=True))).text
+    assert re.search(r"</a>\s+<span class=.quiet.>256 × 256", page)

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -65,7 +66,15 @@ def test_what_of_the_trash_must_be_said(server: Server, ids: list[str]) -> None:
 def test_the_pages_move_to_the_trash_and_back(server: Server, ids: list[str]) -> None:
     assert "The trash is empty" in server.client.get("/trash").text
     answer = server.client.post(f"/images/{ids[0]}", data={"delete": "trash"})
-    assert answer.headers["location"] == f"/index?moved={ids[0]}"
+    location = answer.headers["location"]
+    assert "1 image moved to the" in server.client.get(location).text
+    moved = parse_qs(urlsplit(location).query)["moved"][0]
+    assert server.client.post("/trash", data={"moved": moved}).headers["location"] == "/index"
+    assert listed(server) == []
+    # There is nothing to undo any longer.
+    assert "moved to the <a" not in server.client.get(location).text
+    server.client.post("/trash", data={"moved": moved})
+    server.client.post(f"/images/{ids[0]}", data={"delete": "trash"})
     shown = server.client.get("/trash").text
     assert ids[0] in shown
     assert ids[1] not in shown
@@ -76,6 +85,28 @@ def test_the_pages_move_to_the_trash_and_back(server: Server, ids: list[str]) ->
     assert len(listed(server, "/api/images")) == 3
     assert "The trash is empty" in server.client.get("/trash").text
     assert server.client.post("/trash", data={"action": "delete"}).status_code == 422
+
+
+def test_one_undo_restores_all_that_was_moved_together(
+    server: Server, host: ImageHost, ids: list[str]
+) -> None:
+    more = [r["id"] for r in server.upsert([host.url(f"seed/{n}.png?beach") for n in range(140)])]
+    server.client.delete(f"/api/images/{ids[0]}?trash=true")
+    page = server.client.post("/index/delete", data={"q": "beach"}).headers["location"]
+    server.client.delete(f"/api/images/{ids[1]}?trash=true")
+    assert "140 images moved to the" in server.client.get(page).text
+    # What became of some of them meanwhile stays so.
+    server.client.post("/api/trash/restore", json={"ids": more[:1]})
+    server.client.delete(f"/api/trash?ids={more[1]}")
+    assert "138 images moved to the" in server.client.get(page).text
+    server.client.post("/trash", data={"moved": parse_qs(urlsplit(page).query)["moved"][0]})
+    assert sorted(listed(server)) == sorted(ids[:2])
+    assert set(listed(server, "/api/images")) == {*ids[2:], *more} - {more[1]}
+    for moved in ("", "x", "2026-11-28", "0001-01-01T00:00:00+23:59", "9" * 400):
+        assert server.client.get("/index", params={"moved": moved}).status_code == 200
+        answer = server.client.post("/trash", data={"moved": moved})
+        assert answer.status_code in (303, 422)
+    assert sorted(listed(server)) == sorted(ids[:2])
 
 
 def test_the_commands(server: Server, ids: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,8 +132,8 @@ def _looks_of_tiles(
     cut = tiles(image, query)
     cosines = embed_images(model, [tile.image for tile in cut]) @ vectors.T
     return [
-        (tile.view, int(place))
-        for tile, row in zip(cut, cosines, strict=True)
+        (look, int(place))
+        for look, row in zip([tile.look() for tile in cut], cosines, strict=True)
         for place in np.argsort(-row)[:NEAREST_OF_TILE]
     ]
 

@@ -1,0 +1,214 @@
+"""People: groups of faces, which someone may name, merge and split.
+
+A face is of one person at most, which the column `faces.person_id` says. A person ends, with the
+name, when the last of its faces goes (migration 0019).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, and_, func, literal, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.faces.face import Box
+from app.store.catalog import Catalog
+from app.store.database import Database
+from app.store.faces import FaceId
+from app.store.placing import place_lock
+from app.store.tables import FACES, IMAGES, PEOPLE
+
+_FACES = select(
+    FACES, IMAGES.c.width.label("image_width"), IMAGES.c.height.label("image_height")
+).join(IMAGES, IMAGES.c.id == FACES.c.image_id)
+_AT = tuple_(FACES.c.image_id, FACES.c.order)
+
+
+@dataclass(frozen=True, slots=True)
+class PersonFace:
+    """A face of a person, in an image of this `width` and `height` in pixels."""
+
+    image_id: UUID
+    order: int
+    box: Box
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person of the index: so many `faces`, in so many `images`, and what they are known by.
+
+    The `name` is empty until someone gives one. The `cover` is the face that the detector is surest
+    of.
+    """
+
+    id: UUID
+    name: str
+    faces: int
+    images: int
+    cover: PersonFace
+
+
+class PeopleTable:
+    """Reads people, and changes them as someone wishes."""
+
+    def __init__(self, database: Database, catalog: Catalog) -> None:
+        self._database = database
+        self._catalog = catalog
+
+    async def some(
+        self, *, limit: int, after: tuple[int, UUID] | None = None, part: str = ""
+    ) -> list[Person]:
+        """Return people, those with the most faces first, after one of so many faces and this id.
+
+        Only those in whose name `part` is, in any case.
+        """
+        counted = _counted().subquery()
+        query = select(counted).order_by(counted.c.faces.desc(), counted.c.id).limit(limit)
+        if part:
+            query = query.where(counted.c.name.icontains(part, autoescape=True))
+        if after is not None:
+            faces, last = after
+            same = and_(counted.c.faces == faces, counted.c.id > last)
+            query = query.where(or_(counted.c.faces < faces, same))
+        return await self._people(query)
+
+    async def find(self, person_id: UUID) -> Person | None:
+        """Return a person, None if there is none with this id."""
+        found = await self._people(_counted().where(PEOPLE.c.id == person_id))
+        return found[0] if found else None
+
+    async def count(self) -> int:
+        """Return the number of people."""
+        async with self._database.reading() as connection:
+            return await connection.scalar(select(func.count()).select_from(PEOPLE)) or 0
+
+    async def faces(
+        self, person_id: UUID, *, limit: int, after: FaceId | None = None
+    ) -> list[PersonFace]:
+        """Return faces of a person, by image and order, after one of them."""
+        query = _FACES.where(FACES.c.person_id == person_id)
+        if after is not None:
+            query = query.where(tuple_(literal(after[0]), literal(after[1])) < _AT)
+        query = query.order_by(FACES.c.image_id, FACES.c.order).limit(limit)
+        async with self._database.reading() as connection:
+            return [_face(row) for row in await connection.execute(query)]
+
+    async def of_images(self, ids: Sequence[UUID]) -> dict[FaceId, tuple[UUID, str]]:
+        """Return whose the faces of images are, with the names, without those of no one."""
+        query = (
+            select(FACES.c.image_id, FACES.c.order, PEOPLE.c.id, PEOPLE.c.name)
+            .join(PEOPLE, PEOPLE.c.id == FACES.c.person_id)
+            .where(FACES.c.image_id.in_(ids))
+        )
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query)
+            return {(row.image_id, row.order): (row.id, row.name) for row in rows}
+
+    async def rename(self, person_id: UUID, name: str) -> bool:
+        """Give a person a name, or an empty one; return whether there is such a person."""
+        statement = PEOPLE.update().where(PEOPLE.c.id == person_id).values(name=name)
+        async with self._database.begin() as connection:
+            return bool((await connection.execute(statement)).rowcount)
+
+    async def merge(self, into: UUID, others: Iterable[UUID]) -> bool:
+        """Give a person all faces of others, who are then gone; False if one is not there.
+
+        The name stays; where there is none, it is the first that one of the others has.
+        """
+        gone = sorted({*others} - {into})
+        async with self._database.begin() as connection:
+            await place_lock(connection)
+            found = select(PEOPLE).where(PEOPLE.c.id.in_([into, *gone]))
+            names = {row.id: row.name for row in await connection.execute(found)}
+            if len(names) <= len(gone):
+                return False
+            await self._move(connection, FACES.c.person_id.in_(gone), into)
+            name = next((names[one] for one in (into, *gone) if names[one]), "")
+            named = PEOPLE.update().where(PEOPLE.c.id == into).values(name=name)
+            await connection.execute(named)
+        return True
+
+    async def split(self, person_id: UUID, faces: Sequence[FaceId], *, name: str) -> UUID | None:
+        """Make another person of some of a person's faces; None unless all of them are."""
+        async with self._database.begin() as connection:
+            await place_lock(connection)
+            chosen = await self._of(connection, person_id, faces)
+            if chosen is None:
+                return None
+            made = PEOPLE.insert().values(name=name).returning(PEOPLE.c.id)
+            other: UUID = (await connection.execute(made)).scalar_one()
+            await self._move(connection, chosen, other)
+        return other
+
+    async def remove(self, person_id: UUID, faces: Sequence[FaceId]) -> bool:
+        """Let faces be no one's; False, and nothing is done, unless all of them are the person's.
+
+        The rule does not give them back: it places each face once.
+        """
+        async with self._database.begin() as connection:
+            await place_lock(connection)
+            chosen = await self._of(connection, person_id, faces)
+            if chosen is None:
+                return False
+            await self._move(connection, chosen, None)
+        return True
+
+    async def dissolve(self, person_id: UUID) -> bool:
+        """Let all faces of a person be no one's, so that there is no such person any more."""
+        async with self._database.begin() as connection:
+            await place_lock(connection)
+            return bool(await self._move(connection, FACES.c.person_id == person_id, None))
+
+    async def _of(
+        self, connection: AsyncConnection, person_id: UUID, faces: Sequence[FaceId]
+    ) -> Any:
+        """Return a condition for these faces; None unless all of them are the person's."""
+        chosen = and_(FACES.c.person_id == person_id, _AT.in_(faces))
+        number = await connection.scalar(select(func.count()).select_from(FACES).where(chosen))
+        return chosen if number == len({*faces}) else None
+
+    async def _move(self, connection: AsyncConnection, chosen: Any, to: UUID | None) -> int:
+        ids = await connection.scalars(select(FACES.c.image_id.distinct()).where(chosen))
+        # Whoever writes an image and its faces has locked its row first, in this order.
+        await self._catalog.lock(connection, ids.all())
+        moved = FACES.update().where(chosen).values(person_id=to, placed=True)
+        return (await connection.execute(moved)).rowcount
+
+    async def _people(self, query: Select[Any]) -> list[Person]:
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(query)).all()
+            if not rows:
+                return []
+            best = (FACES.c.person_id, FACES.c.confidence.desc(), FACES.c.image_id, FACES.c.order)
+            covers = (
+                _FACES.distinct(FACES.c.person_id)
+                .where(FACES.c.person_id.in_([row.id for row in rows]))
+                .order_by(*best)
+            )
+            cover = {row.person_id: _face(row) for row in await connection.execute(covers)}
+        return [
+            Person(row.id, row.name, row.faces, row.images, cover[row.id])
+            for row in rows
+            if row.id in cover
+        ]
+
+
+def _counted() -> Select[Any]:
+    return (
+        select(
+            PEOPLE.c.id,
+            PEOPLE.c.name,
+            func.count().label("faces"),
+            func.count(FACES.c.image_id.distinct()).label("images"),
+        )
+        .join(FACES, FACES.c.person_id == PEOPLE.c.id)
+        .group_by(PEOPLE.c.id)
+    )
+
+
+def _face(row: Row[Any]) -> PersonFace:
+    box = Box(row.x, row.y, row.width, row.height)
+    return PersonFace(row.image_id, row.order, box, row.image_width, row.image_height)

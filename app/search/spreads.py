@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.encoding.encoder import Vector, Vectors
+from app.encoding.encoder import Vector, Vectors, unit
 from app.search.query import ROCCHIO_UNWANTED, Marked, rocchio
 from app.store.sizes import Sizes
 from app.store.spaces import Space
@@ -25,7 +25,7 @@ GROWTH = 1.5
 # The weights of wanted images beside a text, when each counts by the spread of its similarities:
 # where the text finds them no better than any image, and from so many deviations above the mean on.
 # Measured (docs/design.md, decision 64).
-OVERLOOKED, KNOWN, KNOWN_FROM = 0.5, 0.05, 4.0
+OVERLOOKED, KNOWN, KNOWN_FROM = 0.4, 0.02, 3.0
 # Of things and places that photos show: what counts is only how differently images answer to each.
 PHRASES = (
     "a dog", "a cat", "a person", "children", "a car", "a bicycle", "a boat", "an aeroplane",
@@ -99,11 +99,11 @@ def wanted_beside_text(query: Vector, wanted: Sequence[Vector], sample: Vectors)
     """Return the weight of wanted images beside a query with texts, before the ratio.
 
     The better the query finds them already, among the index's images as the `sample` shows them,
-    the less they weigh. All are unit vectors.
+    the less they weigh. The query and the sample are unit vectors; `wanted` may have weights.
     """
     if not wanted or len(sample) < FEWEST:
         return (OVERLOOKED + KNOWN) / 2
     similarities = sample @ query
-    own = float(np.mean(np.array(wanted) @ query))
+    own = float(np.mean(unit(np.array(wanted)) @ query))
     above = (own - float(similarities.mean())) / max(float(similarities.std()), 1e-6)
     return float(np.interp(above, [0, KNOWN_FROM], [OVERLOOKED, KNOWN]))

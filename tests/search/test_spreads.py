@@ -97,7 +97,7 @@ def test_an_image_counts_beside_a_text_by_the_ratio(
     phrase, picture = Term(text="a red cat"), Term(image=entries[3].id)
     assert close(Query([phrase, picture]), words + ratio * image)
     marked = Query([phrase], like=[entries[3].id])
-    spread = loop.run(spreads_of(reading).measured())
+    spread = loop.run(reading.searcher._resolver._spreads.measured())
     weight = wanted_beside_text(words, [image], spread.sample)
     assert close(marked, words + weight * ratio * image)
     assert close(Query([phrase]), words)

@@ -18,8 +18,6 @@ FUNCTION_WORDS = (
 LEAST_USES = 2
 # The longest text to train on, in words.
 LONGEST = 32
-# The share of words that training drops from texts of several.
-DROPPED = 0.25
 
 TEMPLATES = (
     "{}", "{}", "{}", "{}s", "{} outdoors", "{} indoors", "close up of {}", "one {}", "two {}s",
@@ -82,7 +80,7 @@ def phrase(name: str, rng: np.random.Generator) -> str:
 def altered(ids: list[int], rng: np.random.Generator) -> list[int]:
     """Return word ids with some, but not all, dropped or reordered, as people type queries."""
     if len(ids) > 2:
-        ids = [place for place in ids if rng.random() > DROPPED] or ids
+        ids = [place for place in ids if rng.random() > 0.12] or ids
         if rng.random() < 0.2:
             at = int(rng.integers(len(ids)))
             ids = ids[at:] + ids[:at]

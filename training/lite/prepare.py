@@ -14,11 +14,10 @@ from training.lite.projection import fit_projection
 from training.lite.ranges import PHOTOS, ranges_of_maps
 
 
-def prepare(sources: Sequence[Path], out: Path, *, without: set[str], captioned: set[str]) -> None:
+def prepare(sources: Sequence[Path], out: Path, *, without: set[str]) -> None:
     """Make `out/model` a model directory without a text tower, unless it is one.
 
-    `out` keeps the features of the photos in the folders and tar files, but for those in `without`,
-    and those of several views of those in `captioned`.
+    `out` keeps the features of the photos in the folders and tar files, but for those in `without`.
     """
     model = out / "model"
     if (model / "network.npz").exists():
@@ -31,7 +30,7 @@ def prepare(sources: Sequence[Path], out: Path, *, without: set[str], captioned:
         np.save(kept, ranges_of_maps(weights.layers, [opened(photos[place]) for place in chosen]))
     # As precise as they are shipped.
     ranges = np.load(kept).astype(np.float16).astype(np.float32)
-    features = features_of_photos(names, photos, weights, ranges, out, captioned=captioned)
+    features = features_of_photos(names, photos, weights, ranges, out)
     np.save(out / "names.npy", np.array(names))
     projection = fit_projection(features.views[:, 0].astype(np.float32), weights.classes)
     shutil.rmtree(model, ignore_errors=True)

@@ -69,10 +69,9 @@ def quantize_weights(model: ModelProto) -> None:
     restoring: list[onnx.NodeProto] = []
     for tensor in list(graph.initializer):
         full = numpy_helper.to_array(tensor)
-        if full.dtype != np.float32 or full.ndim < 2 or full.size < LEAST_ENTRIES:
+        if full.dtype != np.float32 or full.ndim != 2 or full.size < LEAST_ENTRIES:
             continue
-        small, scale = quantized(full.reshape(-1, full.shape[-1]))
-        small, scale = small.reshape(full.shape), scale.reshape(*full.shape[:-1], 1)
+        small, scale = quantized(full)
         names = [f"{tensor.name}_{part}" for part in ("bytes", "scale", "floats")]
         graph.initializer.append(numpy_helper.from_array(small, names[0]))
         graph.initializer.append(numpy_helper.from_array(scale, names[1]))

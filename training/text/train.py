@@ -30,10 +30,8 @@ from training.text.pairs import Pairs
 from training.text.word_vectors import fit_word_vectors
 
 # Texts in a step, and the photos each is compared with, at least.
-TEXTS, CANDIDATES = 512, 2048
+TEXTS, CANDIDATES = 384, 2048
 LABEL_SMOOTHING = 0.1
-# The weight of telling the texts of a photo from other texts.
-BACKWARDS = 0.5
 RATE, DECAY = 1e-3, 0.1
 
 
@@ -49,8 +47,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     captions = read_captions(args.captions)
-    captioned = {caption.file for caption in captions}
-    prepare(args.data, args.out, without=files_in_test_split(captions), captioned=captioned)
+    prepare(args.data, args.out, without=files_in_test_split(captions))
     photos = embedded_photos(args.out)
     captions = [caption for caption in captions if caption.file in photos.places]
     names = read_names(args.classes, args.wordnet)
@@ -103,13 +100,6 @@ class TextTrainer:
         texts = functional.normalize(self.network(batch.ids, batch.mask))
         logits = texts @ batch.vectors.T * self.network.scale.exp().clamp(max=100)
         loss = many_positives(logits, batch.targets, smoothing=LABEL_SMOOTHING)
-        if len(batch.described):
-            fitting = batch.targets.T[batch.described]
-            fitting = fitting / fitting.sum(1, keepdim=True)
-            backwards = many_positives(
-                logits.T[batch.described], fitting, smoothing=LABEL_SMOOTHING
-            )
-            loss = loss + BACKWARDS * backwards
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

@@ -1,4 +1,4 @@
-"""The commands that fill the index: `index`, `reindex`, `export` and `import`."""
+"""The commands that fill the index from images: `index` and `reindex`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -102,7 +102,7 @@ async def reindex(encoder: str | None, *, copy: bool = True, semantic: bool = Tr
         chosen = [space for space in spaces.all if wanted[space]]
         looked_at = await lookalike.catalog.count()
         before = [await space.vectors.count() for space in chosen]
-        await _embed_missing(lookalike, chosen)
+        await embed_missing(lookalike, chosen)
         lookalike.index.use_encoder()
         say(f"Looked at {looked_at} images.")
         for space, earlier in zip(chosen, before, strict=True):
@@ -111,43 +111,6 @@ async def reindex(encoder: str | None, *, copy: bool = True, semantic: bool = Tr
                 f"Embedded {embedded} with {space.name}: {now} have vectors now, "
                 f"{earlier} had before."
             )
-
-
-async def export_file(file: Path) -> None:
-    """Export the index to a Parquet file."""
-    # Imported here, as below: pyarrow is an extra, and takes as long as the rest.
-    from app.indexing.archive import Archive
-
-    async with open_lookalike(read_settings(), announce=say) as lookalike:
-        archive = Archive(lookalike.database, lookalike.catalog, lookalike.index.spaces)
-        written = 0
-        with bar("Writing", await lookalike.catalog.count()) as show:
-            async for written in archive.write(file):
-                show(written)
-    size = (await asyncio.to_thread(file.stat)).st_size
-    say(f"Exported {written} images with their vectors to {file} ({size / 1e6:.1f} MB).")
-
-
-async def import_file(file: Path) -> None:
-    """Import an export, and embed the images that came without a vector."""
-    from app.indexing.archive import Archive, Imported, count_images
-
-    async with open_lookalike(read_settings(), announce=say) as lookalike:
-        archive = Archive(lookalike.database, lookalike.catalog, lookalike.index.spaces)
-        read = Imported(0, 0)
-        with bar("Reading", count_images(file)) as show:
-            async for read in archive.read(file):
-                show(read.images)
-        with bar("Indexing the vectors", 100) as show:
-            async for share in archive.build_index():
-                show(round(100 * share))
-        if read.vectors < read.images:
-            await _embed_missing(lookalike, lookalike.index.spaces.all)
-        total = await lookalike.catalog.count()
-    say(
-        f"Imported {read.images} images from {file}, {read.vectors} of them with their vectors; "
-        f"{read.images - read.vectors} were embedded again. The index has {total} now."
-    )
 
 
 def _items(
@@ -228,7 +191,7 @@ async def _prune(lookalike: Lookalike, sources: tuple[str, ...], *, prune: bool)
         say(f"{gone} files no longer exist; --prune removes them from the index.")
 
 
-async def _embed_missing(lookalike: Lookalike, spaces: Sequence[Space]) -> None:
+async def embed_missing(lookalike: Lookalike, spaces: Sequence[Space]) -> None:
     """Embed the thumbnails of the images that lack a vector of these spaces."""
     with bar("Embedding", await lookalike.catalog.count()) as show:
         async for looked_at in lookalike.reindexer.run(spaces):

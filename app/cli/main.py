@@ -198,25 +198,41 @@ def caption(as_json: bool) -> None:
 
 
 @cli.command("export")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-def export_index(file: Path) -> None:
-    """Export the index with its vectors to a Parquet file."""
-    from app.cli.indexing import export_file
+@click.argument("place")
+@click.option(
+    "--rows-per-file", type=click.IntRange(1), help="Images per file of a folder (100,000)."
+)
+def export_index(place: str, rows_per_file: int | None) -> None:
+    """Export the index with its vectors to a Parquet file, or to a folder of them.
 
-    asyncio.run(export_file(file))
+    PLACE is a file, or a folder if it ends in / or is one; or either in a bucket, or anywhere else
+    that fsspec writes (s3://bucket/index.parquet, s3://bucket/folder). A folder is written in
+    parts: the same command continues where it was stopped.
+    """
+    from app.cli.archive import export
+
+    asyncio.run(export(place, rows_per_file))
 
 
 @cli.command("import")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def import_index(file: Path) -> None:
-    """Import a Parquet file that `export` wrote.
+@click.argument("place")
+@click.option("--anew", is_flag=True, help="Also the parts that an interrupted import finished.")
+def import_index(place: str, anew: bool) -> None:
+    """Import a Parquet file that `export` wrote, or a folder of them, here or in a bucket.
 
-    Images embedded with another encoder are embedded again, from the thumbnails. The file does not
-    contain uploaded originals.
+    Files from elsewhere are welcome, too: docs/parquet.md has their columns. Images embedded with
+    another encoder are embedded again, from the thumbnails. Originals are not among them. Of a
+    folder, the same command continues where it was stopped.
+
+    Exit code 3 if files of a folder cannot be read: they are named, and the others imported.
     """
-    from app.cli.indexing import import_file
+    from app.cli.archive import import_
+    from app.indexing.files import is_local, local_path
 
-    asyncio.run(import_file(file))
+    if is_local(place) and not Path(local_path(place)).exists():
+        raise click.UsageError(f"There is no file or folder {place}.")
+    if not asyncio.run(import_(place, anew=anew)):
+        sys.exit(INCOMPLETE)
 
 
 @cli.group()

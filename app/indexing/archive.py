@@ -2,47 +2,36 @@
 
 # pyarrow has no types.
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
-
-import numpy as np
+from typing import Any, BinaryIO
+from uuid import UUID
 
 from app.encoding.encoder import Vector
-from app.pictures.decoding import Facts
-from app.problems import InvalidRequest, MissingPackage
+from app.indexing.archive_rows import Reader, schema_of, table_of
+from app.indexing.places import Place
+from app.problems import InvalidRequest, NotAPicture, NotFound, StorageUnavailable
 from app.store.catalog import Catalog
 from app.store.database import Database
 from app.store.hnsw import is_worth_building
-from app.store.images import DROPPED, Entry, ImageRow, NewImage, Validators
+from app.store.images import ImageRow, NewImage
 from app.store.index_kinds import begin_bulk, end_bulk
 from app.store.spaces import Space, Spaces
 from app.store.trash import TrashTable
-from app.store.urls import split_credentials
 from app.store.vectors import NewVector
 
-try:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-except ImportError as exc:
-    raise MissingPackage(
-        "Export and import need pyarrow, which is not installed: pip install 'lookalike[parquet]'"
-    ) from exc
+# After archive_rows, which says how to install it.
+import pyarrow as pa  # isort: skip
+import pyarrow.parquet as pq  # isort: skip
 
 ROWS_AT_ONCE = 1000
-# The columns of vectors, and the keys of the metadata that name the encoder of each. An export has
-# the first of an index with one vector per image.
-ENCODERS = {"vector": b"lookalike.encoder", "copy_vector": b"lookalike.copy_encoder"}
-
-_TEXTS = ("url", "sha256", "format", "title", "description")
-# An id is that of the URL, but of those that had a user and password in it.
-_ID, _NEEDS_CREDENTIALS = "id", "needs_credentials"
-_NUMBERS = ("dhash", "bytes", "width", "height")
+# In the metadata of a file: the images have ids greater than the first and up to the second.
+AFTER, LAST = b"lookalike.after", b"lookalike.last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,204 +42,186 @@ class Imported:
     vectors: int
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The ids of the images to write: greater than `after`, up to `upto`, at most `limit`."""
+
+    after: UUID | None = None
+    upto: UUID | None = None
+    limit: int | None = None
+
+    def end(self, written: int, last: UUID | None) -> UUID | None:
+        """Return the id up to which nothing is left, once `written` images up to `last` are."""
+        return last if self.upto is None or written == self.limit else self.upto
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An opened file: its rows, what reads them, and its name in messages."""
+
+    file: Any
+    reader: Reader
+    name: str
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return self.file.metadata.num_rows
+
+
 class Archive:
     """Exports the index, without the trash, to a file and imports such files."""
 
     def __init__(self, database: Database, catalog: Catalog, spaces: Spaces) -> None:
         self._database = database
-        self._catalog = catalog
         self._trash = TrashTable(database)
-        self._spaces = spaces
+        self.catalog = catalog
+        self.spaces = spaces
         # The vectors of an index by what serves for both are those of the semantic encoder.
         columns = {"vector": spaces.semantic, "copy_vector": spaces.copy}
         self._columns = dict(list(columns.items())[: len(spaces.all)])
+        self.schema = schema_of(self._columns)
 
-    async def write(self, path: Path) -> AsyncGenerator[int]:
+    async def write(self, path: Path | str) -> AsyncGenerator[int]:
         """Export every image with its thumbnail and vectors; yields the number written so far.
 
-        The file is written beside `path` and renamed when it is complete.
+        The file, which may be in a bucket, appears when it is whole.
         """
-        schema = _schema(self._columns)
-        scratch = path.with_name(f"{path.name}.part")
-        written, after = 0, None
-        with pq.ParquetWriter(scratch, schema, compression="zstd") as file:
-            while rows := await self._catalog.thumbnails(after=after, limit=ROWS_AT_ONCE):
+        with Place(str(path)).written() as file:
+            async with aclosing(self.write_rows(file, Span())) as written:
+                async for count, _ in written:
+                    yield count
+
+    async def write_rows(
+        self, file: BinaryIO, span: Span
+    ) -> AsyncGenerator[tuple[int, UUID | None]]:
+        """Write the images of a span, by id; yields the number written so far and the last id.
+
+        Images that are indexed or deleted meanwhile may be in the file or not.
+        """
+        written, last = 0, span.after
+        with pq.ParquetWriter(file, self.schema, compression="zstd") as out:
+            while rows := await self._rows(span, written, last):
                 ids = [image.id for image, _ in rows]
                 vectors = {
                     name: await space.vectors.fetch(ids) for name, space in self._columns.items()
                 }
-                table = await asyncio.to_thread(_table, rows, vectors, schema)
-                await asyncio.to_thread(file.write_table, table)
-                written, after = written + len(rows), rows[-1][0].id
-                yield written
-        scratch.replace(path)
+                table = await asyncio.to_thread(table_of, rows, vectors, self.schema)
+                await asyncio.to_thread(out.write_table, table)
+                written, last = written + len(rows), ids[-1]
+                yield written, last
+            # A file of images that are all gone reaches as far as the next one begins.
+            last = span.end(written, last)
+            ends = {AFTER: str(span.after or ""), LAST: str(last or "")}
+            out.add_key_value_metadata(ends)
 
-    async def read(self, path: Path) -> AsyncGenerator[Imported]:
-        """Upsert every image of a file; yields the progress.
+    async def _rows(
+        self, span: Span, written: int, after: UUID | None
+    ) -> Sequence[tuple[ImageRow, bytes]]:
+        limit = ROWS_AT_ONCE if span.limit is None else min(ROWS_AT_ONCE, span.limit - written)
+        if limit < 1:
+            return []
+        rows = await self.catalog.thumbnails(after=after, limit=limit)
+        return [row for row in rows if span.upto is None or row[0].id <= span.upto]
+
+    async def read(self, path: Path | str) -> AsyncGenerator[Imported]:
+        """Upsert every image of a file, which may be in a bucket; yields the progress.
 
         Vectors of other encoders are skipped; `Reindexer` makes new ones from the thumbnails. A
         large import drops the vector indexes: call `build_index` afterwards. Raises
         `InvalidRequest` if the file is not an export.
         """
+        with opened(Place(str(path)), self.spaces.all) as source:
+            await self.expect(source.reader.spaces, source.rows)
+            async with aclosing(self.read_rows(source)) as reading:
+                async for read in reading:
+                    yield read
+
+    async def expect(self, spaces: set[Space], rows: int) -> None:
+        """Drop the vector indexes that are worth building anew once so many rows are there."""
+        for space in spaces:
+            if is_worth_building(existing=await space.vectors.count(), coming=rows):
+                await begin_bulk(space.vectors)
+
+    async def read_rows(self, source: Source) -> AsyncGenerator[Imported]:
+        """Upsert every image of an opened file, a thousand at a time; yields the progress.
+
+        Raises `InvalidRequest`, which names the file and, if it can, the row; what came before is
+        stored.
+        """
         images = vectors = 0
-        with _opened(path) as file:
-            given = _spaces_of(file, self._spaces)
-            for space in given.values():
-                if is_worth_building(
-                    existing=await space.vectors.count(), coming=file.metadata.num_rows
-                ):
-                    await begin_bulk(space.vectors)
-            for batch in file.iter_batches(ROWS_AT_ONCE):
-                rows = await asyncio.to_thread(batch.to_pylist)
-                vectors += await self._upsert(rows, given)
-                images += len(rows)
-                yield Imported(images, vectors)
+        batches = source.file.iter_batches(ROWS_AT_ONCE)
+        while (rows := await asyncio.to_thread(_next, batches, source.name)) is not None:
+            try:
+                read = await asyncio.to_thread(source.reader.read, rows, first=images + 1)
+                await self._upsert(read)
+            except InvalidRequest as problem:
+                raise InvalidRequest(f"{source.name}: {problem.detail}") from problem
+            images += len(read)
+            vectors += sum(source.reader.has_all(given) for _, given in read)
+            yield Imported(images, vectors)
 
     async def build_index(self) -> AsyncGenerator[float]:
         """Build the vector indexes that are missing; yields the share done, 0 to 1."""
-        spaces = self._spaces.all
+        spaces = self.spaces.all
         for place, space in enumerate(spaces):
             async for share in end_bulk(space.vectors):
                 yield (place + share) / len(spaces)
 
-    async def _upsert(self, rows: Sequence[dict[str, Any]], given: Mapping[str, Space]) -> int:
-        """Write images, with their vectors of the given columns; return how many have all."""
-        new = [_new_image(row) for row in rows]
-        vectors = {
-            space: [
-                NewVector(image.entry, image.picture, image.picture.sha256, np.array(row[name]))
-                for image, row in zip(new, rows, strict=True)
-                if row[name] is not None
-            ]
-            for name, space in given.items()
-        }
+    async def _upsert(self, read: Sequence[tuple[NewImage, dict[Space, Vector]]]) -> None:
+        """Write images with the vectors that they came with."""
+        new = [image for image, _ in read]
         async with self._database.begin() as connection:
             # With what the file does not have: the vectors of other encoders.
             await self._trash.restore(connection, ids=[image.entry.id for image in new])
-            await self._catalog.upsert(connection, new)
-            for space, some in vectors.items():
-                if some:
-                    await space.vectors.upsert(connection, some)
-        if len(given) < len(self._spaces.all):
-            return 0
-        return sum(all(row[name] is not None for name in given) for row in rows)
+            await self.catalog.upsert(connection, new)
+            for space in self.spaces.all:
+                vectors = [
+                    NewVector(image.entry, image.picture, image.picture.sha256, given[space])
+                    for image, given in read
+                    if space in given
+                ]
+                if vectors:
+                    await space.vectors.upsert(connection, vectors)
 
 
-def count_images(path: Path) -> int:
+def count_images(path: Path | str) -> int:
     """Return the number of images in an export; raises `InvalidRequest`."""
-    with _opened(path) as file:
-        return file.metadata.num_rows
+    with opened(Place(str(path)), ()) as source:
+        return source.rows
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def opened(
+    place: Place, spaces: Sequence[Space], name: str = "", *, shown: str = ""
+) -> Generator[Source]:
+    """Open a file, or one of a folder, whose columns are as they should be.
+
+    `shown` is its name in messages. Raises `InvalidRequest`.
+    """
+    shown = shown or place.shown
     try:
-        file = pq.ParquetFile(path)
+        stream = place.open(name)
+    except (NotAPicture, NotFound, FileNotFoundError, StorageUnavailable) as exc:
+        raise InvalidRequest(f"{shown} cannot be opened: {exc}") from exc
+    with stream:
+        try:
+            file = pq.ParquetFile(stream)
+        except (OSError, pa.ArrowException) as exc:
+            raise InvalidRequest(f"{shown} is not a Parquet file, or is damaged: {exc}") from exc
+        try:
+            reader = Reader(file.schema_arrow, spaces)
+        except InvalidRequest as problem:
+            raise InvalidRequest(
+                f"{shown} is not an export of Lookalike: {problem.detail}."
+            ) from problem
+        yield Source(file, reader, shown)
+
+
+def _next(batches: Any, name: str) -> list[dict[str, Any]] | None:
+    """Return the next rows of a file, or None at its end."""
+    try:
+        batch = next(batches, None)
+        return None if batch is None else batch.to_pylist()
     except (OSError, pa.ArrowException) as exc:
-        raise InvalidRequest(f"{path} is not a Parquet file, or is damaged: {exc}") from exc
-    missing = {"url", "sha256", "thumbnail", "vector"} - set(file.schema_arrow.names)
-    if missing:
-        raise InvalidRequest(
-            f"{path} is not an export of Lookalike: it has no column {min(missing)}."
-        )
-    return file
-
-
-def _schema(columns: Mapping[str, Space]) -> Any:
-    fields = [(name, pa.string()) for name in _TEXTS]
-    fields += [(name, pa.int64()) for name in _NUMBERS]
-    fields += [
-        (_ID, pa.string()),
-        (_NEEDS_CREDENTIALS, pa.bool_()),
-        ("exif", pa.string()),
-        ("colours", pa.string()),
-        ("metadata", pa.string()),
-        ("tags", pa.list_(pa.string())),
-        ("etag", pa.string()),
-        ("last_modified", pa.string()),
-        ("indexed_at", pa.timestamp("us", "UTC")),
-        ("truncated", pa.bool_()),
-        ("too_plain", pa.bool_()),
-        ("decoder", pa.int32()),
-        ("thumbnail", pa.binary()),
-        *(
-            (name, pa.list_(pa.float16(), space.encoder.dimensions))
-            for name, space in columns.items()
-        ),
-    ]
-    encoders = {ENCODERS[name]: s.encoder.model.fingerprint for name, s in columns.items()}
-    return pa.schema(fields, metadata=encoders)
-
-
-def _spaces_of(file: Any, spaces: Spaces) -> dict[str, Space]:
-    """Return the space of each column of vectors that this index can use."""
-    said = file.schema_arrow.metadata or {}
-    by_encoder = {space.encoder.model.fingerprint: space for space in spaces.all}
-    return {
-        name: by_encoder[encoder]
-        for name, key in ENCODERS.items()
-        if name in file.schema_arrow.names
-        and (encoder := said.get(key, b"").decode()) in by_encoder
-    }
-
-
-def _table(
-    rows: Sequence[tuple[ImageRow, bytes]],
-    vectors: Mapping[str, Mapping[UUID, Vector]],
-    schema: Any,
-) -> Any:
-    records = [
-        {
-            **{name: getattr(image, name) for name in (*_TEXTS, *_NUMBERS)},
-            _ID: str(image.id),
-            _NEEDS_CREDENTIALS: image.needs_credentials,
-            "exif": json.dumps(image.exif),
-            "colours": json.dumps(image.colours),
-            "metadata": json.dumps(image.metadata),
-            "tags": image.tags,
-            "etag": image.etag,
-            "last_modified": image.last_modified,
-            "indexed_at": image.indexed_at,
-            "truncated": image.truncated,
-            "too_plain": image.too_plain,
-            "decoder": image.decoder,
-            "thumbnail": thumbnail,
-            **{
-                name: list(found[image.id].astype(np.float16)) if image.id in found else None
-                for name, found in vectors.items()
-            },
-        }
-        for image, thumbnail in rows
-    ]
-    return pa.Table.from_pylist(records, schema=schema)
-
-
-def _new_image(row: dict[str, Any]) -> NewImage:
-    facts = Facts(
-        width=row["width"],
-        height=row["height"],
-        format=row["format"],
-        sha256=row["sha256"],
-        file_bytes=row["bytes"],
-        dhash=row["dhash"],
-        exif=json.loads(row["exif"]),
-        # Exports of version 0.1 have neither colours nor metadata.
-        colours=json.loads(row.get("colours") or "[]"),
-        thumbnail=row["thumbnail"],
-        # An export of an older decoder's images has none of these.
-        truncated=row.get("truncated") or False,
-        too_plain=row.get("too_plain") or False,
-        decoder=row.get("decoder") or 0,
-    )
-    metadata = json.loads(row.get("metadata") or "{}")
-    url, credentials = split_credentials(row["url"])
-    needed = credentials or row.get(_NEEDS_CREDENTIALS)
-    entry = Entry(
-        url,
-        row["title"],
-        row["description"],
-        row["tags"],
-        metadata,
-        DROPPED if needed else None,
-        UUID(row[_ID]) if row.get(_ID) else uuid5(NAMESPACE_URL, row["url"]),
-    )
-    return NewImage(entry, facts, Validators(row["etag"], row["last_modified"]))
+        raise InvalidRequest(f"{name} is damaged, or cannot be read: {exc}") from exc

@@ -73,7 +73,7 @@ def exists(url: str) -> bool:
     """Return whether a file still exists at the URL."""
     if is_local(url):
         return os.path.isfile(local_path(url))  # noqa: PTH113
-    files, path = _storage(url)
+    files, path = storage_of(url)
     return bool(files.exists(path))
 
 
@@ -102,9 +102,9 @@ def read_file(
 
 
 def _read_elsewhere(url: str, max_bytes: int, unless_etag: str | None) -> tuple[bytes | None, str]:
-    files, path = _storage(url)
+    files, path = storage_of(url)
     info = files.info(path)
-    etag = _etag(info)
+    etag = etag_of(info)
     if etag == unless_etag:
         return None, etag
     if (info.get("size") or 0) > max_bytes:
@@ -163,7 +163,7 @@ def _find_local(root: str, passed_over: PassedOver) -> Iterator[str]:
 
 
 def _find_elsewhere(place: str, passed_over: PassedOver) -> Iterator[str]:
-    files, root = _storage(place)
+    files, root = storage_of(place)
     try:
         is_folder = files.info(root)["type"] == "directory"
     except FileNotFoundError as exc:
@@ -192,7 +192,7 @@ def _is_wanted(name: str, passed_over: PassedOver) -> bool:
     return False
 
 
-def _storage(url: str) -> tuple[Any, str]:
+def storage_of(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path within it."""
     try:
         return cast(tuple[Any, str], fsspec.url_to_fs(url))
@@ -200,7 +200,7 @@ def _storage(url: str) -> tuple[Any, str]:
         raise WrongSetting(f"{url} cannot be opened: {exc}") from exc
 
 
-def _etag(info: dict[str, Any]) -> str:
+def etag_of(info: dict[str, Any]) -> str:
     """Return the storage's own etag, or a hash of size and modification time."""
     known = info.get("ETag") or info.get("etag")
     if known:

@@ -128,6 +128,16 @@ QUERIES = Table(
     Column("made_at", DateTime(timezone=True)),
 )
 
+IMPORTED_PARTS = Table(
+    "imported_parts",
+    _metadata,
+    Column("place", Text, primary_key=True),
+    Column("part", Text, primary_key=True),
+    Column("images", BigInteger),
+    Column("vectors", BigInteger),
+    Column("imported_at", DateTime(timezone=True)),
+)
+
 ENCODERS = Table(
     "encoders",
     _metadata,

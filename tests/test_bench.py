@@ -12,8 +12,12 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    [("bench.loadtest", "--clients", "8", "--seconds", "5"), ("bench.faults", "--rounds", "5")],
-    ids=["loadtest", "faults"],
+    [
+        ("bench.loadtest", "--clients", "8", "--seconds", "5"),
+        ("bench.faults", "--rounds", "5"),
+        ("bench.workers", "--images", "640", "--workers", "2"),
+    ],
+    ids=["loadtest", "faults", "workers"],
 )
 def test_a_small_measurement(command: tuple[str, ...]) -> None:
     done = subprocess.run(

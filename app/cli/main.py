@@ -230,7 +230,8 @@ def import_index(place: str, anew: bool) -> None:
     from app.indexing.files import is_local, local_path
 
     if is_local(place) and not Path(local_path(place)).exists():
-        raise click.UsageError(f"There is no file or folder {place}.")
+        named = click.format_filename(place)
+        raise click.UsageError(f"There is no file or folder {named}.")
     if not asyncio.run(import_(place, anew=anew)):
         sys.exit(INCOMPLETE)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, BinaryIO
 
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from app.indexing.files import etag_of, is_local, local_path, open_regular, storage_of
@@ -95,9 +96,11 @@ class Place:
         """Create the folder, or remove what writes that were interrupted left in it."""
         with self._errors("written"):
             self._files.makedirs(self._path, exist_ok=True)
-            for path in self._files.ls(self._path, detail=False):
-                if _SCRATCH.fullmatch(path.rpartition("/")[2]):
-                    self._files.rm_file(path)
+            # In a bucket, a folder that has no files yet does not exist.
+            with contextlib.suppress(FileNotFoundError):
+                for path in self._files.ls(self._path, detail=False):
+                    if _SCRATCH.fullmatch(path.rpartition("/")[2]):
+                        self._files.rm_file(path)
 
     @contextmanager
     def written(self, name: str = "") -> Generator[BinaryIO]:
@@ -115,11 +118,19 @@ class Place:
                     if isinstance(self._files, LocalFileSystem):
                         file.flush()
                         os.fsync(file.fileno())
-                self._files.mv(scratch, path)
+                self._rename(scratch, path)
             except BaseException:
                 with contextlib.suppress(Exception):
                     self._files.rm_file(scratch)
                 raise
+
+    def _rename(self, source: str, target: str) -> None:
+        if type(self._files).mv is not AbstractFileSystem.mv:
+            self._files.mv(source, target)
+            return
+        # Which fsspec's own would do by patterns, and names may hold a `*` or brackets.
+        self._files.cp_file(source, target)
+        self._files.rm_file(source)
 
     def _below(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{name}" if name else self._path

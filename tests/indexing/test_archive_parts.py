@@ -118,7 +118,7 @@ class Folder:
 @pytest.fixture(params=["folder", "bucket"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     if request.param == "bucket":
-        place = f"memory://bucket-{uuid4()}/some/index"
+        place = f"memory://bucket-{uuid4()}/some [i]*{{n}} #1?/index"
         return Folder(place, *fsspec.url_to_fs(place))
     path = str(tmp_path / HOSTILE)
     return Folder(f"{path}/", fsspec.filesystem("file"), path)
@@ -249,6 +249,15 @@ def test_a_store_that_fails_ends_an_export_that_can_go_on(
         loop.run(export(indexed, place))
     assert folder.names() == ["part-000000.parquet"]
     assert loop.run(export(indexed, place)).steps[-1] == 5
+
+
+def test_a_folder_of_a_bucket_exists_only_with_its_files(
+    indexed: Lookalike, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryFileSystem, "makedirs", lambda *_, **__: None)
+    place = f"memory://bucket-{uuid4()}"
+    assert loop.run(export(indexed, place)).steps[-1] == 5
+    assert len(Folder(place, *fsspec.url_to_fs(place)).names()) == 4
 
 
 def test_an_import_goes_on_where_it_stopped(

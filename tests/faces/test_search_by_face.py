@@ -132,6 +132,20 @@ def test_many_faces_are_searched_by_their_index(server_with: Opened, portrait: s
             )
         [hit] = by_face(server, face={"id": image["id"]})
         assert (hit["id"], hit["face"]["order"]) == (str(UUID(int=5)), 77)
+        # More faces of one image are near than the index is asked for.
+        with psycopg.connect(url.get_secret_value()) as database:
+            database.execute(
+                "UPDATE faces SET vector = (SELECT vector FROM faces WHERE image_id = %s) WHERE"
+                ' image_id = ANY(%s) AND "order" < 50',
+                [image["id"], [UUID(int=number) for number in (5, 6, 7)]],
+            )
+        asked: dict[str, Any] = {"face": {"id": image["id"]}, "limit": 1}
+        found: list[str] = []
+        while asked:
+            answer = server.client.post("/api/search", json=asked).json()
+            found += [hit["id"] for hit in answer["results"]]
+            asked = {"cursor": answer["next"], "limit": 1} if answer["next"] else {}
+        assert found == [str(UUID(int=number)) for number in (5, 6, 7)]
 
 
 def test_what_cannot_be_searched_by_is_said(

@@ -18,6 +18,8 @@ from app.store.placing import (
     Neighbour,
     NewFace,
     give,
+    hold,
+    keep_people,
     neighbours,
     new_faces,
     new_person,
@@ -54,11 +56,15 @@ class PeopleMaker:
             if not faces:
                 return 0
             near = await neighbours(connection, faces)
-            persons = {n.person for some in near.values() for n in some if n.person is not None}
-            sizes = await sizes_of(connection, persons)
+            found = [n for some in near.values() for n in some]
+            free = await hold(connection, {n.id for n in found if n.person is None})
+            await keep_people(connection)
+            sizes = await sizes_of(connection, {n.person for n in found if n.person is not None})
             given: dict[FaceId, UUID | None] = {}
             for place, face in enumerate(faces):
-                known = [_now(n, given) for n in near.get(face.id, ())]
+                # Without people that have ended meanwhile.
+                there = [n for n in near.get(face.id, ()) if n.person in sizes or n.id in free]
+                known = [_now(n, given) for n in there]
                 known += _between(face, faces[:place], given)
                 person, founder = person_of(known, sizes)
                 if founder is not None:

@@ -136,6 +136,20 @@ def test_one_odd_photo_does_not_join_two_people(photos: Photos) -> None:
     assert len(photos.groups()) == 1
 
 
+def test_faces_of_a_person_who_was_forgotten_are_only_found_by_new_ones(photos: Photos) -> None:
+    one, two = (photos.add([of_person(1, number)]) for number in (1, 2))
+    photos.place()
+    [person] = photos.loop.run(photos.lookalike.people.some(limit=10))
+    assert photos.loop.run(photos.lookalike.people.dissolve(person.id))
+    assert photos.place() == 0
+    assert photos.groups() == []
+    three = photos.add([of_person(1, 3)])
+    photos.place()
+    [group] = photos.groups()
+    assert (three, 0) in group
+    assert len(group & {(one, 0), (two, 0)}) == 1
+
+
 def test_a_name_goes_with_the_last_face(photos: Photos) -> None:
     images = [photos.add([of_person(1, number)]) for number in (1, 2)]
     photos.place()

@@ -140,10 +140,10 @@ async def sizes_of(connection: AsyncConnection, persons: Collection[UUID]) -> di
     return {row[0]: row[1] for row in await connection.execute(query)}
 
 
-async def new_person(connection: AsyncConnection) -> UUID:
-    """Make a person without a name and without faces."""
-    made = await connection.execute(PEOPLE.insert().values(name="").returning(PEOPLE.c.id))
-    return made.scalar_one()
+async def add_people(connection: AsyncConnection, ids: Sequence[UUID]) -> None:
+    """Make people without names and without faces."""
+    if ids:
+        await connection.execute(PEOPLE.insert(), [{"id": one, "name": ""} for one in ids])
 
 
 async def give(connection: AsyncConnection, persons: Sequence[tuple[FaceId, UUID | None]]) -> None:

@@ -1,5 +1,6 @@
 """Edits of what is said of images: of many at once, each as its row has it by then."""
 
+import re
 from collections.abc import Sequence
 from typing import Literal, Self
 
@@ -75,4 +76,6 @@ class Edit(RequestModel):
             case "add":
                 return f"{value}{_BETWEEN[self.field]}{text}" if value else text
             case "remove":
-                return " ".join(value.replace(text, "").split(" ")).strip()
+                # With the space before it, or two of them would be left.
+                words = re.escape(text)
+                return re.sub(rf" {words}(?=\s|$)|{words}", "", value).strip()

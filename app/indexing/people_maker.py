@@ -6,7 +6,7 @@ other and no one's are a new person, without a name. What is placed is not moved
 """
 
 from collections.abc import Mapping, Sequence
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 
@@ -17,10 +17,12 @@ from app.store.faces import FaceId
 from app.store.placing import (
     Neighbour,
     NewFace,
+    add_people,
     give,
+    hold,
+    keep_people,
     neighbours,
     new_faces,
-    new_person,
     place_lock,
     sizes_of,
 )
@@ -54,20 +56,27 @@ class PeopleMaker:
             if not faces:
                 return 0
             near = await neighbours(connection, faces)
-            persons = {n.person for some in near.values() for n in some if n.person is not None}
-            sizes = await sizes_of(connection, persons)
+            found = [n for some in near.values() for n in some]
+            free = await hold(connection, {n.id for n in found if n.person is None})
+            await keep_people(connection)
+            sizes = await sizes_of(connection, {n.person for n in found if n.person is not None})
             given: dict[FaceId, UUID | None] = {}
+            made: list[UUID] = []
             for place, face in enumerate(faces):
-                known = [_now(n, given) for n in near.get(face.id, ())]
+                # Without people that have ended meanwhile.
+                there = [n for n in near.get(face.id, ()) if n.person in sizes or n.id in free]
+                known = [_now(n, given) for n in there]
                 known += _between(face, faces[:place], given)
                 person, founder = person_of(known, sizes)
                 if founder is not None:
-                    person = await new_person(connection)
+                    person = uuid4()
+                    made.append(person)
                     given[founder.id] = person
                     sizes[person] = 1
                 given[face.id] = person
                 if person is not None:
                     sizes[person] = sizes.get(person, 0) + 1
+            await add_people(connection, made)
             await give(connection, list(given.items()))
         return len(faces)
 

@@ -14,7 +14,7 @@ from app.faces.face import LEAST_FOR_VECTOR, SAME_FACE, Face, Finder
 from app.pictures.decoding import Decoder
 from app.problems import InvalidRequest, NotFound
 from app.search import cursors
-from app.search.asked import MAX_BYTES
+from app.search.asked import MAX_BYTES, checked
 from app.search.face_requests import FaceQuery, WantedFace
 from app.search.hits import FaceMatch, Hit
 from app.search.pages import Results
@@ -69,7 +69,8 @@ class _Asked(BaseModel):
             _ = _read(asked.vector), asked.shown
         except (ValueError, zlib.error, ValidationError) as exc:
             raise cursors.not_ours() from exc
-        return asked
+        # Whoever searches by a face may see faces.
+        return asked.model_copy(update={"filters": checked(asked.filters, sees_faces=True)})
 
 
 class FaceSearcher:

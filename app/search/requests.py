@@ -270,7 +270,10 @@ class SearchRequest(FilterRequest):
     @field_validator("weights", mode="before")
     @classmethod
     def _weights(cls, value: object) -> object:
-        """Accept lists of `name=weight`, as in forms and URLs."""
+        """Accept lists of `name=weight`, as in forms and URLs, and ids however they are written."""
+        if isinstance(value, dict):
+            named = cast(dict[object, object], value)
+            return {_as_id(n) if isinstance(n, str) else n: w for n, w in named.items()}
         if not isinstance(value, list):
             return value
         # A URL may have equals signs of its own.

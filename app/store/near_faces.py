@@ -1,17 +1,18 @@
 """The images whose faces are nearest to a face, that pass filters.
 
-The first page comes from the HNSW index of the faces' vectors, if there are many. Those behind it
-are exact and leave out what the first one had, so that none is missed or shown twice.
+The first page comes from the HNSW index of the faces' vectors, if there are many and it brings
+enough. Those behind it are exact and leave out what the first one had, so that none is missed or
+shown twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, Text, and_, cast, func, or_, select
+from sqlalchemy import Row, Select, Text, and_, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -85,17 +86,27 @@ class NearFaces:
             if shown is None and not await _are_few(connection):
                 candidates = min(CANDIDATES_PER_IMAGE * limit, MAX_EF_SEARCH)
                 await connection.execute(*local_settings(candidates))
-                query = query.order_by(distance).limit(candidates)
+                near = query.order_by(distance).limit(candidates)
+                some = [_near(row) for row in await connection.execute(near)]
+                best = _best([face for face in some if face.distance <= within])
+                # Otherwise there may be further ones.
+                if len(best) >= limit or (len(some) == candidates and some[-1].distance > within):
+                    return best[:limit]
             rows = await connection.execute(_page(query, within, limit, shown))
-            return [
-                NearFace(
-                    row.image_id,
-                    row.order,
-                    Box(row.x, row.y, row.width, row.height),
-                    row.distance,
-                )
-                for row in rows
-            ]
+            return [_near(row) for row in rows]
+
+
+def _near(row: Row[Any]) -> NearFace:
+    box = Box(row.x, row.y, row.width, row.height)
+    return NearFace(row.image_id, row.order, box, row.distance)
+
+
+def _best(faces: Iterable[NearFace]) -> list[NearFace]:
+    """Return the nearest face of each image, the nearest first."""
+    best: dict[UUID, NearFace] = {}
+    for face in sorted(faces, key=lambda face: (face.distance, face.image_id, face.order)):
+        best.setdefault(face.image_id, face)
+    return list(best.values())
 
 
 _BOX = (FACES.c.x, FACES.c.y, FACES.c.width, FACES.c.height)

@@ -16,7 +16,7 @@ from app.faces.face import Box
 from app.store.catalog import Catalog
 from app.store.database import Database
 from app.store.faces import FaceId
-from app.store.placing import place_lock
+from app.store.placing import keep_people, place_lock
 from app.store.tables import FACES, IMAGES, PEOPLE
 
 _FACES = select(
@@ -121,11 +121,14 @@ class PeopleTable:
         gone = sorted({*others} - {into})
         async with self._database.begin() as connection:
             await place_lock(connection)
+            theirs = FACES.c.person_id.in_(gone)
+            await self._lock(connection, theirs)
+            await keep_people(connection)
             found = select(PEOPLE).where(PEOPLE.c.id.in_([into, *gone]))
             names = {row.id: row.name for row in await connection.execute(found)}
             if len(names) <= len(gone):
                 return False
-            await self._move(connection, FACES.c.person_id.in_(gone), into)
+            await self._give(connection, theirs, into)
             name = next((names[one] for one in (into, *gone) if names[one]), "")
             named = PEOPLE.update().where(PEOPLE.c.id == into).values(name=name)
             await connection.execute(named)
@@ -171,9 +174,15 @@ class PeopleTable:
         return chosen if number == len({*faces}) else None
 
     async def _move(self, connection: AsyncConnection, chosen: Any, to: UUID | None) -> int:
+        await self._lock(connection, chosen)
+        return await self._give(connection, chosen, to)
+
+    async def _lock(self, connection: AsyncConnection, chosen: Any) -> None:
         ids = await connection.scalars(select(FACES.c.image_id.distinct()).where(chosen))
         # Whoever writes an image and its faces has locked its row first, in this order.
         await self._catalog.lock(connection, ids.all())
+
+    async def _give(self, connection: AsyncConnection, chosen: Any, to: UUID | None) -> int:
         moved = FACES.update().where(chosen).values(person_id=to, placed=True)
         return (await connection.execute(moved)).rowcount
 

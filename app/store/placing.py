@@ -11,7 +11,7 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Row, bindparam, func, select, text
+from sqlalchemy import Row, bindparam, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.catalog import Catalog
@@ -21,6 +21,8 @@ from app.store.tables import FACES, PEOPLE
 
 # Arbitrary, but the same in every version: one at a time changes who is who.
 PLACING_LOCK = 1_885_696_109
+# That of migration 0019, which whoever deletes a person's faces takes last.
+ENDING_LOCK = 1_885_696_110
 # Of each new face, so many of the nearest are looked at.
 NEIGHBOURS = 8
 # Up to so many placed faces, comparing all of them is as fast as the HNSW index.
@@ -69,6 +71,14 @@ async def place_lock(connection: AsyncConnection) -> None:
     await connection.execute(select(func.pg_advisory_xact_lock(PLACING_LOCK)))
 
 
+async def keep_people(connection: AsyncConnection) -> None:
+    """Let no person end until the transaction does, nor for want of faces that it has given.
+
+    Whoever deletes faces has locked their images before, so no other row is waited for after this.
+    """
+    await connection.execute(select(func.pg_advisory_xact_lock(ENDING_LOCK)))
+
+
 async def new_faces(connection: AsyncConnection, catalog: Catalog, *, limit: int) -> list[NewFace]:
     """Return faces that are to be placed, by image and order; their images are locked."""
     waiting = (
@@ -108,8 +118,20 @@ async def neighbours(
     return found
 
 
+async def hold(connection: AsyncConnection, faces: Collection[FaceId]) -> set[FaceId]:
+    """Keep faces that are no one's from others; return those that no one else is changing."""
+    if not faces:
+        return set()
+    query = (
+        select(FACES.c.image_id, FACES.c.order)
+        .where(tuple_(FACES.c.image_id, FACES.c.order).in_(faces), FACES.c.person_id.is_(None))
+        .with_for_update(skip_locked=True)
+    )
+    return {(row.image_id, row.order) for row in await connection.execute(query)}
+
+
 async def sizes_of(connection: AsyncConnection, persons: Collection[UUID]) -> dict[UUID, int]:
-    """Return how many faces persons have."""
+    """Return how many faces persons have, without persons that have none any more."""
     query = (
         select(FACES.c.person_id, func.count())
         .where(FACES.c.person_id.in_(persons))
@@ -118,10 +140,10 @@ async def sizes_of(connection: AsyncConnection, persons: Collection[UUID]) -> di
     return {row[0]: row[1] for row in await connection.execute(query)}
 
 
-async def new_person(connection: AsyncConnection) -> UUID:
-    """Make a person without a name and without faces."""
-    made = await connection.execute(PEOPLE.insert().values(name="").returning(PEOPLE.c.id))
-    return made.scalar_one()
+async def add_people(connection: AsyncConnection, ids: Sequence[UUID]) -> None:
+    """Make people without names and without faces."""
+    if ids:
+        await connection.execute(PEOPLE.insert(), [{"id": one, "name": ""} for one in ids])
 
 
 async def give(connection: AsyncConnection, persons: Sequence[tuple[FaceId, UUID | None]]) -> None:

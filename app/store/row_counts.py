@@ -8,7 +8,7 @@ from sqlalchemy import ScalarSelect, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.hnsw import kinds_query
-from app.store.scans import Kind
+from app.store.scans import Kind, kinds_of
 
 # A search whose plan fits a table as it was so long ago finds the same, a little slower.
 KNOWN_S = 5.0
@@ -62,10 +62,12 @@ class RowCount:
         counted = select(func.count()).select_from(some).scalar_subquery()
         return counted, kinds_query(self._table).scalar_subquery()
 
-    def found(self, most: int, rows: int, kinds: Sequence[Kind] | None) -> None:
+    def found(self, most: int, rows: int, kinds: Sequence[str] | None) -> None:
         """Keep what was counted."""
         self._rows, self._most, self._until = rows, most + 1, monotonic() + KNOWN_S
-        self.kind = kinds[-1] if kinds else self.kind
+        # Of an index that somebody else has made, the name says nothing.
+        ours = kinds_of(kinds or ())
+        self.kind = ours[-1] if ours else self.kind
 
     async def _count(self, connection: AsyncConnection, most: int) -> None:
         [(rows, kinds)] = await connection.execute(select(*self.counting(most)))

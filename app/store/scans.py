@@ -152,6 +152,12 @@ class BitScan:
 
 SCANS: dict[Kind, Scan] = {"halfvec": HalfvecScan(), "bit": BitScan()}
 
+
+def kinds_of(names: Sequence[str]) -> list[Kind]:
+    """Return those of these names that are kinds, in their order."""
+    return [kind for name in names for kind in SCANS if kind == name]
+
+
 # The neighbours of a row and their frame, with m = 16.
 _BYTES_OF_LINKS = 340
 

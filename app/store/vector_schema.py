@@ -1,6 +1,6 @@
 """The schema of vector tables: that of LlamaIndex's PGVectorStore, and what searches need."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import BigInteger, Column, Connection, Index, MetaData, String, Table, text
@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from app.store import cascade
 from app.store.hnsw import drop_named, existing
 from app.store.nearest import FACETS, facet_columns, facet_indexes
-from app.store.scans import SCANS, Kind
+from app.store.scans import SCANS, Kind, kinds_of
 
 
 def vector_table(name: str, dimensions: int) -> Table:
@@ -61,7 +61,7 @@ def set_up_index(
     the kind. If there are two, one is about to take the place of the other.
     """
     there = existing(connection, table)
-    usable = _kinds([index.kind for index in there if index.valid])
+    usable = kinds_of([index.kind for index in there if index.valid])
     kind = usable[-1] if usable else choose(connection)
     indexes = {
         kind: scan.index(table, m=m, ef_construction=ef_construction)
@@ -72,10 +72,6 @@ def set_up_index(
             drop_named(connection, index.name)
     indexes[kind].create(connection, checkfirst=True)
     return kind
-
-
-def _kinds(names: Sequence[str]) -> list[Kind]:
-    return [kind for name in names for kind in SCANS if kind == name]
 
 
 def _existing(connection: Connection, table: Table) -> tuple[set[str], set[str]]:

@@ -152,7 +152,8 @@ PEOPLE_OPERATIONS = [
     Operation(
         "delete",
         "/api/people/{id}",
-        "Forget a person. The faces are then no one's, and stay so.",
+        "Forget a person. The faces are then no one's; a new face near one of them makes a new "
+        "person of the two.",
         name="forget_person",
         tag="People",
         status=204,

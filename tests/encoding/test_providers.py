@@ -53,8 +53,8 @@ def sessions(monkeypatch: pytest.MonkeyPatch, cuda_is_listed: None) -> Any:
     opened: list[Elsewhere] = []
 
     def make(added: float) -> list[Elsewhere]:
-        def open_session(path: Path, provider: Provider) -> Any:
-            session = providers.open_session(path, CPU)
+        def open_session(path: Path, provider: Provider, cores: int | None = None) -> Any:
+            session = providers.open_session(path, CPU, cores)
             if provider is CPU:
                 return session
             opened.append(Elsewhere(session, added))

@@ -1,6 +1,7 @@
 """People: how faces are grouped, and that what someone said of them stays."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from app.faces.face import SAME_FACE, SAME_PERSON, Box, Face, Found
 from app.lookalike import Lookalike
 from app.store.faces import FaceId
+from app.store.placing import ENDING_LOCK
 from tests.live import Loop
 
 DIMENSIONS = 128
@@ -134,6 +136,20 @@ def test_one_odd_photo_does_not_join_two_people(photos: Photos) -> None:
     assert len(photos.groups()) == 1
 
 
+def test_faces_of_a_person_who_was_forgotten_are_only_found_by_new_ones(photos: Photos) -> None:
+    one, two = (photos.add([of_person(1, number)]) for number in (1, 2))
+    photos.place()
+    [person] = photos.loop.run(photos.lookalike.people.some(limit=10))
+    assert photos.loop.run(photos.lookalike.people.dissolve(person.id))
+    assert photos.place() == 0
+    assert photos.groups() == []
+    three = photos.add([of_person(1, 3)])
+    photos.place()
+    [group] = photos.groups()
+    assert (three, 0) in group
+    assert len(group & {(one, 0), (two, 0)}) == 1
+
+
 def test_a_name_goes_with_the_last_face(photos: Photos) -> None:
     images = [photos.add([of_person(1, number)]) for number in (1, 2)]
     photos.place()
@@ -155,6 +171,85 @@ def test_two_who_delete_the_last_faces_leave_no_name(photos: Photos) -> None:
         one.commit()
         two.commit()
     assert photos.ask("SELECT count(*) FROM people") == [(0,)]
+
+
+@dataclass
+class Ending:
+    """A person whose last faces are about to be deleted: in `ends`, all but the commit is done.
+
+    There is another one, with two faces.
+    """
+
+    person: UUID
+    other: UUID
+    ends: psycopg.Connection
+    photos: Photos
+
+    def while_waiting(self, work: Any) -> Any:
+        """Begin some work, commit once it waits for the deletion, and return what comes of it."""
+        return while_waiting(self.photos, self.ends, work)
+
+
+def while_waiting(photos: Photos, other: psycopg.Connection, work: Any) -> Any:
+    """Begin some work, commit the other transaction once it waits, and return what comes of it."""
+
+    async def run() -> Any:
+        task = asyncio.ensure_future(work)
+        waiting = (
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN "
+            "(SELECT pid FROM pg_stat_activity WHERE datname = current_database())"
+        )
+        async with asyncio.timeout(60):
+            while photos.ask(waiting) != [(1,)]:
+                assert not task.done(), "it did not wait"
+                await asyncio.sleep(0)
+        await asyncio.to_thread(other.commit)
+        return await task
+
+    return photos.loop.run(run())
+
+
+@pytest.fixture
+def ending(photos: Photos) -> Generator[Ending]:
+    images = [photos.add([of_person(1, number)]) for number in (1, 2)]
+    others = [photos.add([of_person(2, number)]) for number in (1, 2)]
+    photos.place()
+    persons = photos.persons()
+    person, other = persons[images[0], 0], persons[others[0], 0]
+    assert person is not None
+    assert other is not None
+    with psycopg.connect(photos.url) as ends:
+        ends.execute("DELETE FROM images WHERE id = ANY(%s)", [images])
+        ends.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        yield Ending(person, other, ends, photos)
+
+
+def test_no_face_is_given_to_a_person_that_ends_meanwhile(ending: Ending) -> None:
+    photos = ending.photos
+    new = photos.add([of_person(1, 3)])
+    assert ending.while_waiting(photos.lookalike.people_maker.run()) == 1
+    assert photos.persons()[new, 0] is None
+    assert [len(faces) for faces in photos.groups()] == [2]
+
+
+def test_no_one_is_merged_into_a_person_that_ends_meanwhile(ending: Ending) -> None:
+    photos, people = ending.photos, ending.photos.lookalike.people
+    assert not ending.while_waiting(people.merge(ending.person, [ending.other]))
+    assert list(photos.persons().values()) == [ending.other] * 2
+
+
+def test_a_person_who_gets_a_face_meanwhile_does_not_end(photos: Photos) -> None:
+    images = [photos.add([of_person(1, number)]) for number in (1, 2)]
+    photos.place()
+    [person] = photos.loop.run(photos.lookalike.people.some(limit=10))
+    new = photos.add([of_person(1, 3)])
+    with psycopg.connect(photos.url) as reads, psycopg.connect(photos.url) as deletes:
+        deletes.execute("DELETE FROM images WHERE id = ANY(%s)", [images])
+        # Placing begins before the deletion is committed, and waits before it writes.
+        reads.execute("SELECT pg_advisory_xact_lock(%s)", [ENDING_LOCK])
+        while_waiting(photos, reads, photos.lookalike.people_maker.run())
+        deletes.commit()
+    assert photos.persons() == {(new, 0): person.id}
 
 
 def test_forgetting_faces_forgets_people(photos: Photos) -> None:

@@ -1,5 +1,6 @@
 """Search by a face: which images have it, where in them, and what is refused."""
 
+import json
 import zlib
 from typing import Any
 from uuid import UUID
@@ -132,6 +133,36 @@ def test_many_faces_are_searched_by_their_index(server_with: Opened, portrait: s
             )
         [hit] = by_face(server, face={"id": image["id"]})
         assert (hit["id"], hit["face"]["order"]) == (str(UUID(int=5)), 77)
+        # More faces of one image are near than the index is asked for.
+        with psycopg.connect(url.get_secret_value()) as database:
+            database.execute(
+                "UPDATE faces SET vector = (SELECT vector FROM faces WHERE image_id = %s) WHERE"
+                ' image_id = ANY(%s) AND "order" < 50',
+                [image["id"], [UUID(int=number) for number in (5, 6, 7)]],
+            )
+        asked: dict[str, Any] = {"face": {"id": image["id"]}, "limit": 1}
+        found: list[str] = []
+        while asked:
+            answer = server.client.post("/api/search", json=asked).json()
+            found += [hit["id"] for hit in answer["results"]]
+            asked = {"cursor": answer["next"], "limit": 1} if answer["next"] else {}
+        assert found == [str(UUID(int=number)) for number in (5, 6, 7)]
+
+
+def test_filters_of_a_cursor_are_checked_as_those_of_a_request(
+    server_with: Opened, portrait: str
+) -> None:
+    vector = cursors.written(np.ones(128, np.float16).tobytes())
+    with server_with(faces="vectors") as server:
+        server.upsert([portrait])
+        for filters in (
+            {"min_width": 10**30},
+            {"tags": ["a\0b"]},
+            {"formats": ["x" * 5000]},
+        ):
+            asked = {"vector": vector, "lowest": 0.9, "filters": filters}
+            cursor = "face_" + cursors.written(zlib.compress(json.dumps(asked).encode()))
+            refused(server, 422, cursor=cursor)
 
 
 def test_what_cannot_be_searched_by_is_said(

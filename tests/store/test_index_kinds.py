@@ -295,6 +295,18 @@ def test_what_an_interrupted_rebuild_left_is_replaced(small: Filled) -> None:
     assert small.kinds() == [(other, True)]
 
 
+def test_searches_go_on_beside_an_index_that_somebody_else_has_made(small: Filled) -> None:
+    name = small.vectors.table.name
+    with small.database.sync_engine.begin() as connection:
+        connection.execute(
+            text(f"CREATE INDEX {name}_theirs ON {name} USING hnsw (embedding halfvec_cosine_ops)")
+        )
+    small.forget()
+    [query] = made(9, 1)
+    found = small.run(lambda: small.vectors.nearest(query, limit=LIMIT))
+    assert {PLACES[image_id] for image_id, _ in found} == exact(query, 100, rows=200)
+
+
 def test_two_do_not_rebuild_at_once(small: Filled) -> None:
     """A build waits for the transactions that may write; this one writes until it is refused."""
     other: Kind = "bit" if small.vectors.kind == "halfvec" else "halfvec"

@@ -32,6 +32,7 @@ def test_a_mark_counts_as_much_as_its_weight(server: Server, ids: list[str]) -> 
     terms = [{"id": ids[0], "weight": 5}, {"id": ids[1], "weight": 1}]
     assert heavy == pytest.approx(similarities(server, query=terms), abs=2e-4)
     assert heavy != pytest.approx(plain, abs=2e-4)
+    assert similarities(server, like=ids[:2], weights={ids[0].upper(): 5}) == heavy
     form = server.client.post(
         "/api/search", data={"like": ids[:2], "weights": [f"{ids[0].upper()}=5"]}
     )

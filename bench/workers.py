@@ -3,6 +3,7 @@
 One, two and four processes work on a job each, against one embedded Postgres; every item must end
 exactly once, and be embedded exactly once. The encoder is simulated by a sleep of 20 ms per image,
 as if each process had a processor of its own for it: everything else shares this machine's cores.
+A job has as many images per process as one takes at once, so that each of them has its share.
 """
 
 import argparse
@@ -24,10 +25,12 @@ from PIL import Image
 
 from app.encoding.encoder import Encoder, Reading, Vectors
 from app.encoding.loading import Encoders
+from app.jobs.worker import CHUNKS_AT_ONCE
 from app.lookalike import Lookalike, open_lookalike
 from app.settings import Settings, read_settings
 from app.store.images import Entry
 from app.store.items import NewItem
+from app.store.job_items import CHUNK
 from bench.faults import AUDIT
 from bench.server import show
 
@@ -145,9 +148,10 @@ async def measure(numbers: Sequence[int], images: int) -> None:
             with psycopg.connect(lookalike.database.url, autocommit=True) as connection:
                 connection.execute(AUDIT)
             for number in numbers:
-                rates[number] = await rate(lookalike, data, number, images)
+                rates[number] = await rate(lookalike, data, number, images * number)
+                print(f"{number}: {rates[number]:.1f} images per second", flush=True)
         encoder.close()
-    print(f"\n{images} images per job; each was handed out, embedded and ended once.\n")
+    print(f"\n{images} images per process; each was handed out, embedded and ended once.\n")
     first = rates[numbers[0]]
     rows: list[tuple[object, ...]] = [(n, f"{r:.1f}", f"{r / first:.2f}") for n, r in rates.items()]
     show(rows, "worker processes", "images per second", "in relation to the first")
@@ -155,7 +159,7 @@ async def measure(numbers: Sequence[int], images: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=4096)
+    parser.add_argument("--images", type=int, default=CHUNKS_AT_ONCE * CHUNK)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
     [
         ("bench.loadtest", "--clients", "8", "--seconds", "5"),
         ("bench.faults", "--rounds", "5"),
-        ("bench.workers", "--images", "640", "--workers", "2"),
+        ("bench.workers", "--workers", "1", "2"),
     ],
     ids=["loadtest", "faults", "workers"],
 )

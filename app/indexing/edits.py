@@ -1,5 +1,6 @@
 """Edits of what is said of images: of many at once, each as its row has it by then."""
 
+import re
 from collections.abc import Sequence
 from typing import Literal, Self
 
@@ -75,4 +76,6 @@ class Edit(RequestModel):
             case "add":
                 return f"{value}{_BETWEEN[self.field]}{text}" if value else text
             case "remove":
-                return " ".join(value.replace(text, "").split(" ")).strip()
+                # Between two words, one of the blanks goes with it.
+                removed = re.escape(text)
+                return re.sub(f"(?<= ){removed} |{removed}", "", value).strip()

@@ -2,7 +2,7 @@
 
 A face joins the person of the face nearest to it, if that is near enough and another face of that
 person is not far, either: one odd photo does not join two people. Two faces that are near each
-other and no one's are a new person, without a name. What is placed is not moved again.
+other and no one's are a new person, without a name. What is someone's is not moved again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from app.store.placing import (
     Neighbour,
     NewFace,
     give,
+    lasting,
     neighbours,
     new_faces,
     new_person,
@@ -57,18 +58,24 @@ class PeopleMaker:
             persons = {n.person for some in near.values() for n in some if n.person is not None}
             sizes = await sizes_of(connection, persons)
             given: dict[FaceId, UUID | None] = {}
+            founders: dict[FaceId, UUID] = {}
             for place, face in enumerate(faces):
                 known = [_now(n, given) for n in near.get(face.id, ())]
                 known += _between(face, faces[:place], given)
                 person, founder = person_of(known, sizes)
                 if founder is not None:
                     person = await new_person(connection)
-                    given[founder.id] = person
+                    given[founder.id] = founders[founder.id] = person
                     sizes[person] = 1
                 given[face.id] = person
                 if person is not None:
                     sizes[person] = sizes.get(person, 0) + 1
-            await give(connection, list(given.items()))
+            # First those whose images are not locked: who deletes them may wait for their person.
+            await give(connection, list(founders.items()))
+            # A person may have ended since, with the last face.
+            there = await lasting(connection, {person for person in given.values() if person})
+            placed = [(face.id, given[face.id]) for face in faces]
+            await give(connection, [(one, who if who in there else None) for one, who in placed])
         return len(faces)
 
 

@@ -1,7 +1,7 @@
 """Placing faces: which faces are near those that no one has placed yet, and whose they become.
 
-A face is placed once, by the rule in indexing/people_maker.py or by someone; after that only
-someone moves it.
+A face is placed once, by the rule in indexing/people_maker.py or by someone. After that only
+someone moves it, or the rule if it is no one's and a new face like it comes.
 """
 
 from collections.abc import Collection, Sequence
@@ -116,6 +116,12 @@ async def sizes_of(connection: AsyncConnection, persons: Collection[UUID]) -> di
         .group_by(FACES.c.person_id)
     )
     return {row[0]: row[1] for row in await connection.execute(query)}
+
+
+async def lasting(connection: AsyncConnection, persons: Collection[UUID]) -> set[UUID]:
+    """Return which persons are still there, and keep them until the transaction ends."""
+    query = select(PEOPLE.c.id).where(PEOPLE.c.id.in_(persons)).order_by(PEOPLE.c.id)
+    return set(await connection.scalars(query.with_for_update(read=True, key_share=True)))
 
 
 async def new_person(connection: AsyncConnection) -> UUID:

@@ -10,13 +10,14 @@ chrome.runtime.onInstalled.addListener(() => {
 });
 
 chrome.contextMenus.onClicked.addListener(async ({ menuItemId, srcUrl, frameId }, tab) => {
-  const beside = { index: tab.index + 1, openerTabId: tab.id };
+  // Images in the browser's own panels are in no tab.
+  const beside = tab?.id >= 0 ? { index: tab.index + 1, openerTabId: tab.id } : {};
   // A server can fetch from the web only.
   if (menuItemId === "search" && /^https?:/i.test(srcUrl)) {
     chrome.tabs.create({ ...beside, url: `${await serverUrl()}/?url=${encodeURIComponent(srcUrl)}` });
     return;
   }
   const id = crypto.randomUUID();
-  await chrome.storage.session.set({ [id]: { srcUrl, tabId: tab.id, frameId } });
+  await chrome.storage.session.set({ [id]: { srcUrl, tabId: beside.openerTabId, frameId } });
   chrome.tabs.create({ ...beside, url: `send.html#${id}` });
 });

@@ -4,6 +4,7 @@
 const status = document.querySelector("[role=status]");
 const button = document.querySelector("button");
 const form = document.querySelector("form");
+const id = location.hash.slice(1);
 
 // In the page that shows the image, which may read its own images and those that it made.
 async function readInPage(url) {
@@ -43,6 +44,8 @@ async function send(image, blob) {
   chosen.items.add(new File([blob], name || "image", { type: blob.type }));
   form.querySelector("input").files = chosen.files;
   form.action = `${await serverUrl()}/`;
+  // What was left here may be an image of megabytes, and all of them together have 10 MB.
+  await chrome.storage.session.remove(id);
   form.submit();
 }
 
@@ -62,7 +65,7 @@ async function start(image) {
   };
 }
 
-chrome.storage.session.get(location.hash.slice(1)).then((found) => {
+chrome.storage.session.get(id).then((found) => {
   const image = Object.values(found)[0];
   if (image) start(image);
   else status.textContent = "Choose “Send image to Lookalike” in the menu of an image.";

@@ -93,6 +93,8 @@ function searchUrl(more = {}) {
   const sign = /^[+-] /.test(text) ? " " : " + ";
   fields.set("text", parts && text ? parts + sign + text : parts || text);
   for (const name of ["file", "parts", "weight"]) fields.delete(name);
+  // A face is searched by alone.
+  if (fields.get("text")) fields.delete("face");
   for (const [name, value] of Object.entries(more)) fields.set(name, value);
   const given = [...fields].filter(([name, value]) => value && !(name === "weights" && value.endsWith("=1")));
   return `/?${new URLSearchParams(given)}`;

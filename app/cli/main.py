@@ -274,4 +274,3 @@ def model_drop(encoder: str) -> None:
 
 for command in (search, compare, duplicates, reindex, vectors, trash, faces, keys):
     cli.add_command(command)
-    cli.add_command(command)

@@ -29,7 +29,7 @@ class LazyFinder:
         self._data_dir = data_dir
         self._lock = threading.Lock()
         self._loaded: FaceFinder | None = None
-        self._problem: MissingPackage | None = None
+        self._problem: str | None = None
 
     @property
     def is_loaded(self) -> bool:
@@ -40,14 +40,15 @@ class LazyFinder:
         """Load the models, once; raises `MissingPackage` if they cannot be."""
         with self._lock:
             if self._problem is not None:
-                raise self._problem
+                # A new one: an exception that is raised again keeps every image it went past.
+                raise MissingPackage(self._problem)
             if self._loaded is None:
                 from app.faces.finder import FaceFinder
 
                 try:
                     self._loaded = FaceFinder(self._data_dir, self.level)
                 except MissingPackage as exc:
-                    self._problem = exc
+                    self._problem = exc.detail
                     raise
             return self._loaded
 

@@ -29,8 +29,6 @@ from app.store.nearest import FILE_DIGITS, Beyond
 from app.store.spaces import SpaceKind, Spaces
 from app.store.vectors import ROUNDING
 
-MAX_BYTES = 200_000
-
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 
 # What found an image, as one letter.
@@ -171,17 +169,13 @@ class Asked(BaseModel):
 
     def cursor(self) -> str | None:
         """Return the query as a URL-safe string, None if it would be too long to be read."""
-        packed = self.model_dump_json(exclude_defaults=True).encode()
-        cursor = cursors.written(zlib.compress(packed))
-        is_short = len(packed) < MAX_BYTES and len(cursor) <= cursors.MAX_CHARACTERS
-        return cursor if is_short else None
+        return cursors.of(self)
 
     @classmethod
     def read(cls, cursor: str, *, spaces: Spaces, sees_faces: bool = True) -> "Asked":
         """Return the query of a cursor; raises `InvalidRequest` unless these encoders made it."""
         try:
-            packed = zlib.decompressobj().decompress(cursors.read(cursor), MAX_BYTES)
-            asked = cls.model_validate_json(packed)
+            asked = cls.model_validate_json(cursors.opened(cursor))
             _ = asked.beyond, asked.ranking, asked.lifted_files
         except (ValueError, KeyError, zlib.error, ValidationError) as exc:
             raise cursors.not_ours() from exc

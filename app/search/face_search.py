@@ -14,7 +14,7 @@ from app.faces.face import LEAST_FOR_VECTOR, SAME_FACE, Face, Finder
 from app.pictures.decoding import Decoder
 from app.problems import InvalidRequest, NotFound
 from app.search import cursors
-from app.search.asked import MAX_BYTES, checked
+from app.search.asked import checked
 from app.search.face_requests import FaceQuery, WantedFace
 from app.search.hits import FaceMatch, Hit
 from app.search.pages import Results
@@ -55,17 +55,15 @@ class _Asked(BaseModel):
             raise ValueError("half of a position")
         return Shown(self.images, self.distance, self.image_id)
 
-    def cursor(self) -> str:
-        """Return the search as a URL-safe string."""
-        packed = self.model_dump_json(exclude_defaults=True).encode()
-        return _PREFIX + cursors.written(zlib.compress(packed))
+    def cursor(self) -> str | None:
+        """Return the search as a URL-safe string, None if it would be too long to be read."""
+        return cursors.of(self, prefix=_PREFIX)
 
     @classmethod
     def read(cls, cursor: str) -> "_Asked":
         """Return the search of a cursor; raises `InvalidRequest`."""
         try:
-            packed = cursors.read(cursor.removeprefix(_PREFIX))
-            asked = cls.model_validate_json(zlib.decompressobj().decompress(packed, MAX_BYTES))
+            asked = cls.model_validate_json(cursors.opened(cursor, prefix=_PREFIX))
             _ = _read(asked.vector), asked.shown
         except (ValueError, zlib.error, ValidationError) as exc:
             raise cursors.not_ours() from exc
@@ -150,6 +148,8 @@ class FaceSearcher:
         page = found[:limit]
         images = await self._catalog.find_all([face.image_id for face in page], beside=beside)
         clock.lap("search")
+        more = len(found) > limit
+        cursor = _following(asked, page, is_first=is_first).cursor() if more else None
         return Results(
             [
                 Hit(images[f.image_id], f.similarity, None, face=_match(f))
@@ -159,7 +159,8 @@ class FaceSearcher:
             [],
             clock.timings(),
             asked.lowest,
-            _following(asked, page, is_first=is_first).cursor() if len(found) > limit else None,
+            cursor,
+            [cursors.TOO_LONG] if more and cursor is None else [],
         )
 
     async def _face(self, wanted: WantedFace, finder: Finder) -> Face:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.indexing.requests import MAX_INTEGER
 from app.problems import InvalidRequest
 from app.search import cursors
-from app.search.asked import MAX_BYTES, checked
+from app.search.asked import checked
 from app.search.hits import Hit
 from app.search.pages import Results
 from app.search.query import Query
@@ -53,17 +53,15 @@ class _Listed(BaseModel):
             raise ValueError("no position")
         return Position(value, self.id)
 
-    def cursor(self) -> str:
-        """Return the list as a URL-safe string."""
-        packed = self.model_dump_json(exclude_defaults=True).encode()
-        return _PREFIX + cursors.written(zlib.compress(packed))
+    def cursor(self) -> str | None:
+        """Return the list as a URL-safe string, None if it would be too long to be read."""
+        return cursors.of(self, prefix=_PREFIX)
 
     @classmethod
     def read(cls, cursor: str, *, sees_faces: bool) -> "_Listed":
         """Return the list of a cursor; raises `InvalidRequest`."""
         try:
-            packed = cursors.read(cursor.removeprefix(_PREFIX))
-            listed = cls.model_validate_json(zlib.decompressobj().decompress(packed, MAX_BYTES))
+            listed = cls.model_validate_json(cursors.opened(cursor, prefix=_PREFIX))
             _ = listed.end
         except (ValueError, zlib.error, ValidationError) as exc:
             raise cursors.not_ours() from exc
@@ -121,12 +119,15 @@ class Lister:
         page = found[:limit]
         images = await self._catalog.find_all([position.id for position in page], beside=beside)
         clock.lap("search")
+        more = len(found) > limit
+        cursor = _cursor(filters, order, page[-1]) if more else None
         return Results(
             [Hit(images[p.id], None, None, matched=()) for p in page if p.id in images],
             [],
             clock.timings(),
             None,
-            _cursor(filters, order, page[-1]) if len(found) > limit else None,
+            cursor,
+            [cursors.TOO_LONG] if more and cursor is None else [],
         )
 
 
@@ -135,7 +136,7 @@ def is_of_list(cursor: str) -> bool:
     return cursor.startswith(_PREFIX)
 
 
-def _cursor(filters: Filters, order: ListOrder, end: Position) -> str:
+def _cursor(filters: Filters, order: ListOrder, end: Position) -> str | None:
     listed = _Listed(filters=filters, order=order, id=end.id)
     field = "pixels" if order == "biggest" else "indexed_at"
     return listed.model_copy(update={field: end.value}).cursor()

@@ -11,6 +11,7 @@ import numpy as np
 
 from app.encoding.encoder import Vector
 from app.problems import FetchTimedOut
+from app.search import cursors
 from app.search.asked import Asked
 from app.search.candidates import MOST_VERIFIED, candidates
 from app.search.hits import (
@@ -49,7 +50,6 @@ MOST_PAGES, PAGES_AT_ONCE = 16, 4
 # Varied results are chosen from this many candidates per result.
 DIVERSITY_CANDIDATES = 4
 NEXT_PAGE = "next page"
-TOO_LONG = "This query is too long for a next page."
 
 
 class Searcher:
@@ -184,7 +184,7 @@ class Searcher:
         cursor = page.following.cursor() if page.following else None
         notes = asked.notes
         if page.following and cursor is None:
-            notes = [*notes, TOO_LONG]
+            notes = [*notes, cursors.TOO_LONG]
         return Results(
             hits,
             below,

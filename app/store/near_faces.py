@@ -1,11 +1,11 @@
 """The images whose faces are nearest to a face, that pass filters.
 
-The first page comes from the HNSW index of the faces' vectors, if there are many and it brings
-enough. Those behind it are exact and leave out what the first one had, so that none is missed or
-shown twice.
+The first page comes from the HNSW index of the faces' vectors, if there are many and its candidates
+are enough. Those behind it are exact and leave out what the first one had, so that none is missed
+or shown twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -86,27 +86,14 @@ class NearFaces:
             if shown is None and not await _are_few(connection):
                 candidates = min(CANDIDATES_PER_IMAGE * limit, MAX_EF_SEARCH)
                 await connection.execute(*local_settings(candidates))
-                near = query.order_by(distance).limit(candidates)
-                some = [_near(row) for row in await connection.execute(near)]
-                best = _best([face for face in some if face.distance <= within])
-                # Otherwise there may be further ones.
-                if len(best) >= limit or (len(some) == candidates and some[-1].distance > within):
-                    return best[:limit]
-            rows = await connection.execute(_page(query, within, limit, shown))
-            return [_near(row) for row in rows]
-
-
-def _near(row: Row[Any]) -> NearFace:
-    box = Box(row.x, row.y, row.width, row.height)
-    return NearFace(row.image_id, row.order, box, row.distance)
-
-
-def _best(faces: Iterable[NearFace]) -> list[NearFace]:
-    """Return the nearest face of each image, the nearest first."""
-    best: dict[UUID, NearFace] = {}
-    for face in sorted(faces, key=lambda face: (face.distance, face.image_id, face.order)):
-        best.setdefault(face.image_id, face)
-    return list(best.values())
+                some = query.order_by(distance).limit(candidates)
+                rows = (await connection.execute(some)).all()
+                found = _best(rows, within)[:limit]
+                # Unless all were near enough, or the scan gave up, no further one is.
+                if len(found) == limit or (rows and rows[-1].distance > within):
+                    return found
+            page = await connection.execute(_page(query, within, limit, shown))
+            return [_near_face(row) for row in page]
 
 
 _BOX = (FACES.c.x, FACES.c.y, FACES.c.width, FACES.c.height)
@@ -129,6 +116,21 @@ def _page(query: Select[Any], within: float, limit: int, shown: Shown | None) ->
             same = and_(best.c.distance == shown.distance, best.c.image_id > shown.image_id)
             page = page.where(or_(best.c.distance > shown.distance, same))
     return page
+
+
+def _best(rows: Sequence[Row[Any]], within: float) -> list[NearFace]:
+    """Return the nearest face of each image, as `_page` orders them."""
+    best: dict[UUID, Row[Any]] = {}
+    for row in sorted(rows, key=lambda row: (row.distance, row.order)):
+        if row.distance <= within:
+            best.setdefault(row.image_id, row)
+    ordered = sorted(best.values(), key=lambda row: (row.distance, row.image_id))
+    return [_near_face(row) for row in ordered]
+
+
+def _near_face(row: Row[Any]) -> NearFace:
+    box = Box(row.x, row.y, row.width, row.height)
+    return NearFace(row.image_id, row.order, box, row.distance)
 
 
 async def _are_few(connection: AsyncConnection) -> bool:

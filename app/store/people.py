@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, func, literal, or_, select, tuple_
+from sqlalchemy import Row, Select, and_, func, literal, or_, select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.elements import ColumnElement
 
 from app.faces.face import Box
 from app.store.catalog import Catalog
@@ -65,10 +66,8 @@ class PeopleTable:
 
         Only those in whose name `part` is, in any case.
         """
-        counted = _counted().subquery()
+        counted = _counted().where(_is_called(part)).subquery()
         query = select(counted).order_by(counted.c.faces.desc(), counted.c.id).limit(limit)
-        if part:
-            query = query.where(counted.c.name.icontains(part, autoescape=True))
         if after is not None:
             faces, last = after
             same = and_(counted.c.faces == faces, counted.c.id > last)
@@ -80,10 +79,11 @@ class PeopleTable:
         found = await self._people(_counted().where(PEOPLE.c.id == person_id))
         return found[0] if found else None
 
-    async def count(self) -> int:
-        """Return the number of people."""
+    async def count(self, *, part: str = "") -> int:
+        """Return the number of people in whose name `part` is, in any case."""
+        query = select(func.count()).select_from(PEOPLE).where(_is_called(part))
         async with self._database.reading() as connection:
-            return await connection.scalar(select(func.count()).select_from(PEOPLE)) or 0
+            return await connection.scalar(query) or 0
 
     async def faces(
         self, person_id: UUID, *, limit: int, after: FaceId | None = None
@@ -111,6 +111,8 @@ class PeopleTable:
         """Give a person a name, or an empty one; return whether there is such a person."""
         statement = PEOPLE.update().where(PEOPLE.c.id == person_id).values(name=name)
         async with self._database.begin() as connection:
+            # Or a merge that has read the name before would put it back.
+            await place_lock(connection)
             return bool((await connection.execute(statement)).rowcount)
 
     async def merge(self, into: UUID, others: Iterable[UUID]) -> bool:
@@ -118,17 +120,15 @@ class PeopleTable:
 
         The name stays; where there is none, it is the first that one of the others has.
         """
-        gone = sorted({*others} - {into})
+        gone = [other for other in dict.fromkeys(others) if other != into]
         async with self._database.begin() as connection:
             await place_lock(connection)
-            theirs = FACES.c.person_id.in_(gone)
-            await self._lock(connection, theirs)
-            await keep_people(connection)
+            await self._lock(connection, FACES.c.person_id.in_(gone))
             found = select(PEOPLE).where(PEOPLE.c.id.in_([into, *gone]))
             names = {row.id: row.name for row in await connection.execute(found)}
             if len(names) <= len(gone):
                 return False
-            await self._give(connection, theirs, into)
+            await self._move(connection, FACES.c.person_id.in_(gone), into)
             name = next((names[one] for one in (into, *gone) if names[one]), "")
             named = PEOPLE.update().where(PEOPLE.c.id == into).values(name=name)
             await connection.execute(named)
@@ -149,7 +149,7 @@ class PeopleTable:
     async def remove(self, person_id: UUID, faces: Sequence[FaceId]) -> bool:
         """Let faces be no one's; False, and nothing is done, unless all of them are the person's.
 
-        The rule does not give them back: it places each face once.
+        The rule does not give them back, but may make a new person of one of them and a new face.
         """
         async with self._database.begin() as connection:
             await place_lock(connection)
@@ -163,26 +163,29 @@ class PeopleTable:
         """Let all faces of a person be no one's, so that there is no such person any more."""
         async with self._database.begin() as connection:
             await place_lock(connection)
+            await self._lock(connection, FACES.c.person_id == person_id)
             return bool(await self._move(connection, FACES.c.person_id == person_id, None))
 
     async def _of(
         self, connection: AsyncConnection, person_id: UUID, faces: Sequence[FaceId]
     ) -> Any:
-        """Return a condition for these faces; None unless all of them are the person's."""
+        """Return a condition for these faces, locked; None unless all of them are the person's."""
         chosen = and_(FACES.c.person_id == person_id, _AT.in_(faces))
+        await self._lock(connection, chosen)
         number = await connection.scalar(select(func.count()).select_from(FACES).where(chosen))
         return chosen if number == len({*faces}) else None
 
-    async def _move(self, connection: AsyncConnection, chosen: Any, to: UUID | None) -> int:
-        await self._lock(connection, chosen)
-        return await self._give(connection, chosen, to)
-
     async def _lock(self, connection: AsyncConnection, chosen: Any) -> None:
-        ids = await connection.scalars(select(FACES.c.image_id.distinct()).where(chosen))
-        # Whoever writes an image and its faces has locked its row first, in this order.
-        await self._catalog.lock(connection, ids.all())
+        """Keep others from deleting these faces, and from ending any person.
 
-    async def _give(self, connection: AsyncConnection, chosen: Any, to: UUID | None) -> int:
+        Whoever writes an image and its faces has locked its row first, in the order of ids; whoever
+        ends a person waits for the other lock last.
+        """
+        ids = await connection.scalars(select(FACES.c.image_id.distinct()).where(chosen))
+        await self._catalog.lock(connection, ids.all())
+        await keep_people(connection)
+
+    async def _move(self, connection: AsyncConnection, chosen: Any, to: UUID | None) -> int:
         moved = FACES.update().where(chosen).values(person_id=to, placed=True)
         return (await connection.execute(moved)).rowcount
 
@@ -203,6 +206,10 @@ class PeopleTable:
             for row in rows
             if row.id in cover
         ]
+
+
+def _is_called(part: str) -> ColumnElement[bool]:
+    return PEOPLE.c.name.icontains(part, autoescape=True) if part else true()
 
 
 def _counted() -> Select[Any]:

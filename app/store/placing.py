@@ -1,7 +1,7 @@
 """Placing faces: which faces are near those that no one has placed yet, and whose they become.
 
-A face is placed once, by the rule in indexing/people_maker.py or by someone; after that only
-someone moves it.
+A face is placed once, by the rule in indexing/people_maker.py or by someone. After that only
+someone moves it, or the rule if it is no one's and a new face like it comes.
 """
 
 from collections.abc import Collection, Sequence

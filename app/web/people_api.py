@@ -100,7 +100,7 @@ class PeopleResponse(BaseModel):
     """A page of people, those with the most faces first."""
 
     people: list[PersonDocument]
-    total: int
+    total: int = Field(description="How many there are, on all pages.")
     next: str | None = Field(description="The cursor of the next page; null on the last.")
 
 
@@ -152,8 +152,8 @@ PEOPLE_OPERATIONS = [
     Operation(
         "delete",
         "/api/people/{id}",
-        "Forget a person. The faces are then no one's; a new face near one of them makes a new "
-        "person of the two.",
+        "Forget a person. The faces are then no one's, and are not put back; but each may begin a "
+        "new person, without a name, with a new face that is like it.",
         name="forget_person",
         tag="People",
         status=204,
@@ -188,7 +188,8 @@ PEOPLE_OPERATIONS = [
     Operation(
         "post",
         "/api/people/{id}/remove",
-        "Remove faces from a person. They are then no one's, and are not put back.",
+        "Remove faces from a person. They are then no one's, and are not put back; but each may "
+        "begin a new person, without a name, with a new face that is like it.",
         name="remove_faces",
         tag="People",
         body=FacesRequest,
@@ -272,15 +273,14 @@ async def people_page(request: Request, wanted: PeopleRequest) -> PeopleResponse
     if wanted.cursor is None:
         await lookalike.people_maker.run(most=MOST_AT_ONCE)
     after = _read(wanted.cursor) if wanted.cursor else None
+    part = wanted.q.strip()
     found = await lookalike.people.some(
-        limit=wanted.limit + 1,
-        after=(after[1], after[0]) if after else None,
-        part=wanted.q.strip(),
+        limit=wanted.limit + 1, after=(after[1], after[0]) if after else None, part=part
     )
     page = found[: wanted.limit]
     return PeopleResponse(
         people=[person_document(person) for person in page],
-        total=await lookalike.people.count(),
+        total=await lookalike.people.count(part=part),
         next=_written(page[-1].id, page[-1].faces) if len(found) > len(page) else None,
     )
 

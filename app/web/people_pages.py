@@ -71,12 +71,14 @@ async def change_person(request: Request) -> Response:
     elif action == "forget":
         await table.dissolve(person.id)
         return RedirectResponse("/people", 303)
-    else:
+    elif action in ("split", "remove"):
         chosen = parse(SplitRequest, {"faces": faces}).chosen
         if action == "split":
             other = await table.split(person.id, chosen, name="")
             return RedirectResponse(f"/people/{_there(other)}", 303)
         _there(await table.remove(person.id, chosen) or None)
+    else:
+        raise InvalidRequest("action: it is rename, forget, split or remove.")
     is_left = await table.find(person.id)
     return RedirectResponse(f"/people/{person.id}" if is_left else "/people", 303)
 

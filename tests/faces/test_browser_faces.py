@@ -60,6 +60,13 @@ def test_boxes_are_shown_when_wanted_and_searched_by(
     page.wait_for_url(re.compile(r"/\?face="))
     expect(page.locator("#hits > li")).to_have_count(1)
     expect(page.get_by_role("img", name="The face", exact=True)).to_be_visible()
+    # No order is offered that it does not have; words that are typed take its place.
+    by_face = page.url
+    expect(page.get_by_label("Sort by")).to_be_hidden()
+    page.get_by_role("searchbox").press_sequentially("camera")
+    page.wait_for_url(re.compile(r"/\?(?!.*face=).*text=camera"))
+    expect(page.get_by_role("heading", name="Best matches")).to_be_visible()
+    page.goto(by_face)
     page.get_by_role("link", name="Remove face").click()
     expect(page.get_by_role("link", name="Remove face")).to_have_count(0)
 

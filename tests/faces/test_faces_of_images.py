@@ -1,13 +1,16 @@
 """Faces from an image's file to the API: made, shown, filtered by, erased."""
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 import zlib
 from typing import Any
 
 import psycopg
 import pytest
+from PIL import Image
 from pydantic import SecretStr
 
 from app.encoding.encoder import Encoder
@@ -215,6 +218,19 @@ def test_models_that_cannot_be_loaded_stop_no_image(
         image = loop.run(lookalike.catalog.find(outcome.id or Entry(portrait).id))
         assert image is not None
         assert image.face_count is None
+
+
+def test_models_that_cannot_be_loaded_keep_no_image(settings: Settings) -> None:
+    folder(settings.data_dir, "boxes").mkdir(parents=True)
+    finder = LazyFinder(settings.data_dir, "boxes")
+    seen: list[weakref.ref[Image.Image]] = []
+    for _ in range(3):
+        image = Image.new("RGB", (8, 8))
+        assert finder.look(image) is None
+        seen.append(weakref.ref(image))
+        del image
+    gc.collect()
+    assert [one() for one in seen] == [None, None, None]
 
 
 def test_who_has_not_asked_does_not_load_anything_of_it() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -274,6 +275,71 @@ def test_an_image_that_is_looked_at_again_keeps_its_people(photos: Photos) -> No
     photos.look(one, looked)
     after = photos.persons()
     assert [after[one, order] for order in range(3)] == [None, before[one, 0], before[one, 1]]
+
+
+def waiters(url: str, number: int) -> None:
+    """Wait until so many wait for a lock of this database."""
+    with psycopg.connect(url, autocommit=True) as database:
+        while True:
+            row = database.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            ).fetchone()
+            if row and row[0] >= number:
+                return
+
+
+def test_a_merged_person_has_the_first_name_that_was_given(photos: Photos) -> None:
+    people = photos.lookalike.people
+    for number in range(4):
+        photos.add([of_person(number, 1)])
+        photos.add([of_person(number, 2)])
+    photos.place()
+    into, *others = (person.id for person in photos.loop.run(people.some(limit=10)))
+    # The last of the ids comes first, and the one before has no name.
+    first, none, last = sorted(others, reverse=True)
+    for person, name in ((first, "Ada"), (last, "Bo")):
+        photos.loop.run(people.rename(person, name))
+    assert photos.loop.run(people.merge(into, [none, first, last]))
+    assert photos.ask("SELECT name FROM people") == [("Ada",)]
+
+
+def test_faces_that_are_deleted_meanwhile_leave_no_empty_person(photos: Photos) -> None:
+    one, two = (photos.add([of_person(1, number)]) for number in (1, 2))
+    photos.place()
+    [person] = photos.loop.run(photos.lookalike.people.some(limit=10))
+    with ThreadPoolExecutor() as threads, psycopg.connect(photos.url) as deleting:
+        deleting.execute("DELETE FROM images WHERE id = %s", [one])
+        split = photos.lookalike.people.split(person.id, [(one, 0)], name="Bo")
+        other = threads.submit(photos.loop.run, split)
+        waiters(photos.url, 1)
+        deleting.commit()
+        assert other.result() is None
+    assert photos.ask("SELECT id FROM people") == [(person.id,)]
+    assert photos.groups() == [{(two, 0)}]
+
+
+def test_who_ends_meanwhile_is_not_merged_into(photos: Photos) -> None:
+    images = [photos.add([of_person(number, photo)]) for number in (1, 2) for photo in (1, 2)]
+    photos.place()
+    into, other = (photos.persons()[image, 0] for image in images[1:3])
+    assert into is not None
+    assert other is not None
+    with (
+        ThreadPoolExecutor() as threads,
+        psycopg.connect(photos.url) as holding,
+        psycopg.connect(photos.url) as deleting,
+    ):
+        holding.execute("SELECT pg_advisory_xact_lock(%s)", [ENDING_LOCK])
+        deleting.execute("DELETE FROM images WHERE id = ANY(%s)", [images[:2]])
+        deleted = threads.submit(deleting.commit)
+        waiters(photos.url, 1)
+        merged = threads.submit(photos.loop.run, photos.lookalike.people.merge(into, [other]))
+        waiters(photos.url, 2)
+        holding.commit()
+        deleted.result()
+        assert merged.result() is False
+    assert photos.ask("SELECT id FROM people") == [(other,)]
 
 
 @dataclass

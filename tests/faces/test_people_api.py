@@ -39,6 +39,7 @@ def test_people_are_listed_named_split_and_merged(server_with: Opened, album: li
         assert named["name"] == "Eileen"
         assert people(server, q="EIL") == [named]
         assert people(server, q="x") == []
+        assert client.get("/api/people?q=x").json()["total"] == 0
 
         chosen = {"faces": [{"id": ids[0], "order": 0}]}
         other = client.post(f"{path}/split", json=chosen | {"name": "Bo"}).json()
@@ -87,6 +88,12 @@ def test_the_pages_do_the_same(server_with: Opened, album: list[str]) -> None:
         done = client.post("/people", data={"person": [person["id"], other]})
         assert done.headers["location"] == path
         client.post(path, data={"action": "remove", "face": [f"{ids[0]}:0", f"{ids[1]}:0"]})
+        assert people(server)[0]["faces"] == 1
+        # A button that there is not does nothing.
+        [left] = client.get(f"/api{path}").json()["shown"]
+        chosen = {"face": f"{left['id']}:{left['order']}"}
+        for action in ({}, {"action": "other"}):
+            assert client.post(path, data=action | chosen).status_code == 422
         assert people(server)[0]["faces"] == 1
         assert client.post(path, data={"action": "forget"}).headers["location"] == "/people"
         assert people(server) == []

@@ -199,6 +199,26 @@ def test_edits_of_one_field_by_two_are_both_made(
     assert sorted(found(programs, loop, image.id).tags) == ["tag 0", "tag 1"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a red boat", "a boat"),
+        ("red boat", "boat"),
+        ("a boat, red", "a boat,"),
+        ("a bored  man", "a bo  man"),
+        ("a boat", "a boat"),
+    ],
+)
+def test_a_removed_word_leaves_one_blank(
+    programs: list[Lookalike], loop: Loop, image: ImageRow, before: str, after: str
+) -> None:
+    indexer = programs[0].indexer
+    loop.run(indexer.describe(image, Entry(image.url, before)))
+    removal = Edit(field="title", how="remove", text="red")
+    loop.run(indexer.describe(image, Entry(image.url), edit=removal.of))
+    assert found(programs, loop, image.id).title == after
+
+
 def test_an_edit_that_is_too_long_fails_alone(
     programs: list[Lookalike], loop: Loop, image: ImageRow
 ) -> None:

@@ -21,8 +21,8 @@ from tests.samples import png
 
 EXTENSION = Path(__file__).parents[2] / "extension"
 # What Chrome does when an entry is chosen in the menu of an image.
-CHOOSE = """async ([entry, srcUrl]) => {
-  const [tab] = await chrome.tabs.query({ index: 0 });
+CHOOSE = """async ([entry, srcUrl, inTab]) => {
+  const [tab] = inTab ? await chrome.tabs.query({ index: 0 }) : [];
   chrome.contextMenus.onClicked.dispatch({ menuItemId: entry, srcUrl, frameId: 0 }, tab);
 }"""
 
@@ -43,10 +43,10 @@ class Browser:
     def set_server(self, address: str) -> None:
         self.worker.evaluate("server => chrome.storage.sync.set({ server })", address)
 
-    def choose(self, entry: str, image: str) -> Page:
+    def choose(self, entry: str, image: str, *, in_tab: bool = True) -> Page:
         """Choose an entry of an image's menu; return the tab that it opens."""
         with self.context.expect_page() as opened:
-            self.worker.evaluate(CHOOSE, [entry, image])
+            self.worker.evaluate(CHOOSE, [entry, image, in_tab])
         opened.value.set_default_timeout(30_000)
         return opened.value
 
@@ -95,6 +95,9 @@ def test_an_image_is_searched_by_its_url(
     expect(found.locator("#hits .badge.exact")).to_be_visible()
     assert f"{server.address}/?url=" in found.url
     assert quote("a=1&b=", safe="") in found.url
+    # An image in a panel beside the tabs.
+    found = browser.choose("search", host.url("seed/1.png"), in_tab=False)
+    expect(found.locator("#hits .badge.exact")).to_be_visible()
     # The server fetches from the web only: this is sent, though "search" was chosen.
     found = browser.choose("search", data_url(1))
     expect(found).to_have_url(re.compile(r"/\?upload="))
@@ -117,6 +120,7 @@ def test_the_image_itself_is_sent_where_the_browser_may_read_it(
         best = found.locator("#hits li").first
         expect(best.locator(".badge.exact")).to_be_visible()
         expect(best.locator("img")).to_have_attribute("alt", f"{seed}.png")
+    assert browser.worker.evaluate("chrome.storage.session.get()") == {}
     # A page in place of an image is not sent.
     refused = browser.choose("send", host.url("html"))
     expect(refused.get_by_role("status")).to_contain_text("The image cannot be read")

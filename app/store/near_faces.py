@@ -19,12 +19,11 @@ from sqlalchemy.sql.elements import ColumnElement
 from app.faces.face import Box
 from app.store.filters import Filters
 from app.store.nearest import conditions
+from app.store.placing import MOST_EXACT
 from app.store.scans import MAX_EF_SEARCH, local_settings
 from app.store.tables import FACES
 from app.store.vectors import VectorTable
 
-# Up to so many faces, comparing all of them is about as fast as the HNSW index, and exact.
-MOST_EXACT = 5_000
 # An image may have several of the nearest faces.
 CANDIDATES_PER_IMAGE = 3
 

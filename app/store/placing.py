@@ -25,7 +25,7 @@ PLACING_LOCK = 1_885_696_109
 ENDING_LOCK = 1_885_696_110
 # Of each new face, so many of the nearest are looked at.
 NEIGHBOURS = 8
-# Up to so many placed faces, comparing all of them is as fast as the HNSW index.
+# Up to so many faces, comparing all of them is as fast as the HNSW index.
 MOST_EXACT = 5_000
 
 # OFFSET 0 keeps the planner from the HNSW index, of whose candidates none may be placed yet.

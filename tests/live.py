@@ -87,4 +87,9 @@ class _Server(uvicorn.Server):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # Those whose request was cancelled wait for its answer, and read nothing meanwhile.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        # Sockets are closed in the loop's next round.
+        await asyncio.sleep(0)
         await self.lifespan.shutdown()

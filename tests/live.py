@@ -13,6 +13,9 @@ from app.web.protocol import Protocol
 
 T = TypeVar("T")
 
+# From a connection that is accepted to its protocol, and from its end to that of its socket.
+ROUNDS = 5
+
 
 class Loop:
     """An event loop in a thread, for objects that live longer than one call."""
@@ -79,6 +82,11 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close what is open, whether or not it has been answered."""
+        # What was accepted is a connection only some rounds of the loop later, and must find the
+        # server open; else its socket stays open.
+        for listener in sockets or []:
+            asyncio.get_running_loop().remove_reader(listener)
+        await _rounds()
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -87,9 +95,13 @@ class _Server(uvicorn.Server):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # Those whose request was cancelled wait for its answer, and read nothing meanwhile.
         for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        # Sockets are closed in the loop's next round.
-        await asyncio.sleep(0)
+            connection.transport.close()
+        await _rounds()
         await self.lifespan.shutdown()
+
+
+async def _rounds() -> None:
+    """Let the event loop do what is waiting, and what comes of it."""
+    for _ in range(ROUNDS):
+        await asyncio.sleep(0)

@@ -22,6 +22,7 @@ test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each
 	@$(BIN)/python -m tests.pgbouncer_setup
 	$(BIN)/python -m pytest -n 2 -m slow
 	$(BIN)/python -m pytest -n 2 --vector-index bit tests/search/test_chance.py tests/search/test_duplicates.py tests/search/test_hits.py
+	$(BIN)/python -m pytest -n 2 --thumbnails media tests/store tests/indexing tests/search tests/jobs tests/web/test_trash.py tests/web/test_compare.py
 
 lint: $(VENV)/.dev  ## check formatting, lint, types and the direction of imports
 	$(BIN)/ruff format --check .

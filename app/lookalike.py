@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 
 from app.encoding.encoder import Encoder
@@ -21,6 +21,8 @@ from app.indexing.media import Media
 from app.indexing.originals import Originals
 from app.indexing.people_maker import PeopleMaker
 from app.indexing.reindexer import Reindexer
+from app.indexing.thumbnail_files import MediaThumbnails
+from app.indexing.thumbnail_keeper import ThumbnailKeeper
 from app.indexing.trash import Trash
 from app.jobs.captions import Captioner
 from app.jobs.jobs import Jobs
@@ -48,11 +50,13 @@ from app.store.faces import FaceTable
 from app.store.fingerprints import Fingerprints
 from app.store.index import Index, open_index
 from app.store.job_items import JobItems
+from app.store.loose_thumbnails import LooseThumbnails
 from app.store.near_faces import NearFaces
 from app.store.pairs import PairTable
 from app.store.people import PeopleTable
 from app.store.sizes import Sizes
 from app.store.spaces import Spaces
+from app.store.thumbnail_place import place_of
 from app.store.uploads import Uploads
 from app.store.vectors import VectorTable
 from app.store.workers import Workers
@@ -75,6 +79,7 @@ class Lookalike:
     people: PeopleTable
     people_maker: PeopleMaker
     media: Media
+    thumbnails: ThumbnailKeeper
     trash: Trash
     job_items: JobItems
     workers: Workers
@@ -130,15 +135,31 @@ async def open_lookalike(
     Opening blocks the event loop, which has no other tasks yet, so that Ctrl-C stops a download.
     Raises a `StartProblem`.
     """
-    async with (
-        open_index(settings, announce=announce, encoders=encoders, in_use=in_use) as index,
-        AsyncExitStack() as stack,
-    ):
-        yield _open_parts(stack, settings, index, announce)
+    media = Media(settings.media_url or str(settings.data_dir / "media"))
+    with closing(MediaThumbnails(media, signs=settings.thumbnail_redirects)) as files:
+        opening = open_index(
+            settings, announce=announce, encoders=encoders, in_use=in_use, files=files
+        )
+        async with opening as index, AsyncExitStack() as stack:
+            thumbnails = _thumbnails(settings, index.database, media, files)
+            yield _open_parts(stack, settings, index, announce, media, thumbnails)
+
+
+def _thumbnails(
+    settings: Settings, database: Database, media: Media, files: MediaThumbnails
+) -> ThumbnailKeeper:
+    with database.set_up() as connection:
+        place = place_of(connection, settings.thumbnails, is_bucket=media.is_bucket)
+    return ThumbnailKeeper(files, LooseThumbnails(database), place)
 
 
 def _open_parts(
-    stack: AsyncExitStack, settings: Settings, index: Index, announce: Callable[[str], None]
+    stack: AsyncExitStack,
+    settings: Settings,
+    index: Index,
+    announce: Callable[[str], None],
+    media: Media,
+    thumbnails: ThumbnailKeeper,
 ) -> Lookalike:
     """Open the parts that need the index; the stack closes them."""
     database, catalog, spaces = index.database, index.catalog, index.spaces
@@ -151,8 +172,8 @@ def _open_parts(
     fetcher = _fetcher(stack, settings, most=MOST_FETCHES)
     job_items, workers = JobItems(database), Workers(database)
     uploads = Uploads(database, decoder)
-    media = Media(settings.media_url or str(settings.data_dir / "media"))
-    originals = Originals(media, Claims(database), max_bytes=settings.max_upload_bytes)
+    max_bytes = settings.max_upload_bytes
+    originals = Originals(media, Claims(database), thumbnails, max_bytes=max_bytes)
     faces, face_finder = FaceTable(database, catalog), _face_finder(settings, announce)
     indexer = Indexer(
         database=database,
@@ -237,6 +258,7 @@ def _open_parts(
         people=PeopleTable(database, catalog),
         people_maker=people_maker,
         media=media,
+        thumbnails=thumbnails,
         trash=trash,
         job_items=job_items,
         workers=workers,

@@ -172,6 +172,17 @@ class Settings(BaseSettings):
         description="Where uploads are stored: a folder or any fsspec URL. If unset, "
         "DATA_DIR/media.",
     )
+    thumbnails: Literal["auto", "database", "media"] = Field(
+        "auto",
+        description="Where new thumbnails are stored: database, media (files in MEDIA_URL), or "
+        "auto: media for a new index whose MEDIA_URL is a bucket, else database. `lookalike media "
+        "move` moves those that there are.",
+    )
+    thumbnail_redirects: bool = Field(
+        False,
+        description="Whether browsers load thumbnails in MEDIA_URL from the bucket itself, by URLs "
+        "signed for an hour; otherwise this server sends them.",
+    )
 
     worker: bool = Field(
         True,
@@ -227,7 +238,9 @@ class Settings(BaseSettings):
         "the server does on its own port.",
     )
 
-    @field_validator("log_level", "log_format", "providers", "vector_index", mode="before")
+    @field_validator(
+        "log_level", "log_format", "providers", "vector_index", "thumbnails", mode="before"
+    )
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -35,8 +35,9 @@ pytest_plugins = ["tests.browser"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let tests of searches run with another kind of vector index, however few images there are."""
+    """Let tests run with another kind of vector index, or with thumbnails in files."""
     parser.addoption("--vector-index", choices=["halfvec", "bit"], default="halfvec")
+    parser.addoption("--thumbnails", choices=["database", "media"], default="database")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -46,6 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
     Every start of pytest closes the folder that runs share by default to other users, and with it
     the Postgres of a run by root that has not ended yet.
     """
+    global _thumbnails
+    _thumbnails = config.option.thumbnails
     if config.option.basetemp is None and not hasattr(config, "workerinput"):
         config.option.basetemp = mkdtemp(prefix="lookalike-test-")
         config.add_cleanup(lambda: rmtree(config.option.basetemp, ignore_errors=True))
@@ -58,6 +61,8 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
 _numbers = count()
+# Where the thumbnails of all tests are; `--thumbnails` chooses it.
+_thumbnails = "database"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -162,6 +167,7 @@ def settings_of(database_url: str, folder: Path) -> Settings:
         encoder="builtin",
         # Most tests change encoders for what has nothing to do with there being two.
         copy_encoder="off",
+        thumbnails=_thumbnails,
         fetch_allow=["127.0.0.1"],
         fetch_timeout_s=10,
         retry_s=0.01,

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from app.indexing.places import Place
 
 
-async def export(place: str, rows_per_file: int | None) -> None:
+async def export(place: str, rows_per_file: int | None, *, bare: bool) -> None:
     """Export the index to a file, or in parts to a folder if `place` is one.
 
-    With a number of rows per file, it is a folder.
+    With a number of rows per file, it is a folder. A `bare` one has no thumbnails.
     """
     from app.indexing.places import Place
 
     settings = read_settings()
     async with open_lookalike(settings, announce=say) as lookalike:
         if rows_per_file is not None or _is_folder_to_be(place):
-            await _export_parts(lookalike, Place(place), rows_per_file)
+            await _export_parts(lookalike, Place(place), rows_per_file, bare=bare)
         else:
-            await _export_file(lookalike, place)
+            await _export_file(lookalike, place, bare=bare)
 
 
 async def import_(place: str, *, anew: bool) -> bool:
@@ -49,12 +49,12 @@ async def import_(place: str, *, anew: bool) -> bool:
     return True
 
 
-async def _export_file(lookalike: Lookalike, place: str) -> None:
+async def _export_file(lookalike: Lookalike, place: str, *, bare: bool) -> None:
     from app.indexing.places import Place
 
     written = 0
     with bar("Writing", await lookalike.catalog.count()) as show:
-        async with aclosing(_archive(lookalike).write(place)) as writing:
+        async with aclosing(_archive(lookalike, bare=bare).write(place)) as writing:
             async for written in writing:
                 show(written)
     target = Place(place)
@@ -62,11 +62,14 @@ async def _export_file(lookalike: Lookalike, place: str) -> None:
     say(f"Exported {written} images with their vectors to {target.shown} ({size / 1e6:.1f} MB).")
 
 
-async def _export_parts(lookalike: Lookalike, place: "Place", rows_per_file: int | None) -> None:
+async def _export_parts(
+    lookalike: Lookalike, place: "Place", rows_per_file: int | None, *, bare: bool
+) -> None:
     from app.indexing.archive_parts import ROWS_PER_FILE, PartsExport
 
     rows = rows_per_file or ROWS_PER_FILE
-    work = PartsExport(_archive(lookalike), place, rows_per_file=rows, announce=say)
+    archive = _archive(lookalike, bare=bare)
+    work = PartsExport(archive, place, rows_per_file=rows, announce=say)
     written = 0
     with bar("Writing", await lookalike.catalog.count()) as show:
         try:
@@ -129,10 +132,16 @@ async def _say_imported(lookalike: Lookalike, place: str, read: "Imported") -> N
     )
 
 
-def _archive(lookalike: Lookalike) -> "Archive":
+def _archive(lookalike: Lookalike, *, bare: bool = False) -> "Archive":
     from app.indexing.archive import Archive
 
-    return Archive(lookalike.database, lookalike.catalog, lookalike.index.spaces)
+    return Archive(
+        lookalike.database,
+        lookalike.catalog,
+        lookalike.index.spaces,
+        thumbnails=lookalike.thumbnails,
+        bare=bare,
+    )
 
 
 def _is_folder_to_be(place: str) -> bool:

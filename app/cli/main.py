@@ -20,6 +20,7 @@ from app.cli.asking import compare, search
 from app.cli.cleaning import duplicates, reindex, trash
 from app.cli.face_commands import faces
 from app.cli.key_commands import keys
+from app.cli.media_commands import media
 from app.cli.options import INCOMPLETE, json_option
 from app.cli.vector_commands import vectors
 from app.problems import Problem
@@ -202,16 +203,18 @@ def caption(as_json: bool) -> None:
 @click.option(
     "--rows-per-file", type=click.IntRange(1), help="Images per file of a folder (100,000)."
 )
-def export_index(place: str, rows_per_file: int | None) -> None:
+@click.option("--no-thumbnails", "bare", is_flag=True, help="Leave the thumbnails out.")
+def export_index(place: str, rows_per_file: int | None, bare: bool) -> None:
     """Export the index with its vectors to a Parquet file, or to a folder of them.
 
     PLACE is a file, or a folder if it ends in / or is one; or either in a bucket, or anywhere else
     that fsspec writes (s3://bucket/index.parquet, s3://bucket/folder). A folder is written in
-    parts: the same command continues where it was stopped.
+    parts: the same command continues where it was stopped. Files without thumbnails are for other
+    programs: they cannot be imported.
     """
     from app.cli.archive import export
 
-    asyncio.run(export(place, rows_per_file))
+    asyncio.run(export(place, rows_per_file, bare=bare))
 
 
 @cli.command("import")
@@ -272,5 +275,5 @@ def model_drop(encoder: str) -> None:
     drop_encoder(encoder)
 
 
-for command in (search, compare, duplicates, reindex, vectors, trash, faces, keys):
+for command in (search, compare, duplicates, reindex, vectors, media, trash, faces, keys):
     cli.add_command(command)

@@ -7,7 +7,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -15,6 +15,7 @@ from uuid import UUID
 from app.encoding.encoder import Vector
 from app.indexing.archive_rows import Reader, schema_of, table_of
 from app.indexing.places import Place
+from app.indexing.thumbnail_keeper import ThumbnailKeeper
 from app.problems import InvalidRequest, NotAPicture, NotFound, StorageUnavailable
 from app.store.catalog import Catalog
 from app.store.database import Database
@@ -70,10 +71,24 @@ class Source:
 
 
 class Archive:
-    """Exports the index, without the trash, to a file and imports such files."""
+    """Exports the index, without the trash, to a file and imports such files.
 
-    def __init__(self, database: Database, catalog: Catalog, spaces: Spaces) -> None:
+    With `bare`, files have no thumbnails. Imported ones go where `thumbnails` puts new ones, else
+    into the database.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        spaces: Spaces,
+        *,
+        thumbnails: ThumbnailKeeper | None = None,
+        bare: bool = False,
+    ) -> None:
         self._database = database
+        self._thumbnails = thumbnails
+        self._bare = bare
         self._trash = TrashTable(database)
         self.catalog = catalog
         self.spaces = spaces
@@ -97,18 +112,21 @@ class Archive:
     ) -> AsyncGenerator[tuple[int, UUID | None]]:
         """Write the images of a span, by id; yields the number written so far and the last id.
 
-        Images that are indexed or deleted meanwhile may be in the file or not.
+        Images that are indexed or deleted meanwhile may be in the file or not; those whose
+        thumbnail is lost are not.
         """
         written, last = 0, span.after
         with pq.ParquetWriter(file, self.schema, compression="zstd") as out:
             while rows := await self._rows(span, written, last):
+                last = rows[-1][0].id
+                rows = [(image, data) for image, data in rows if data or self._bare]
                 ids = [image.id for image, _ in rows]
                 vectors = {
                     name: await space.vectors.fetch(ids) for name, space in self._columns.items()
                 }
                 table = await asyncio.to_thread(table_of, rows, vectors, self.schema)
                 await asyncio.to_thread(out.write_table, table)
-                written, last = written + len(rows), ids[-1]
+                written += len(rows)
                 yield written, last
             # A file of images that are all gone reaches as far as the next one begins.
             last = span.end(written, last)
@@ -117,11 +135,15 @@ class Archive:
 
     async def _rows(
         self, span: Span, written: int, after: UUID | None
-    ) -> Sequence[tuple[ImageRow, bytes]]:
+    ) -> Sequence[tuple[ImageRow, bytes | None]]:
         limit = ROWS_AT_ONCE if span.limit is None else min(ROWS_AT_ONCE, span.limit - written)
         if limit < 1:
             return []
-        rows = await self.catalog.thumbnails(after=after, limit=limit)
+        rows: Sequence[tuple[ImageRow, bytes | None]]
+        if self._bare:
+            rows = [(image, None) for image in await self.catalog.walk(after=after, limit=limit)]
+        else:
+            rows = await self.catalog.thumbnails(after=after, limit=limit)
         return [row for row in rows if span.upto is None or row[0].id <= span.upto]
 
     async def read(self, path: Path | str) -> AsyncGenerator[Imported]:
@@ -171,6 +193,10 @@ class Archive:
     async def _upsert(self, read: Sequence[tuple[NewImage, dict[Space, Vector]]]) -> None:
         """Write images with the vectors that they came with."""
         new = [image for image, _ in read]
+        if self._thumbnails:
+            pictures = [(image.entry.id, image.picture.thumbnail) for image in new]
+            keys = await self._thumbnails.put_all(pictures)
+            new = [replace(i, thumbnail_key=key) for i, key in zip(new, keys, strict=True)]
         async with self._database.begin() as connection:
             # With what the file does not have: the vectors of other encoders.
             await self._trash.restore(connection, ids=[image.entry.id for image in new])

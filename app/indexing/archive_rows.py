@@ -74,11 +74,11 @@ def schema_of(columns: Mapping[str, Space]) -> Any:
 
 
 def table_of(
-    rows: Sequence[tuple[ImageRow, bytes]],
+    rows: Sequence[tuple[ImageRow, bytes | None]],
     vectors: Mapping[str, Mapping[UUID, Vector]],
     schema: Any,
 ) -> Any:
-    """Return images with their thumbnails, and their vectors by column, as a table."""
+    """Return images with their thumbnails, if wanted, and vectors by column, as a table."""
     records = [
         {
             **{name: getattr(image, name) for name in (*_TEXTS, *_NUMBERS)},

@@ -64,7 +64,8 @@ class FaceMaker:
         after: UUID | None = None
         images = thumbnails = 0
         while ids := await self._table.waiting(self._finder.level, after=after, limit=BATCH):
-            rows = await self._catalog.thumbnails(ids=ids, limit=BATCH)
+            read = await self._catalog.thumbnails(ids=ids, limit=BATCH)
+            rows = [(image, thumbnail) for image, thumbnail in read if thumbnail]
             looked = await gather([self._look(image, thumbnail) for image, thumbnail in rows])
             found = {image.id: faces for (image, _), (faces, _) in zip(rows, looked, strict=True)}
             await self._keep([image for image, _ in rows], found)

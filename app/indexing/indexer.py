@@ -254,16 +254,11 @@ class Indexer:
             return await self._keep(source, entry, image, validators, item), image.id
         missing = [space for space in self._spaces.all if space not in vectors]
         picture, new, faces = await self._decode_and_embed(data, missing)
-        write = Write(
-            _of(entry, image),
-            picture,
-            {**vectors, **new},
-            validators,
-            creates=source != "refresh",
-            faces=faces,
-            item=item,
-        )
-        return await self._writes.submit(write), write.entry.id
+        entry = _of(entry, image)
+        key = await self.originals.thumbnails.put(entry.id, picture.thumbnail)
+        write = Write(entry, picture, {**vectors, **new}, validators, faces=faces, item=item)
+        write = replace(write, thumbnail_key=key, creates=source != "refresh")
+        return await self._writes.submit(write), entry.id
 
     async def _decode_and_embed(
         self, data: bytes, wanted: Sequence[Space]

@@ -1,11 +1,11 @@
-"""Storage of uploaded files: a folder, or any storage that fsspec supports."""
+"""Storage of uploaded files and thumbnails: a folder, or any storage that fsspec supports."""
 
 import asyncio
 import contextlib
 import os
 import re
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from time import monotonic
@@ -13,20 +13,24 @@ from time import monotonic
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from app.problems import NotFound, StorageUnavailable, WrongSetting
+from app.indexing.files import is_local
+from app.problems import NotFound, Problem, StorageUnavailable, WrongSetting
 
 CHECKED_S = 10
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Media:
-    """Stores files by the SHA-256 of their bytes, under a folder or an fsspec URL.
+    """Stores uploads by the SHA-256 of their bytes, and thumbnails by their keys.
+
+    `root` is a folder or an fsspec URL.
 
     Raises `WrongSetting` if fsspec cannot open the URL. Everything else raises `StorageUnavailable`
     if the storage fails: it is full, read-only or away.
     """
 
     def __init__(self, root: str) -> None:
+        self.is_bucket = not is_local(root)
         url = root if "://" in root else str(Path(root).absolute())
         try:
             self._files, self._root = fsspec.url_to_fs(url)
@@ -57,6 +61,46 @@ class Media:
                 await asyncio.to_thread(self._files.rm_file, self._path(sha256))
         except FileNotFoundError:
             return
+
+    def put_thumbnail(self, key: str, data: bytes) -> None:
+        """Store a thumbnail, in the thread that calls.
+
+        No row has the key yet, so that nothing reads a file that is not whole.
+        """
+        with storage_errors():
+            path = self._thumbnail_path(key)
+            if not isinstance(self._files, LocalFileSystem):
+                self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+                self._files.pipe_file(path, data)
+                return
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with Path(path).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def load_thumbnail(self, key: str) -> bytes | None:
+        """Return a thumbnail, in the thread that calls; None if it is not there."""
+        with suppress(FileNotFoundError), storage_errors(besides=FileNotFoundError):
+            return self._files.cat_file(self._thumbnail_path(key))
+        return None
+
+    def delete_thumbnail(self, key: str) -> None:
+        """Delete a thumbnail if it is there, in the thread that calls."""
+        with suppress(FileNotFoundError), storage_errors(besides=FileNotFoundError):
+            self._files.rm_file(self._thumbnail_path(key))
+
+    def signed_thumbnail(self, key: str, *, for_s: int) -> str:
+        """Return a URL of a thumbnail that holds for some seconds; it may block.
+
+        Raises `WrongSetting` if this storage signs none.
+        """
+        try:
+            return str(self._files.sign(self._thumbnail_path(key), expiration=for_s))
+        except NotImplementedError as exc:
+            raise WrongSetting("THUMBNAIL_REDIRECTS: this MEDIA_URL has no signed URLs.") from exc
+        except Exception as exc:
+            raise WrongSetting(f"THUMBNAIL_REDIRECTS: MEDIA_URL signs no URL: {exc}") from exc
 
     async def check(self) -> None:
         """Raise `StorageUnavailable` unless a file can be written; its success lasts 10 s."""
@@ -99,6 +143,9 @@ class Media:
         self._files.pipe_file(path, b"May be deleted.")
         self._files.rm_file(path)
 
+    def _thumbnail_path(self, key: str) -> str:
+        return f"{self._root}/thumbnails/{key[:2]}/{key}.jpg"
+
     def _path(self, sha256: str) -> str:
         if not HASH.fullmatch(sha256):
             raise NotFound("The uploaded file no longer exists.")
@@ -106,11 +153,14 @@ class Media:
 
 
 @contextmanager
-def storage_errors(*, besides: type[OSError] | tuple[()] = ()) -> Generator[None]:
-    """Turn errors of the file system, or of what stands in for one, into `StorageUnavailable`."""
+def storage_errors(*, besides: type[Exception] = Problem) -> Generator[None]:
+    """Turn errors of the file system, or of what stands in for one, into `StorageUnavailable`.
+
+    Those of the libraries behind it, too: that of a bucket whose host is away is no `OSError`.
+    """
     try:
         yield
-    except besides:
+    except (Problem, besides):
         raise
-    except OSError as exc:
+    except Exception as exc:
         raise StorageUnavailable from exc

@@ -10,6 +10,7 @@ from dataclasses import replace
 from app.indexing.files import read_file
 from app.indexing.media import Media
 from app.indexing.requests import MAX_TITLE
+from app.indexing.thumbnail_keeper import ThumbnailKeeper
 from app.problems import NotFound, PictureTooLarge, Problem, Unavailable
 from app.store.claims import Claims
 from app.store.images import UPLOAD_SCHEME, Entry, ImageRow
@@ -19,10 +20,16 @@ NAME_TOO_LONG = f"The file's name is longer than {MAX_TITLE:,} characters."
 
 
 class Originals:
-    """Reads originals, and keeps the files of uploads that an image, a job or an upload needs."""
+    """Reads originals, and keeps the files of uploads that an image, a job or an upload needs.
 
-    def __init__(self, media: Media, claims: Claims, *, max_bytes: int) -> None:
+    `thumbnails` are kept, and go, with them.
+    """
+
+    def __init__(
+        self, media: Media, claims: Claims, thumbnails: ThumbnailKeeper, *, max_bytes: int
+    ) -> None:
         self._media = media
+        self.thumbnails = thumbnails
         self._claims = claims
         self._max_bytes = max_bytes
 
@@ -79,14 +86,15 @@ class Originals:
         return data
 
     async def remove_unneeded(self, urls: Collection[str]) -> None:
-        """Remove the files of those uploads that nothing needs; other URLs are passed over.
+        """Remove the files of those uploads that nothing needs, and such thumbnails.
 
-        What needed them has been deleted, and that is committed.
+        Other URLs are passed over. What needed them has been deleted, and that is committed.
         """
         hashes = [url.removeprefix(UPLOAD_SCHEME) for url in urls if url.startswith(UPLOAD_SCHEME)]
         if hashes:
             async with self._claims.unneeded(hashes) as unneeded:
                 await self._delete(unneeded)
+        await self.thumbnails.sweep_if_possible()
 
     async def _delete(self, hashes: Sequence[str]) -> None:
         for sha256 in hashes:

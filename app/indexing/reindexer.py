@@ -49,7 +49,8 @@ class Reindexer:
             [
                 self._from_thumbnail(image, thumbnail, lacking[image.id])
                 for image, thumbnail in rows
-                if image.id in lacking
+                # Of one that is lost, nothing can be made.
+                if image.id in lacking and thumbnail
             ]
         )
         if not new:

@@ -49,6 +49,7 @@ class Write:
     creates: bool = True
     faces: Found | None = None
     item: Item | None = None
+    thumbnail_key: str | None = None
 
 
 class Writer:
@@ -84,7 +85,7 @@ class Writer:
             merged = [_merged(write, rows.get(write.entry.id)) for write in writes]
             pairs = list(zip(writes, merged, strict=True))
             new = [
-                NewImage(entry, write.picture, write.validators)
+                NewImage(entry, write.picture, write.validators, write.thumbnail_key)
                 for write, entry in pairs
                 if write.picture
             ]

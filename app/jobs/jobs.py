@@ -156,9 +156,10 @@ class Jobs:
         await self._indexer.delete_unused(uploads)
 
     async def keep_up(self) -> None:
-        """Delete old jobs, and what has been in the trash for TRASH_DAYS."""
+        """Delete old jobs, what has been in the trash for TRASH_DAYS, and unneeded thumbnails."""
         await self.delete_old()
         await self._trash.empty_old()
+        await self._indexer.originals.thumbnails.sweep_if_possible()
 
     async def delete_old(self) -> None:
         """Delete the jobs that ended JOB_DAYS ago or earlier."""

@@ -12,7 +12,7 @@ from app.indexing.keypoint_maker import keypoints_of
 from app.pictures.decoding import Decoder, Facts
 from app.pictures.registration import resized
 from app.pictures.views import View
-from app.problems import NotFound
+from app.problems import NotFound, StorageUnavailable
 from app.search.hits import Match
 from app.search.query import Query, Term
 from app.search.searcher import Searcher
@@ -136,8 +136,11 @@ class Comparer:
         """Look at what the index has of an image."""
         row = await self._catalog.find(image_id)
         stored = (await self._keypoints.find([image_id])).get(image_id)
-        if row is None or stored is None:
+        if row is None:
             raise NotFound(f"There is no image {image_id} in the index.")
+        if stored is None:
+            # Or it was deleted just now.
+            raise StorageUnavailable(f"The thumbnail of image {image_id} cannot be read.")
         vectors: dict[Space, Vector] = {}
         for space in self._spaces.all:
             found = await space.vectors.fetch([image_id])

@@ -99,7 +99,7 @@ class PairProofs:
         there = {i: image for i, image in images.items() if i in stored}
         work = _Work(there, StoredViews(stored), in_order=in_order)
         found = await asyncio.to_thread(work.compare, pairs)
-        await self._keypoints.keep({i: s.thumbnail for i, s in stored.items()}, work.views.made)
+        await self._keypoints.keep({i: s.digest for i, s in stored.items()}, work.views.made)
         return found
 
 

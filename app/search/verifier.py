@@ -194,8 +194,8 @@ class Verifier:
         for work in await asyncio.gather(*(run(work.run) for work in works)):
             done.add(work)
         done.left -= done.found.keys()
-        thumbnails = {image_id: row.thumbnail for image_id, row in stored.items()}
-        await self._keypoints.keep(thumbnails, done.views.made)
+        digests = {image_id: row.digest for image_id, row in stored.items()}
+        await self._keypoints.keep(digests, done.views.made)
         return done
 
     def _notes(self, left: int) -> list[str]:

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
 from sqlalchemy import (
     Boolean,
     ColumnClause,
@@ -29,48 +28,20 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from app.pictures.colours import Colour
 from app.pictures.decoding import DECODER
-from app.pictures.phash import keys
 from app.store.beside import Beside, columns, kept_of
 from app.store.database import Database, stage_rows
 from app.store.images import Entry, ImageRow, NewImage, Validators
+from app.store.loose_thumbnails import hold
 from app.store.orders import CatalogOrder, Position, in_order
+from app.store.staged_images import STAGED, staged, words_of
 from app.store.tables import IMAGES
-from app.store.words import Placed, placed_words
+from app.store.thumbnails import Kept, Thumbnails
 
 # Enough that the round trip costs little compared with the rows.
 ROWS_AT_ONCE = 500
 
-_STAGED = {
-    "id": "uuid",
-    "url": "text",
-    "sha256": "text",
-    "dhash": "bigint",
-    "bytes": "bigint",
-    "width": "integer",
-    "height": "integer",
-    "format": "text",
-    "exif": "jsonb",
-    "title": "text",
-    "description": "text",
-    "tags": "text[]",
-    "colours": "jsonb",
-    "metadata": "jsonb",
-    "thumbnail": "bytea",
-    "etag": "text",
-    "last_modified": "text",
-    "needs_credentials": "boolean",
-    "renamed": "boolean",
-    "truncated": "boolean",
-    "too_plain": "boolean",
-    "decoder": "integer",
-    "phash": "bigint",
-    "phash_keys": "integer[]",
-    "words": "text[]",
-    "places": "text[]",
-}
-
-# Thumbnails are large: only `thumbnail()` and `thumbnails()` read them.
-_LEFT_OUT = ("thumbnail", "words", "renamed", "faces_made", "phash", "phash_keys")
+# Thumbnails are large: only `kept_thumbnail()` and `thumbnails()` read them.
+_LEFT_OUT = ("thumbnail", "thumbnail_key", "words", "renamed", "faces_made", "phash", "phash_keys")
 _DETAILS = [column for column in IMAGES.c if column.name not in _LEFT_OUT]
 
 
@@ -124,8 +95,9 @@ OUTDATED = Selection(outdated=True)
 class Catalog:
     """Reads and writes the images table."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, thumbnails: Thumbnails | None = None) -> None:
         self._database = database
+        self._thumbnails = thumbnails or Thumbnails()
 
     async def find(self, image_id: UUID) -> ImageRow | None:
         """Return an image, None if there is none with this id."""
@@ -188,18 +160,27 @@ class Catalog:
         return await self.listed(selection, order="newest", limit=limit, after=after)
 
     async def thumbnail(self, image_id: UUID) -> tuple[str, bytes] | None:
-        """Return an image's SHA-256 and its JPEG thumbnail, None if there is no such image."""
-        query = select(IMAGES.c.sha256, IMAGES.c.thumbnail).where(IMAGES.c.id == image_id)
+        """Return an image's SHA-256 and its JPEG thumbnail, None if there is no such image.
+
+        Raises what `Thumbnails.open` raises.
+        """
+        kept = await self.kept_thumbnail(image_id)
+        return None if kept is None else (kept.sha256, await self._thumbnails.open(kept))
+
+    async def kept_thumbnail(self, image_id: UUID) -> Kept | None:
+        """Return what the row of an image has of its thumbnail, None if there is no such image."""
+        columns = (IMAGES.c.sha256, IMAGES.c.thumbnail, IMAGES.c.thumbnail_key)
         async with self._database.reading() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        return None if row is None else (row.sha256, bytes(row.thumbnail))
+            found = await connection.execute(select(*columns).where(IMAGES.c.id == image_id))
+            row = found.one_or_none()
+        return None if row is None else Kept(*row)
 
     async def thumbnails(
         self, *, after: UUID | None = None, ids: Sequence[UUID] | None = None, limit: int
     ) -> list[tuple[ImageRow, bytes]]:
         """Return images with their JPEG thumbnails, by id, with ids greater than `after`.
 
-        With `ids`, only those.
+        With `ids`, only those. One whose file is lost is empty. Raises `StorageUnavailable`.
         """
         query = select(IMAGES).order_by(IMAGES.c.id).limit(limit)
         if after is not None:
@@ -207,7 +188,8 @@ class Catalog:
         if ids is not None:
             query = query.where(IMAGES.c.id.in_(ids))
         async with self._database.reading() as connection:
-            return [(_image(row), bytes(row.thumbnail)) for row in await connection.execute(query)]
+            rows = (await connection.execute(query)).all()
+        return list(zip(map(_image, rows), await self._thumbnails.read(rows), strict=True))
 
     async def walk(self, *, after: UUID | None, limit: int, prefix: str = "") -> list[ImageRow]:
         """Return images whose URL starts with `prefix`, by id, with ids greater than `after`."""
@@ -276,13 +258,14 @@ class Catalog:
 
         Each URL may occur only once.
         """
-        await stage_rows(connection, "staged_images", _STAGED, map(_staged, images))
-        columns: list[ColumnClause[Any]] = [column(name) for name in _STAGED]
-        staged = table("staged_images", *columns)
+        await stage_rows(connection, "staged_images", STAGED, map(staged, images))
+        await hold(connection, [image.thumbnail_key for image in images if image.thumbnail_key])
+        columns: list[ColumnClause[Any]] = [column(name) for name in STAGED]
+        coming = table("staged_images", *columns)
         # Ordered, so that two writers of the same images wait for each other and do not deadlock.
-        values: dict[str, ColumnElement[Any]] = {c.name: c for c in staged.c}
+        values: dict[str, ColumnElement[Any]] = {c.name: c for c in coming.c}
         values["words"] = func.words_vector(values["words"], values.pop("places"))
-        rows = select(*values.values()).order_by(staged.c.id)
+        rows = select(*values.values()).order_by(coming.c.id)
         statement = insert(IMAGES).from_select(list(values), rows)
         replaced = {name: statement.excluded[name] for name in values if name != "id"}
         # xmax is 0 for rows that this statement inserted, not for those that it updated.
@@ -303,7 +286,7 @@ class Catalog:
                 description=entry.description,
                 tags=entry.tags,
                 metadata=entry.metadata,
-                words=func.words_vector(*_words(entry)),
+                words=func.words_vector(*words_of(entry)),
                 updated_at=func.now(),
             )
         )
@@ -344,46 +327,6 @@ class Catalog:
         locked = await self.lock(connection, ids)
         result = await connection.execute(delete(IMAGES).where(IMAGES.c.id.in_(list(locked))))
         return result.rowcount
-
-
-def _staged(image: NewImage) -> tuple[object, ...]:
-    entry, picture = image.entry, image.picture
-    return (
-        entry.id,
-        entry.url,
-        picture.sha256,
-        picture.dhash,
-        picture.file_bytes,
-        picture.width,
-        picture.height,
-        picture.format,
-        Jsonb(picture.exif),
-        entry.title,
-        entry.description,
-        list(entry.tags or ()),
-        Jsonb(picture.colours),
-        Jsonb(entry.metadata or {}),
-        picture.thumbnail,
-        image.validators.etag,
-        image.validators.last_modified,
-        entry.credentials is not None,
-        entry.is_renamed,
-        picture.truncated,
-        picture.too_plain,
-        picture.decoder,
-        picture.phash,
-        None if picture.phash is None else keys(picture.phash),
-        *_words(entry),
-    )
-
-
-def _words(entry: Entry) -> Placed:
-    return placed_words(
-        url=entry.url,
-        title=entry.title or "",
-        description=entry.description or "",
-        tags=entry.tags or (),
-    )
 
 
 def _image(row: Row[Any]) -> ImageRow:

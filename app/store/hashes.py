@@ -5,7 +5,6 @@ rows that have none are the list of what is to be done.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from sqlalchemy import bindparam, func, select, text
 from app.pictures.phash import keys, near_keys, orientations
 from app.store.database import Database
 from app.store.tables import IMAGES
+from app.store.thumbnails import DIGEST, Thumbnails
 
 # What the statement calls the keys of each part of a hash.
 PARTS = ("firsts", "seconds", "thirds")
@@ -64,17 +64,19 @@ class Near(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """An image without a hash, and its JPEG thumbnail."""
+    """An image without a hash, its JPEG thumbnail, empty if it is lost, and the digest of that."""
 
     id: UUID
     thumbnail: bytes
+    digest: bytes
 
 
 class HashTable:
     """Reads and writes the hashes of the images table."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, thumbnails: Thumbnails | None = None) -> None:
         self._database = database
+        self._thumbnails = thumbnails or Thumbnails()
 
     async def near(
         self, hashes: Mapping[UUID, int], *, max_bits: int, limit: int
@@ -96,11 +98,13 @@ class HashTable:
         return near
 
     async def missing(self, *, limit: int) -> list[Missing]:
-        """Return images whose hashes are still to be made."""
-        query = select(IMAGES.c.id, IMAGES.c.thumbnail).where(_MISSING).order_by(IMAGES.c.id)
+        """Return images whose hashes are still to be made; raises `StorageUnavailable`."""
+        columns = (IMAGES.c.id, IMAGES.c.thumbnail, IMAGES.c.thumbnail_key, DIGEST)
+        query = select(*columns).where(_MISSING).order_by(IMAGES.c.id)
         async with self._database.reading() as connection:
-            rows = await connection.execute(query.limit(limit))
-            return [Missing(row.id, bytes(row.thumbnail)) for row in rows]
+            rows = (await connection.execute(query.limit(limit))).all()
+        read = await self._thumbnails.read(rows)
+        return [Missing(row.id, data, row.digest) for row, data in zip(rows, read, strict=True)]
 
     async def keep(self, images: Sequence[Missing], made: Mapping[UUID, int | None]) -> None:
         """Store the hashes that were made of these, unless their thumbnails are others by now.
@@ -109,18 +113,18 @@ class HashTable:
         """
         ids = [image.id for image in images]
         locked = (
-            select(IMAGES.c.id, func.sha256(IMAGES.c.thumbnail).label("sha256"))
+            select(IMAGES.c.id, DIGEST)
             .where(IMAGES.c.id.in_(ids), _MISSING)
             .order_by(IMAGES.c.id)
             .with_for_update()
         )
         async with self._database.begin() as connection:
             found = await connection.execute(locked)
-            now = {row.id: bytes(row.sha256) for row in found}
+            now = {row.id: row.digest for row in found}
             rows = [
                 {"made_id": image.id, "made": value or 0, "made_keys": _keys(value)}
                 for image in images
-                if now.get(image.id) == hashlib.sha256(image.thumbnail).digest()
+                if now.get(image.id) == image.digest
                 for value in [made[image.id]]
             ]
             if rows:

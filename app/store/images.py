@@ -142,11 +142,15 @@ class Validators:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """An image to be stored; all fields of the entry are set (see `Entry.over`)."""
+    """An image to be stored; all fields of the entry are set (see `Entry.over`).
+
+    `thumbnail_key` is that of the file which has its thumbnail, None to store it in the row.
+    """
 
     entry: Entry
     picture: Facts
     validators: Validators = Validators()
+    thumbnail_key: str | None = None
 
 
 def _id(url: str) -> UUID:

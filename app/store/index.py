@@ -20,6 +20,7 @@ from app.store.hashes import HashTable
 from app.store.keypoints import KeypointTable
 from app.store.sizes import Sizes, TableSize
 from app.store.spaces import Space, Spaces, open_spaces
+from app.store.thumbnails import ThumbnailFiles, Thumbnails
 from app.store.trash import TrashTable
 
 
@@ -109,6 +110,7 @@ class Index:
     keypoints: KeypointTable
     hashes: HashTable
     trash: TrashTable
+    thumbnails: Thumbnails
 
     def use_encoder(self) -> None:
         """Record the encoders as those in use; ENCODER=auto then chooses the last, the semantic."""
@@ -161,12 +163,14 @@ async def open_index(
     announce: Callable[[str], None],
     encoders: Encoders | None = None,
     in_use: bool = True,
+    files: ThumbnailFiles | None = None,
 ) -> AsyncGenerator[Index]:
     """Open the database, the encoders and their tables; close them on leaving.
 
     `announce` is called with one line for each slow step and each decision. Given `encoders` are
     not closed. With `in_use=False`, for a reindex, ENCODER=auto keeps choosing the encoder it chose
-    before, and the copy encoder is there even if the index has no vectors of it.
+    before, and the copy encoder is there even if the index has no vectors of it. Without `files`,
+    thumbnails in MEDIA_URL cannot be read.
 
     Opening blocks the event loop, which has no other tasks yet, so that Ctrl-C stops a download.
     Raises a `StartProblem`.
@@ -177,14 +181,16 @@ async def open_index(
         if encoders is None:
             encoders = _open_encoders(settings, database, announce, completing=not in_use)
             stack.callback(encoders.close)
+        thumbnails = Thumbnails(files)
         index = Index(
             database,
             open_spaces(database, encoders, wanted=settings.vector_index, announce=announce),
-            Catalog(database),
+            Catalog(database, thumbnails),
             Sizes(database),
-            KeypointTable(database),
-            HashTable(database),
-            TrashTable(database),
+            KeypointTable(database, thumbnails),
+            HashTable(database, thumbnails),
+            TrashTable(database, thumbnails),
+            thumbnails,
         )
         if in_use:
             index.use_encoder()

@@ -48,6 +48,7 @@ IMAGES = Table(
     Column("description", Text),
     Column("tags", ARRAY(Text)),
     Column("thumbnail", LargeBinary),
+    Column("thumbnail_key", Text),
     Column("indexed_at", DateTime(timezone=True)),
     Column("updated_at", DateTime(timezone=True)),
     Column("etag", Text),
@@ -117,6 +118,15 @@ TRASH = Table(
     Column("keypoints", LargeBinary),
     Column("vectors", JSONB),
 )
+
+LOOSE_THUMBNAILS = Table(
+    "loose_thumbnails",
+    _metadata,
+    Column("key", Text, primary_key=True),
+    Column("due_at", DateTime(timezone=True)),
+)
+
+THUMBNAIL_PLACE = Table("thumbnail_place", _metadata, Column("place", Text, primary_key=True))
 
 QUERIES = Table(
     "queries",

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.store import cascade
 from app.store.database import Database
 from app.store.tables import IMAGES, TRASH, seconds
+from app.store.thumbnails import Kept, Thumbnails
 from app.store.words import placed_words
 
 DAY_S = 86_400
@@ -41,8 +42,9 @@ class Trashed:
 class TrashTable:
     """Reads and writes the trash table."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, thumbnails: Thumbnails | None = None) -> None:
         self._database = database
+        self._thumbnails = thumbnails or Thumbnails()
 
     async def now(self) -> datetime:
         """Return the time by the clock of the database, in microseconds."""
@@ -99,11 +101,16 @@ class TrashTable:
             return await connection.scalar(query) or 0
 
     async def thumbnail(self, image_id: UUID) -> bytes | None:
-        """Return the JPEG thumbnail of an image in the trash, None if it is not there."""
-        query = select(TRASH.c.thumbnail).where(TRASH.c.image_id == image_id)
+        """Return the JPEG thumbnail of an image in the trash, None if it is not there.
+
+        Raises what `Thumbnails.open` raises.
+        """
+        key = TRASH.c.image["thumbnail_key"].astext
+        columns = (TRASH.c.image["sha256"].astext, TRASH.c.thumbnail, key)
+        query = select(*columns).where(TRASH.c.image_id == image_id)
         async with self._database.begin() as connection:
-            found = await connection.scalar(query)
-        return None if found is None else bytes(found)
+            found = (await connection.execute(query)).one_or_none()
+        return None if found is None else await self._thumbnails.open(Kept(*found))
 
     async def some(
         self, *, limit: int, days: float | None = None, at: datetime | None = None
@@ -209,12 +216,12 @@ def _restore_vectors(connection: Connection, rows: Sequence[Row[Any]]) -> None:
 
 
 def _insert(
-    connection: Connection, table: str, rows: Sequence[str], *, shown: Sequence[bytes] = ()
+    connection: Connection, table: str, rows: Sequence[str], *, shown: Sequence[bytes | None] = ()
 ) -> None:
     """Insert rows that are JSON objects; those that were stored with the same columns together.
 
     `table` is the name of a table of ours, quoted if need be. With `shown`, each row gets one of
-    these as its thumbnail.
+    these as its thumbnail; None if a file has it.
     """
     alike: dict[frozenset[str], list[int]] = {}
     for number, row in enumerate(rows):
@@ -231,7 +238,7 @@ def _insert(
             """),  # noqa: S608 - names of ours
             {
                 "rows": "[" + ",".join(rows[number] for number in numbers) + "]",
-                **({"shown": [bytes(shown[number]) for number in numbers]} if shown else {}),
+                **({"shown": [shown[number] for number in numbers]} if shown else {}),
             },
         )
 

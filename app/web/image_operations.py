@@ -144,7 +144,10 @@ IMAGE_OPERATIONS = [
         tag="Images",
         answer=FILE,
         answer_type="image/jpeg",
-        others={304: "The thumbnail with the ETag in `If-None-Match` is still the right one."},
+        others={
+            304: "The thumbnail with the ETag in `If-None-Match` is still the right one.",
+            307: "The thumbnail is in a bucket, at the `Location` for an hour.",
+        },
         failures=(404, 503),
     ),
     Operation(

@@ -30,6 +30,9 @@ from app.web.requests import (
     selection_of,
 )
 
+# How long whoever gets the URL of a thumbnail in a bucket may use it.
+SIGNED_FOR_S = 3600
+
 BY_TIME: Sequence[CatalogOrder] = ("newest", "oldest")
 
 
@@ -112,14 +115,19 @@ async def describe_image(request: Request) -> Response:
 
 
 async def thumbnail(request: Request) -> Response:
-    """Return an image's thumbnail."""
-    found = await parts(request).catalog.thumbnail(request.path_params["id"])
-    if found is None:
+    """Return an image's thumbnail, or redirect to it in the bucket."""
+    lookalike = parts(request)
+    kept = await lookalike.catalog.kept_thumbnail(request.path_params["id"])
+    if kept is None:
         raise NotFound("There is no such image in the index.")
-    etag, data = f'"{found[0]}"', found[1]
+    etag = f'"{kept.sha256}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
+    if kept.key and lookalike.thumbnails.files.origin:
+        signed = await lookalike.thumbnails.files.signed(kept.key, for_s=SIGNED_FOR_S)
+        return RedirectResponse(signed, headers={"Cache-Control": "private, no-store"})
+    data = await lookalike.index.thumbnails.open(kept)
     return Response(data, media_type="image/jpeg", headers=headers)
 
 

@@ -37,10 +37,18 @@ def add_header(scope: Scope, name: str, value: str) -> None:
 
 
 class SecurityHeaders:
-    """Adds the security headers to every response, and those that `add_header` was given."""
+    """Adds the security headers to every response, and those that `add_header` was given.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Pages may show images from the origin `images_from`, too.
+    """
+
+    def __init__(self, app: ASGIApp, *, images_from: str | None = None) -> None:
         self.app = app
+        self._headers = dict(HEADERS)
+        if images_from:
+            policy = HEADERS["Content-Security-Policy"]
+            allowed = policy.replace("img-src 'self'", f"img-src 'self' {images_from}")
+            self._headers["Content-Security-Policy"] = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request (ASGI)."""
@@ -48,7 +56,7 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 for name, value in scope.get("state", {}).get("headers", {}).items():
                     headers.append(name, value)

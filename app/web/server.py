@@ -120,7 +120,7 @@ def create_app(
 
     return Starlette(
         routes=[*routes, *_routes(settings), Route("/metrics", metrics.show)],
-        middleware=_middleware(metrics, keyring, settings, counters),
+        middleware=_middleware(metrics, keyring, lookalike, counters),
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
@@ -149,18 +149,19 @@ def create_worker_app(lookalike: Lookalike) -> Starlette:
 
     return Starlette(
         routes=[Route("/healthz", operations_api.healthz), Route("/metrics", metrics.show)],
-        middleware=_middleware(metrics, keyring, settings, None),
+        middleware=_middleware(metrics, keyring, lookalike, None),
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
 
 
 def _middleware(
-    metrics: Metrics, keyring: KeyRing, settings: Settings, counters: "RateCounters | None"
+    metrics: Metrics, keyring: KeyRing, lookalike: Lookalike, counters: "RateCounters | None"
 ) -> list[Middleware]:
+    settings = lookalike.settings
     origins = settings.cors_origins
     return [
-        Middleware(SecurityHeaders),
+        Middleware(SecurityHeaders, images_from=lookalike.thumbnails.files.origin),
         *([Middleware(Cors, origins=origins)] if origins else []),
         Middleware(RequestMetrics, metrics=metrics),
         # Unexpected exceptions end here, so that their 500s have the headers, too.

@@ -93,8 +93,8 @@ def test_keypoints_of_pixels_that_changed_meanwhile_are_not_stored(
     async def kept() -> None:
         found = await table.find([image_id, other])
         await change()
-        thumbnails = {i: row.thumbnail for i, row in found.items()}
-        await table.keep(thumbnails, {image_id: b"stale", other: b"right"})
+        digests = {i: row.digest for i, row in found.items()}
+        await table.keep(digests, {image_id: b"stale", other: b"right"})
 
     loop.run(claimed() if by == "claim" else kept())
     assert stored(lookalike, loop, urls) == [None, b"right", None]

@@ -1,0 +1,87 @@
+"""Files of thumbnails that perhaps nothing needs: those just written, and those of images gone.
+
+A file is noted here before it is written, and stays noted until the transaction that stores its key
+commits; triggers (migration 0022) note it again when its row is deleted or gets another thumbnail,
+by whatever statement. So no crash leaves a file that nobody knows of, and none is removed that a
+row in the index or the trash has.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal, TypeAlias
+
+from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.store.database import Database
+from app.store.tables import LOOSE_THUMBNAILS, seconds
+from app.store.thumbnails import id_of
+
+Place: TypeAlias = Literal["database", "media"]
+
+# From the note to the commit, nothing takes that long.
+WRITTEN_WITHIN_S = 86_400
+
+_NEEDED = text("""
+    SELECT thumbnail_key FROM images WHERE id = ANY(:ids) AND thumbnail_key = ANY(:keys)
+    UNION ALL
+    SELECT image->>'thumbnail_key' FROM trash
+    WHERE image_id = ANY(:ids) AND image->>'thumbnail_key' = ANY(:keys)
+""")
+
+
+class LooseThumbnails:
+    """Reads and writes the table of such files."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def note(self, keys: Sequence[str]) -> None:
+        """Note files that are about to be written: a day from now, they go if no row has them."""
+        due = func.now() + seconds(WRITTEN_WITHIN_S)
+        async with self._database.begin() as connection:
+            await connection.execute(
+                insert(LOOSE_THUMBNAILS).values([{"key": key, "due_at": due} for key in keys])
+            )
+
+    async def drop_soon(self, keys: Sequence[str]) -> None:
+        """Let files that were noted go as soon as possible, as no row will have them."""
+        async with self._database.begin() as connection:
+            await connection.execute(
+                LOOSE_THUMBNAILS.update()
+                .where(LOOSE_THUMBNAILS.c.key.in_(keys))
+                .values(due_at=func.now())
+            )
+
+    @asynccontextmanager
+    async def unneeded(self, *, limit: int) -> AsyncGenerator[tuple[int, list[str]]]:
+        """Yield how many due files there are, up to a limit, and those that no row has.
+
+        They are no longer noted once the context is left without an exception.
+        """
+        due = (
+            select(LOOSE_THUMBNAILS.c.key)
+            .where(LOOSE_THUMBNAILS.c.due_at <= func.now())
+            .order_by(LOOSE_THUMBNAILS.c.due_at, LOOSE_THUMBNAILS.c.key)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._database.begin() as connection:
+            keys = list((await connection.scalars(due)).all())
+            # In a statement of its own: what was committed before a file was noted is seen.
+            asked = {"ids": [id_of(key) for key in keys], "keys": keys}
+            needed = set(await connection.scalars(_NEEDED, asked)) if keys else set[str]()
+            yield len(keys), [key for key in keys if key not in needed]
+            await hold(connection, keys)
+
+    async def count_due(self) -> int:
+        """Return how many files are to be removed."""
+        query = select(func.count()).where(LOOSE_THUMBNAILS.c.due_at <= func.now())
+        async with self._database.reading() as connection:
+            return await connection.scalar(query) or 0
+
+
+async def hold(connection: AsyncConnection, keys: Sequence[str]) -> None:
+    """Forget what was noted of files, in the transaction that stores their keys."""
+    if keys:
+        await connection.execute(delete(LOOSE_THUMBNAILS).where(LOOSE_THUMBNAILS.c.key.in_(keys)))

@@ -21,7 +21,14 @@ from app.problems import WrongSetting
 VERSION = version("lookalike")
 
 _RATE_LIMIT = re.compile(r"([0-9]{1,9})/(second|minute|hour|day)")
-_SECRETS = {"DATABASE_URL", "POSTGRES_URL", "API_KEYS", "CAPTION_KEY", "RATE_LIMIT_URL"}
+_SECRETS = {
+    "DATABASE_URL",
+    "POSTGRES_URL",
+    "DATABASE_READ_URL",
+    "API_KEYS",
+    "CAPTION_KEY",
+    "RATE_LIMIT_URL",
+}
 
 # What one request that decodes counts as.
 LEAST_LIMIT = 5
@@ -47,6 +54,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("DATABASE_URL", "POSTGRES_URL"),
         description="A Postgres with pgvector, as postgres://…; POSTGRES_URL works too. "
         "If unset, an embedded Postgres runs under DATA_DIR.",
+    )
+    database_read_url: SecretStr | None = Field(
+        None,
+        description="A streaming replica of that Postgres, which searches read while it is less "
+        "than 5 seconds behind. If unset, they read DATABASE_URL.",
     )
     encoder: str = Field(
         "auto",

@@ -8,7 +8,8 @@ from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, 
 from procrastinate.jobs import Job
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.database import CONNECT_TIMEOUT_S, driver_connection
+from app.store.connections import CONNECT_TIMEOUT_S
+from app.store.database import driver_connection
 from app.store.job_items import JobItems
 
 QUEUE = "lookalike"

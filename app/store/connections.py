@@ -1,4 +1,4 @@
-"""Pooled connections: which of them may have been lost while nobody used them."""
+"""Engines and their pooled connections: which of these may have been lost while idle."""
 
 import select
 from time import monotonic
@@ -6,10 +6,32 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 # A connection that was used within so many seconds is not asked whether it still answers: whatever
 # a server says when it goes away has arrived, and can be seen without asking.
 KNOWN_S = 5.0
+
+
+CONNECT_TIMEOUT_S = 5
+POOL_SIZE, MAX_OVERFLOW = 10, 10
+
+OPTIONS: dict[str, Any] = {
+    "pool_pre_ping": True,
+    "pool_timeout": CONNECT_TIMEOUT_S,
+    # Not in the messages of errors, which go to the log.
+    "hide_parameters": True,
+    "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S, "prepare_threshold": None},
+}
+"""What all engines share."""
+
+
+def pooled_engine(url: URL) -> AsyncEngine:
+    """Return an engine with a pool of its own, which asks connections rarely."""
+    engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, **OPTIONS)
+    ask_rarely(engine.sync_engine)
+    return engine
 
 
 def ask_rarely(engine: Engine) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from app.problems import (
@@ -29,8 +29,9 @@ from app.problems import (
     WrongSetting,
 )
 from app.settings import Settings
-from app.store.connections import ask_rarely
+from app.store.connections import MAX_OVERFLOW, OPTIONS, POOL_SIZE, pooled_engine
 from app.store.embedded import EmbeddedPostgres, embedded_server
+from app.store.replica import Replica, replica_engine
 
 # pgvector 0.7 introduced halfvec, 0.8 iterative scans; 0.8 needs Postgres 13 or newer.
 MIN_POSTGRES = 14
@@ -40,9 +41,6 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 # Arbitrary, but the same in every version of Lookalike.
 SETUP_LOCK = 0x10_0CA11CE
-
-CONNECT_TIMEOUT_S = 5
-POOL_SIZE, MAX_OVERFLOW = 10, 10
 
 # By the beginning of the SQLSTATE (Postgres' documentation, appendix A).
 OUTAGES = ("08", "57P")  # the connection failed, or the server is starting, stopping or crashed
@@ -69,22 +67,15 @@ class Database:
     `engine` is for everything but set-up and LlamaIndex's synchronous methods, which use
     `sync_engine`. Neither prepares statements on the server, so PgBouncer may be used in its
     transaction mode. `url`, which includes the password, is for connections outside the engines.
+    `replica` is that of `read_url`.
     """
 
-    def __init__(self, url: URL, *, embedded: EmbeddedPostgres | None = None) -> None:
-        options: dict[str, Any] = {
-            "pool_pre_ping": True,
-            "pool_timeout": CONNECT_TIMEOUT_S,
-            # Not in the messages of errors, which go to the log.
-            "hide_parameters": True,
-            "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S, "prepare_threshold": None},
-        }
-        self.engine: AsyncEngine = create_async_engine(
-            url, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, **options
-        )
-        ask_rarely(self.engine.sync_engine)
-        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self.sync_engine: Engine = create_engine(url, **options)
+    def __init__(
+        self, url: URL, *, embedded: EmbeddedPostgres | None = None, read_url: URL | None = None
+    ) -> None:
+        self.engine: AsyncEngine = pooled_engine(url)
+        self.sync_engine: Engine = create_engine(url, **OPTIONS)
+        self.replica = read_url and Replica(pooled_engine(read_url), revision=newest_revision())
         self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._unwritable: BaseException | None = None
         self._unwritable_at = -float("inf")
@@ -99,9 +90,13 @@ class Database:
         return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[AsyncConnection]:
-        """Open a transaction; raises as `driver_errors` does, and `SchemaChanged`."""
-        async with self._watched(), self.engine.begin() as connection:
+    async def begin(self, *, writes: bool = False) -> AsyncGenerator[AsyncConnection]:
+        """Open a transaction; raises as `driver_errors` does, and `SchemaChanged`.
+
+        One that `writes` as part of a search that reads a replica needs to say so.
+        """
+        engine = self.engine if writes else replica_engine() or self.engine
+        async with self._watched(), engine.begin() as connection:
             yield connection
 
     @asynccontextmanager
@@ -110,7 +105,9 @@ class Database:
 
         Raises what `begin` raises.
         """
-        async with self._watched(), self._reader.connect() as connection:
+        engine = replica_engine() or self.engine
+        reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with self._watched(), reader.connect() as connection:
             try:
                 yield connection
             except psycopg.Error:
@@ -124,7 +121,7 @@ class Database:
             with driver_errors():
                 yield
         except DatabaseBusy as problem:
-            if sqlstate(problem.__cause__).startswith(UNWRITABLE):
+            if sqlstate(problem.__cause__).startswith(UNWRITABLE) and not replica_engine():
                 self._unwritable_at, self._unwritable = monotonic(), problem.__cause__
             raise
         except (DBAPIError, psycopg.Error) as exc:
@@ -159,6 +156,8 @@ class Database:
     async def close(self) -> None:
         """Close all connections, and stop the embedded Postgres if no other process uses it."""
         await self.engine.dispose()
+        if self.replica:
+            await self.replica.engine.dispose()
         self.close_set_up()
 
     def close_set_up(self) -> None:
@@ -283,11 +282,13 @@ def open_database(
     `announce` is called with one line for each migration that may take long. Raises
     `UnusableDatabase` or `WrongSetting`, each with one line on what to do.
     """
-    if settings.database_url is None:
+    given, replica = settings.database_url, settings.database_read_url
+    read_url = driver_url(replica.get_secret_value(), "DATABASE_READ_URL") if replica else None
+    if given is None:
         server = embedded_server(settings.data_dir / "postgres")
-        database = Database(driver_url(server.get_uri()), embedded=server)
+        database = Database(driver_url(server.get_uri()), embedded=server, read_url=read_url)
     else:
-        database = Database(driver_url(settings.database_url.get_secret_value()))
+        database = Database(driver_url(given.get_secret_value()), read_url=read_url)
     try:
         _migrate(database, announce)
     except BaseException as exc:
@@ -298,14 +299,14 @@ def open_database(
     return database
 
 
-def driver_url(url: str) -> URL:
+def driver_url(url: str, name: str = "DATABASE_URL") -> URL:
     """Return the URL for SQLAlchemy and psycopg, with its options; raises `WrongSetting`."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as exc:
-        raise WrongSetting("DATABASE_URL is not a URL like postgres://user@host/name") from exc
+        raise WrongSetting(f"{name} is not a URL like postgres://user@host/name") from exc
     if parsed.drivername.partition("+")[0] not in {"postgres", "postgresql"}:
-        raise WrongSetting(f"DATABASE_URL is for {parsed.drivername}; Lookalike needs Postgres")
+        raise WrongSetting(f"{name} is for {parsed.drivername}; Lookalike needs Postgres")
     return parsed.set(drivername="postgresql+psycopg")
 
 

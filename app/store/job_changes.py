@@ -12,7 +12,8 @@ from sqlalchemy import func, select
 
 from app.logs import fields
 from app.problems import Unavailable
-from app.store.database import CONNECT_TIMEOUT_S, Database
+from app.store.connections import CONNECT_TIMEOUT_S
+from app.store.database import Database
 
 logger = logging.getLogger(__name__)
 

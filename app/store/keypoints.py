@@ -113,7 +113,7 @@ class KeypointTable:
         Left out are images whose thumbnail has changed since, and those that others store now.
         """
         if made:
-            async with self._database.begin() as connection:
+            async with self._database.begin(writes=True) as connection:
                 await _keep(connection, digests, made)
 
     async def made(self) -> Made:

@@ -1,5 +1,7 @@
 """The JSON endpoint that compares two images."""
 
+from functools import partial
+
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
@@ -9,6 +11,7 @@ from app.search.query import Term
 from app.search.requests import term_named
 from app.web import schemas
 from app.web.forms import form_of, is_form
+from app.web.replicas import searched
 from app.web.requests import Request, json_body, parts, respond, uploaded
 
 NAMES = ("a", "b")
@@ -21,7 +24,7 @@ async def compare(request: Request) -> Response:
     else:
         wanted = await json_body(request, schemas.CompareRequest)
         a, b = wanted.a.term, wanted.b.term
-    verdict = await parts(request).comparer.compare(a, b)
+    verdict = await searched(request, partial(parts(request).comparer.compare, a, b))
     return respond(verdict_document(verdict, encoder=parts(request).encoder.model.name))
 
 

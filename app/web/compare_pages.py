@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from app.search.query import Term
 from app.search.requests import term_named
 from app.search.shared_regions import Regions, frame, shared_regions
 from app.search.wording import facts_of, meaning_of
+from app.web.replicas import searched
 from app.web.requests import Request, parts, shown_original
 from app.web.templating import page
 
@@ -40,7 +42,7 @@ async def compare_page(request: Request) -> Response:
     try:
         if all(given.values()):
             a, b = [await _term(request, *pair) for pair in given.items()]
-            verdict = await parts(request).comparer.compare(a, b)
+            verdict = await searched(request, partial(parts(request).comparer.compare, a, b))
     except Problem as exc:
         problem = exc
     return page(

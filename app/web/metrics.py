@@ -181,6 +181,17 @@ class _Parts(Collector):
             "Connections that the pool may open.",
             database.most_connections,
         )
+        if database.replica:
+            status = database.replica.status
+            yield _gauge(
+                "replica_in_use", "Whether searches read the replica.", status.state == "in use"
+            )
+            if status.lag_s is not None:
+                yield _gauge(
+                    "replica_lag_seconds", "The age of what the replica may lack.", status.lag_s
+                )
+            reads = database.replica.reads
+            yield _counter("search_reads", "Searches, by the database.", "database", reads)
         yield from self._stored
 
     async def _count(self) -> list[Metric]:

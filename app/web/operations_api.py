@@ -1,5 +1,7 @@
 """The JSON endpoints for operators: statistics and health checks."""
 
+from dataclasses import asdict
+
 from starlette.requests import Request as AnyRequest
 from starlette.responses import Response
 
@@ -22,4 +24,9 @@ async def readyz(request: Request) -> Response:
     lookalike = parts(request)
     await lookalike.database.check()
     await lookalike.media.check()
-    return respond(schemas.ReadyResponse(provider=lookalike.encoder.model.provider))
+    replica = lookalike.database.replica
+    ready = schemas.ReadyResponse(
+        provider=lookalike.encoder.model.provider,
+        replica=schemas.ReplicaStatus(**asdict(replica.status)) if replica else None,
+    )
+    return Response(ready.model_dump_json(exclude_none=True), media_type="application/json")

@@ -233,10 +233,20 @@ class HealthResponse(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class ReplicaStatus(BaseModel):
+    """The replica of the database that searches read, if it is near enough."""
+
+    state: Literal["in use", "behind", "away"]
+    lag_s: float | None = Field(None, description="The age in seconds of what it may lack.")
+
+
 class ReadyResponse(HealthResponse):
     """The server is ready."""
 
     provider: str = Field(description="The processor that embeds images: cpu, cuda, …")
+    replica: ReplicaStatus | None = Field(
+        None, description="Only with DATABASE_READ_URL; the server is ready without it, too."
+    )
 
 
 class ProblemDocument(BaseModel):

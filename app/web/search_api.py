@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -33,6 +34,7 @@ from app.web.forms import (
     text_fields,
     values_of,
 )
+from app.web.replicas import searched
 from app.web.requests import Indexed, Request, json_body, original_url, parts, respond, uploaded
 from app.web.schemas import (
     FacetsResponse,
@@ -69,11 +71,11 @@ async def query(request: Request) -> Response:
         given = {name: text for name, text in text_fields(form).items() if name == "verified"}
     lookalike = parts(request)
     if not parse(schemas.QueryRequest, given).verified:
-        near = await lookalike.lookup.find(data, above=QUERY_SIMILARITY, limit=QUERY_LIMIT)
+        look_up = partial(lookalike.lookup.find, data, above=QUERY_SIMILARITY, limit=QUERY_LIMIT)
+        near = await searched(request, look_up)
         return _urls(request, near.images, near.took_ms)
-    results = await lookalike.searcher.search(
-        Query([Term(data)], min_similarity=QUERY_SIMILARITY, limit=QUERY_LIMIT, match="copy")
-    )
+    copies = Query([Term(data)], min_similarity=QUERY_SIMILARITY, limit=QUERY_LIMIT, match="copy")
+    results = await searched(request, partial(lookalike.searcher.search, copies))
     images = [image for hit in results.hits for image in (hit.image, *hit.places)]
     return _urls(request, images, results.took_ms)
 
@@ -120,7 +122,8 @@ async def facets(request: Request) -> Response:
     """Return the values to filter by, with counts."""
     wanted = parse(FilterRequest, search_fields(query_fields(request)))
     check_faces(request, wanted)
-    counts = await parts(request).vectors.facets(wanted.filters)
+    count = partial(parts(request).vectors.facets, wanted.filters)
+    counts = await searched(request, count)
     return respond(facets_document(counts, faces=_sees_faces(request)))
 
 
@@ -130,13 +133,15 @@ async def facet_values(request: Request) -> Response:
         FacetValuesRequest, search_fields(query_fields(request), model=FacetValuesRequest)
     )
     check_faces(request, wanted)
-    found = await parts(request).vectors.facet_values(
+    find = partial(
+        parts(request).vectors.facet_values,
         wanted.filters,
         FACET_KINDS[wanted.facet],
         key=wanted.key,
         containing=wanted.q,
         limit=wanted.limit,
     )
+    found = await searched(request, find)
     values = [FacetValue(value=value, count=count) for value, count in found.items()]
     return respond(FacetValuesResponse(values=values))
 
@@ -171,6 +176,12 @@ async def run_search(
     request: Request, wanted: SearchRequest, data: bytes | None, *, preview: bool = False
 ) -> Results:
     """Run the search of a form, a query string or a JSON body; raises `InvalidRequest`."""
+    return await searched(request, partial(_run_search, request, wanted, data, preview=preview))
+
+
+async def _run_search(
+    request: Request, wanted: SearchRequest, data: bytes | None, *, preview: bool
+) -> Results:
     check_faces(request, wanted)
     lookalike = parts(request)
     limit = wanted.limit or lookalike.settings.top_k

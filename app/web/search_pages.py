@@ -7,6 +7,7 @@ uploaded query image, for a day.
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 from starlette.responses import RedirectResponse, Response
@@ -19,6 +20,7 @@ from app.store.filters import NO_FILTERS, Filters
 from app.store.images import ImageRow
 from app.web.forms import chosen_files, form_of
 from app.web.lightbox import lightbox_of
+from app.web.replicas import searched
 from app.web.requests import SANDBOX, Request, parts, uploaded
 from app.web.schemas import FacetsResponse
 from app.web.search_api import facets_document, run_search, search_fields
@@ -148,7 +150,8 @@ async def _facets(request: Request, shown: Shown, filters: Filters) -> FacetsRes
     """Return the values that the filter panel offers, if it is open."""
     if shown.value("panel") != "filters":
         return None
-    return facets_document(await parts(request).vectors.facets(filters))
+    count = partial(parts(request).vectors.facets, filters)
+    return facets_document(await searched(request, count))
 
 
 async def _places(
@@ -157,7 +160,9 @@ async def _places(
     """Return where images that pass the filters were taken, whatever area is chosen."""
     if facets is None or not (facets.located or filters.box):
         return []
-    return await parts(request).vectors.places(replace(filters, box=None), limit=MOST_PLACES)
+    everywhere = replace(filters, box=None)
+    find = partial(parts(request).vectors.places, everywhere, limit=MOST_PLACES)
+    return await searched(request, find)
 
 
 def _lowest(request: Request, shown: Shown) -> float:

@@ -56,6 +56,7 @@ from app.web.load import BodyDeadline, OpenRequests
 from app.web.metrics import Metrics, RequestMetrics
 from app.web.openapi import openapi_document
 from app.web.rate_limits import RateLimits
+from app.web.replicas import ReadYourWrites
 from app.web.request_log import RequestLog, note_problem, problem_document
 from app.web.requests import AppState, Request
 from app.web.security import BodyLimit, HostCheck, SecurityHeaders
@@ -114,6 +115,8 @@ def create_app(
             # So that those known answer for the keys whenever the database is away.
             with suppress(Unavailable):
                 await keyring.has_keys()
+            if replica := lookalike.database.replica:
+                await stack.enter_async_context(replica.watched(lookalike.database.engine))
             if settings.worker:
                 await stack.enter_async_context(lookalike.jobs.working())
             yield {"lookalike": lookalike, "streams": StreamCounter()}
@@ -172,6 +175,7 @@ def _middleware(
         Middleware(Identification, keyring=keyring, settings=settings),
         *([Middleware(RateLimits, counters=counters)] if counters else []),
         Middleware(ReadAccess),
+        *([Middleware(ReadYourWrites)] if lookalike.database.replica else []),
         Middleware(
             OpenRequests,
             most=settings.max_requests,

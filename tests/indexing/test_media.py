@@ -25,7 +25,7 @@ def test_files_are_saved_and_deleted(tmp_path: Path, root: str) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("root", ["s3://bucket/prefix", "nothing://x"])
+@pytest.mark.parametrize("root", ["gs://bucket/prefix", "nothing://x"])
 def test_storage_that_cannot_be_opened_is_a_wrong_setting(root: str) -> None:
     with pytest.raises(WrongSetting, match="MEDIA_URL"):
         Media(root)

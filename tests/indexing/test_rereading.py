@@ -82,7 +82,7 @@ def test_the_same_bytes_are_read_again(
             return outcome.status, Entry(image.url)
         if source == "file":
             (tmp_path / "a.png").write_bytes(png(1))
-            [url] = find_files(str(tmp_path))
+            [url] = find_files(str(tmp_path / "a.png"))
             outcome = await lookalike.indexer.upsert("file", entry := Entry(url))
             return outcome.status, entry
         outcome = await lookalike.indexer.upsert("web", entry := Entry(host.add("a.png", png(1))))

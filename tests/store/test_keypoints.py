@@ -154,7 +154,9 @@ def test_a_thumbnail_that_cannot_be_read_is_tried_once(
 ) -> None:
     async def damage() -> None:
         async with lookalike.database.begin() as connection:
-            broken = text("UPDATE images SET thumbnail = 'broken' WHERE id = :id")
+            broken = text(
+                "UPDATE images SET thumbnail = 'broken', thumbnail_key = NULL WHERE id = :id"
+            )
             await connection.execute(broken, {"id": ids_of(urls)[1]})
 
     loop.run(damage())

@@ -136,7 +136,9 @@ def main(photos: list[Path], rows: int, queries: int, parts: list[int], folder: 
     server = embedded_server(folder / "postgres")
     try:
         results: dict[int, dict[str, Any]] = {}
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # Nothing is prepared: a plan that is kept would be that of the exact search.
+        connecting = psycopg.connect(server.get_uri(), autocommit=True, prepare_threshold=None)
+        with connecting as connection:
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
             connection.execute("SET maintenance_work_mem = '1GB'")
             for partitions in parts:

@@ -76,6 +76,7 @@ class Replica:
         self._positions: deque[tuple[float, int]] = deque(maxlen=600)
         self._status = Status("away", None)
         self._checked_at = -float("inf")
+        self.is_watched = False
 
     @property
     def status(self) -> Status:
@@ -107,6 +108,7 @@ class Replica:
     @asynccontextmanager
     async def watched(self, primary: AsyncEngine) -> AsyncGenerator[None]:
         """Check the replica every second."""
+        self.is_watched = True
         watching = asyncio.create_task(self._watch(primary))
         try:
             yield

@@ -181,7 +181,8 @@ class _Parts(Collector):
             "Connections that the pool may open.",
             database.most_connections,
         )
-        if database.replica:
+        # Workers do not read it.
+        if database.replica and database.replica.is_watched:
             status = database.replica.status
             yield _gauge(
                 "replica_in_use", "Whether searches read the replica.", status.state == "in use"

@@ -11,7 +11,7 @@ T = TypeVar("T")
 MetadataValue = str | int | float | bool
 Match = Literal["exact", "copy", "scene", "similar"]
 Include = Literal["exif", "hashes", "colours", "metadata", "faces", "keypoints"]
-ItemState = Literal["waiting", "indexed", "updated", "unchanged", "failed", "cancelled"]
+ItemState = Literal["waiting", "indexed", "updated", "unchanged", "moved", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +166,7 @@ class Job:
     indexed: int = 0
     updated: int = 0
     unchanged: int = 0
+    moved: int = 0
     failed: int = 0
     cancelled: int = 0
     postponed: int = 0

@@ -158,6 +158,7 @@ JOBS = Table(
     Column("cancelled_at", DateTime(timezone=True)),
     Column("tokens", BigInteger),
     Column("ended_at", DateTime(timezone=True)),
+    Column("change", JSONB),
 )
 
 WORKERS = Table(

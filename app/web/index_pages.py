@@ -73,6 +73,8 @@ async def index_page(request: Request) -> Response:
     given = request.query_params
     wanted, selection = _selection(given)
     order = ORDERS.get(given.get("sort", ""), "newest")
+    # Read before the images: if it has ended, they are what it made of them.
+    job = await shown_job(request)
     images, following = await page_of_images(
         request, selection, limit=IMAGES_PER_PAGE, cursor=given.get("cursor"), order=order
     )
@@ -92,7 +94,7 @@ async def index_page(request: Request) -> Response:
         selected=bool(selection),
         moved=moved,
         moved_number=await _number_moved(request, moved),
-        job=await shown_job(request),
+        job=job,
         edited=_number(given.get("edited")),
         unedited=_number(given.get("unedited")),
         days=lookalike.trash.days,

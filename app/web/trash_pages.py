@@ -23,6 +23,8 @@ async def show_trash(request: Request) -> Response:
     """Show the images in the trash."""
     given = request.query_params
     query = _text(given)
+    # Read before the images: if it has ended, they are what it has left there.
+    job = await shown_job(request)
     wanted = {"limit": IMAGES_PER_PAGE, "cursor": given.get("cursor") or None}
     found = await trash_page(request, parse(TrashRequest, wanted), TrashFilters(query))
     following = urlencode({"q": query, "cursor": found.next} if query else {"cursor": found.next})
@@ -32,7 +34,7 @@ async def show_trash(request: Request) -> Response:
         found=found,
         q=query,
         next=found.next and f"/trash?{following}",
-        job=await shown_job(request),
+        job=job,
         days=parts(request).trash.days,
     )
 

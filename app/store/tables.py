@@ -87,6 +87,7 @@ FACES = Table(
     Column("vector", HALFVEC(VECTOR_DIMENSIONS)),
     Column("person_id", Uuid()),
     Column("placed", Boolean),
+    Column("removed", Boolean),
 )
 
 PEOPLE = Table(

@@ -192,8 +192,8 @@ PEOPLE_OPERATIONS = [
     Operation(
         "post",
         "/api/people/{id}/remove",
-        "Remove faces from a person. They are then no one's, and are not put back; but each may "
-        "begin a new person, without a name, with a new face that is like it.",
+        "Remove faces from a person. They are then no one's, and stay so: they are not put back, "
+        "and begin no new person.",
         name="remove_faces",
         tag="People",
         body=FacesRequest,

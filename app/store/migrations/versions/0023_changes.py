@@ -1,4 +1,4 @@
-"""What a job does to images that are indexed: edits them, or moves them to the trash and back."""
+"""What jobs do to indexed images, and which faces someone has removed from people."""
 
 from alembic import op
 
@@ -8,3 +8,4 @@ down_revision = "0020"
 
 def upgrade() -> None:
     op.execute("ALTER TABLE jobs ADD COLUMN change jsonb")
+    op.execute("ALTER TABLE faces ADD COLUMN removed boolean NOT NULL DEFAULT false")

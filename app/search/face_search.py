@@ -121,6 +121,17 @@ class FaceSearcher:
                 clock.lap("decode")
                 return await self._page(asked, query.limit, clock, query.beside, is_first=True)
 
+    async def faces_of_upload(self, upload: UUID) -> Sequence[Face]:
+        """Return the faces in an uploaded image, from left to right, to choose one of them.
+
+        Raises `NotFound` if there is no such upload, and `TooBusy`.
+        """
+        if self._finder is None:
+            raise InvalidRequest(NO_VECTORS)
+        with self._places.taken():
+            async with limited(self._deadline(), self._timeout_s):
+                return await self._looked((await self._uploads.find(upload)).data, self._finder)
+
     async def next_page(
         self, cursor: str, *, limit: int, beside: frozenset[Beside] = frozenset()
     ) -> Results:
@@ -174,12 +185,15 @@ class FaceSearcher:
             data = (await self._uploads.find(wanted.upload)).data
         if data is None:
             raise InvalidRequest("face: say whose, by the `id` of an image, or send an image.")
+        return _chosen(await self._looked(data, finder), wanted)
+
+    async def _looked(self, data: bytes, finder: Finder) -> Sequence[Face]:
         _, looked = await self._decoder.decode_and(
             data, lambda picture: finder.look(picture.image), first=True
         )
         if looked is None:
             raise InvalidRequest(NO_VECTORS)
-        return _chosen(looked.faces, wanted)
+        return looked.faces
 
 
 def is_of_faces(cursor: str) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from app.encoding.encoder import Encoder
 from app.encoding.loading import Encoders
 from app.faces.face import Finder
+from app.indexing.changes import Changer
 from app.indexing.face_maker import FaceMaker
 from app.indexing.fetcher import MOST_FETCHES, Fetcher
 from app.indexing.indexer import Indexer
@@ -270,6 +271,13 @@ def _open_parts(
             trash=trash,
             captioner=captioner,
             keypoint_maker=keypoint_maker,
+            changer=Changer(
+                database=database,
+                catalog=catalog,
+                indexer=indexer,
+                trash=trash,
+                job_items=job_items,
+            ),
             retry_s=settings.retry_s,
             worker_timeout_s=settings.worker_timeout_s,
             job_days=settings.job_days,

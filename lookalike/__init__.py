@@ -11,7 +11,19 @@
 
 from lookalike.calls import File, Filters, ImageEntry, SearchOptions
 from lookalike.client import AsyncClient, Client
-from lookalike.models import Alignment, Face, FaceMatch, Hit, Image, Job, JobItem, Outcome, Results
+from lookalike.models import (
+    Alignment,
+    Face,
+    FaceMatch,
+    Hit,
+    Image,
+    Job,
+    JobItem,
+    Outcome,
+    Person,
+    PersonFace,
+    Results,
+)
 from lookalike.problems import NoAnswer, Problem
 
 __all__ = [
@@ -29,6 +41,8 @@ __all__ = [
     "JobItem",
     "NoAnswer",
     "Outcome",
+    "Person",
+    "PersonFace",
     "Problem",
     "Results",
     "SearchOptions",

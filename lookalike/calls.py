@@ -13,6 +13,7 @@ import httpx
 
 from lookalike.models import (
     Image,
+    ImageSort,
     Include,
     ItemState,
     Job,
@@ -173,14 +174,16 @@ def as_json(call: Call[Any]) -> Call[Any]:
     return replace(call, read=_json)
 
 
-def images(q: str, limit: int, cursor: str | None) -> Call[tuple[list[Image], str | None]]:
+def images(
+    q: str, sort: ImageSort, limit: int, cursor: str | None
+) -> Call[tuple[list[Image], str | None]]:
     """Return a page of indexed images."""
 
     def page(response: httpx.Response) -> tuple[list[Image], str | None]:
         document = response.json()
         return [read(Image, image) for image in document["images"]], document["next"]
 
-    params = {"q": q, "limit": limit} | ({"cursor": cursor} if cursor else {})
+    params = {"q": q, "sort": sort, "limit": limit} | ({"cursor": cursor} if cursor else {})
     return Call("GET", "/api/images", page, params=params)
 
 

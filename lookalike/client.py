@@ -14,7 +14,18 @@ import httpx
 
 from lookalike import calls
 from lookalike.calls import Call, EventReader, File, Filters, ImageEntry, SearchOptions
-from lookalike.models import Hit, Image, ItemState, Job, JobItem, MetadataValue, Outcome, Results
+from lookalike.models import (
+    Hit,
+    Image,
+    ImageSort,
+    ItemState,
+    Job,
+    JobItem,
+    MetadataValue,
+    Outcome,
+    Results,
+)
+from lookalike.people import AsyncPeople, People
 from lookalike.problems import problem_of
 
 T = TypeVar("T")
@@ -30,7 +41,7 @@ CHUNK = 1 << 16
 PAGE = 500
 
 
-class Client:
+class Client(People):
     """A client of the server at a URL, with an API key if it needs one.
 
     Methods raise `Problem` for an answer that is no success, and `NoAnswer` (httpx's `HTTPError`)
@@ -105,12 +116,15 @@ class Client:
             results = self.search(**_following(options, results.next))
             yield from results.hits
 
-    def images(self, q: str = "") -> Iterator[Image]:
-        """Yield all images, newest first, whose URL, title, description or tags contain a text."""
-        page, cursor = self.send(calls.images(q, PAGE, None))
+    def images(self, q: str = "", *, sort: ImageSort = "newest") -> Iterator[Image]:
+        """Yield all images whose URL, title, description or tags contain a text, in an order.
+
+        `biggest` and `smallest` are by pixels, `heaviest` by the bytes of the file.
+        """
+        page, cursor = self.send(calls.images(q, sort, PAGE, None))
         yield from page
         while cursor:
-            page, cursor = self.send(calls.images(q, PAGE, cursor))
+            page, cursor = self.send(calls.images(q, sort, PAGE, cursor))
             yield from page
 
     def image(self, image_id: UUID | str) -> Image:
@@ -192,7 +206,7 @@ class Client:
         return _read(call, response)
 
 
-class AsyncClient:
+class AsyncClient(AsyncPeople):
     """The same as `Client`, to be awaited: its methods are described there."""
 
     def __init__(
@@ -261,13 +275,13 @@ class AsyncClient:
             for hit in results.hits:
                 yield hit
 
-    async def images(self, q: str = "") -> AsyncGenerator[Image]:
+    async def images(self, q: str = "", *, sort: ImageSort = "newest") -> AsyncGenerator[Image]:
         """See `Client.images`."""
-        page, cursor = await self.send(calls.images(q, PAGE, None))
+        page, cursor = await self.send(calls.images(q, sort, PAGE, None))
         for image in page:
             yield image
         while cursor:
-            page, cursor = await self.send(calls.images(q, PAGE, cursor))
+            page, cursor = await self.send(calls.images(q, sort, PAGE, cursor))
             for image in page:
                 yield image
 

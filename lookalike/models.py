@@ -8,10 +8,11 @@ from uuid import UUID
 
 T = TypeVar("T")
 
+ImageSort = Literal["newest", "oldest", "biggest", "smallest", "heaviest"]
 MetadataValue = str | int | float | bool
 Match = Literal["exact", "copy", "scene", "similar"]
 Include = Literal["exif", "hashes", "colours", "metadata", "faces", "keypoints"]
-ItemState = Literal["waiting", "indexed", "updated", "unchanged", "failed", "cancelled"]
+ItemState = Literal["waiting", "indexed", "updated", "unchanged", "moved", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,37 @@ class FaceMatch:
     order: int
     box: dict[str, float]
     similarity: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonFace:
+    """A face of a person: the `order`-th from the left in the image with this `id`.
+
+    `box` has `x`, `y`, `width` and `height` in fractions of the image, of which `width` and
+    `height` are the pixels, and `thumbnail` is the path of a JPEG on the server.
+    """
+
+    id: UUID
+    order: int
+    box: dict[str, float]
+    width: int
+    height: int
+    thumbnail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """A person: so many `faces` that are near each other, or that someone has put together.
+
+    They are in so many `images`. The `name` is empty until someone gives one; the `cover` is the
+    face that the detector is surest of.
+    """
+
+    id: UUID
+    name: str
+    faces: int
+    images: int
+    cover: PersonFace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +198,7 @@ class Job:
     indexed: int = 0
     updated: int = 0
     unchanged: int = 0
+    moved: int = 0
     failed: int = 0
     cancelled: int = 0
     postponed: int = 0
@@ -203,8 +236,10 @@ def _value(name: str, value: Any) -> Any:
             return read(Alignment, value)
         case "matrix":
             return tuple(tuple(row) for row in value)
-        case "faces":
-            return [read(Face, face) for face in value]
+        case "cover":
+            return read(PersonFace, value)
+        case "faces" if isinstance(value, list):
+            return [read(Face, face) for face in cast(list[dict[str, Any]], value)]
         case "face":
             return read(FaceMatch, value)
         case "age_range":

@@ -1,6 +1,8 @@
 // Upload the form's files in small batches, as one job, and follow running jobs.
 // An upload that was interrupted goes on where it ended when the same files are chosen again.
 
+import { followJobs } from "./jobs.js";
+
 const form = document.querySelector("#add");
 const message = document.querySelector("#message");
 const sending = document.querySelector("#sending");
@@ -11,58 +13,23 @@ const lists = form.dataset.lists.split(",");
 // Small enough for the bar to move, and for a failed request to cost little.
 const FILES_AT_ONCE = 8;
 const LIST_EVERY_MS = 5000;
-const AGAIN_AFTER_MS = 10_000;
 // Where the browser keeps what is left of an upload: its files, the job, and how many have arrived.
 const KEPT = "upload";
 
 let showing = false;
 let stale = false;
-let events = null;
 
 const hasEnding = (file, endings) => endings.some((ending) => file.name.toLowerCase().endsWith(ending));
 const pathOf = (file) => file.path || file.webkitRelativePath || file.name;
 const isHidden = (file) => pathOf(file).split("/").some((part) => part.startsWith("."));
 
-// Update a job's element to its new HTML, touching only what has changed.
-function update(article, html) {
-  const fresh = document.createElement("template");
-  fresh.innerHTML = html;
-  for (const part of fresh.content.querySelectorAll("[data-part]")) {
-    const old = article.querySelector(`[data-part=${part.dataset.part}]`);
-    if (old.innerHTML !== part.innerHTML) old.innerHTML = part.innerHTML;
-  }
-  const strip = article.querySelector("[data-strip]");
-  const known = new Map([...strip.children].map((item) => [item.dataset.key, item]));
-  const items = [...fresh.content.querySelector("[data-strip]").children];
-  strip.replaceChildren(...items.map((item) => known.get(item.dataset.key) ?? item));
-}
+let shown = Date.now();
 
-// Follow jobs with one stream for all of them: browsers open few connections to a server.
-function follow(articles) {
-  if (!articles.length) return;
-  const byId = new Map(articles.map((article) => [article.dataset.job, article]));
-  events?.close();
-  events = new EventSource(`/index/events?jobs=${[...byId.keys()].join(",")}`);
-  let shown = Date.now();
-  const opened = events;
-  events.addEventListener("progress", (event) => {
-    const job = JSON.parse(event.data);
-    const article = byId.get(String(job.id));
-    update(article, job.html);
-    const ended = job.state !== "running" && article.dataset.state === "running";
-    if (ended) article.dataset.state = "ended";
-    if (!ended && Date.now() - shown < LIST_EVERY_MS) return;
-    shown = Date.now();
-    showTotal();
-  });
-  events.addEventListener("end", () => opened.close());
-  // A refused stream is closed by the browser, and not opened again.
-  events.addEventListener("error", () => {
-    if (opened === events && opened.readyState === EventSource.CLOSED) setTimeout(followRunning, AGAIN_AFTER_MS);
-  });
-}
-
-const followRunning = () => follow([...document.querySelectorAll(".job[data-state=running]")]);
+const followRunning = () => followJobs((ended) => {
+  if (!ended && Date.now() - shown < LIST_EVERY_MS) return;
+  shown = Date.now();
+  showTotal();
+});
 
 async function loaded() {
   const page = await fetch("/add").catch(() => null);
@@ -86,7 +53,6 @@ async function showTotal() {
 async function showJobs() {
   const html = await loaded();
   if (!html) return;
-  events?.close();
   document.querySelector("#jobs").replaceWith(html.querySelector("#jobs"));
   followRunning();
 }

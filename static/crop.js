@@ -127,6 +127,8 @@ function croppable(box) {
   });
 
   box.addEventListener("keydown", (event) => {
+    // A face in the image is a link, and no region.
+    if (event.target.closest(".faces")) return;
     const way = ARROWS[event.key]?.map((part) => part * STEP);
     if (way) {
       const edges = event.target.classList[1] ?? (event.shiftKey ? "se" : "");

@@ -94,7 +94,7 @@ function searchUrl(more = {}) {
   fields.set("text", parts && text ? parts + sign + text : parts || text);
   for (const name of ["file", "parts", "weight"]) fields.delete(name);
   // A face is searched by alone.
-  if (fields.get("text")) fields.delete("face");
+  if (fields.get("text") || fields.get("crop")) fields.delete("face");
   for (const [name, value] of Object.entries(more)) fields.set(name, value);
   const given = [...fields].filter(([name, value]) => value && !(name === "weights" && value.endsWith("=1")));
   return `/?${new URLSearchParams(given)}`;
@@ -298,6 +298,9 @@ document.addEventListener("change", (event) => {
   }
 });
 
+// Of a link, also of one in a drawing, whose `href` is an object.
+const targetOf = (link) => new URL(link.getAttribute("href"), location.href);
+
 document.addEventListener("click", (event) => {
   if (event.target.closest("#given .crop")) {
     return crop(!document.querySelector("#query").classList.contains("open"));
@@ -314,7 +317,7 @@ document.addEventListener("click", (event) => {
     if (!open.contains(event.target)) open.open = false;
   }
   const link = event.target.closest("a");
-  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (!link?.hasAttribute("href") || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (link.id === "more") {
     event.preventDefault();
     showMore(link);
@@ -322,9 +325,9 @@ document.addEventListener("click", (event) => {
     // With the words typed since, which its own URL does not have.
     event.preventDefault();
     visit(searchUrl({ panel: link.ariaCurrent ? "" : "filters" }));
-  } else if (link.closest("#search, #filters, #query, .chosen") && new URL(link.href).pathname === "/") {
+  } else if (link.closest("#search, #filters, #query, .chosen") && targetOf(link).pathname === "/") {
     event.preventDefault();
-    visit(link.href);
+    visit(targetOf(link).href);
   }
 });
 

@@ -154,7 +154,7 @@ def _entry(fields: dict[str, Any], line: int) -> Entry | Refused:
     )
 
 
-def _value(written: Any) -> Any:
+def typed(written: Any) -> Any:
     """Return a table's cell, which is text, as the number that it is written exactly like.
 
     `00123` and `1.10` are text: as numbers, they would be written otherwise.
@@ -172,7 +172,7 @@ def _value(written: Any) -> Any:
 
 def _metadata(fields: dict[str, Any]) -> dict[str, MetadataValue] | None:
     given: dict[str, Any] = {
-        name.removeprefix(METADATA): _value(value)
+        name.removeprefix(METADATA): typed(value)
         for name, value in fields.items()
         if name.startswith(METADATA) and value
     }

@@ -2,10 +2,12 @@
 
 A face joins the person of the face nearest to it, if that is near enough and another face of that
 person is not far, either: one odd photo does not join two people. Two faces that are near each
-other and no one's are a new person, without a name. What is placed is not moved again.
+other and no one's are a new person, without a name. What is placed is not moved again. A
+face that someone has removed from a person stays no one's, and what is most like it joins no one.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -57,14 +59,20 @@ class PeopleMaker:
                 return 0
             near = await neighbours(connection, faces)
             found = [n for some in near.values() for n in some]
-            free = await hold(connection, {n.id for n in found if n.person is None})
+            free = await hold(
+                connection, {n.id for n in found if n.person is None and not n.removed}
+            )
             await keep_people(connection)
             sizes = await sizes_of(connection, {n.person for n in found if n.person is not None})
             given: dict[FaceId, UUID | None] = {}
             made: list[UUID] = []
             for place, face in enumerate(faces):
                 # Without people that have ended meanwhile.
-                there = [n for n in near.get(face.id, ()) if n.person in sizes or n.id in free]
+                there = [
+                    n
+                    for n in near.get(face.id, ())
+                    if n.person in sizes or n.id in free or n.removed
+                ]
                 known = [_now(n, given) for n in there]
                 known += _between(face, faces[:place], given)
                 person, founder = person_of(known, sizes)
@@ -91,6 +99,11 @@ def person_of(
     nearest = max(known, key=lambda n: (n.similarity, n.id), default=None)
     if nearest is None or nearest.similarity < SAME_PERSON:
         return None, None
+    if nearest.removed:
+        # Not whoever is next to it: it may be the person that the nearest face is not.
+        free = [n for n in known if n.person is None and not n.removed]
+        other = max(free, key=lambda n: (n.similarity, n.id), default=None)
+        return None, other if other is not None and other.similarity >= SAME_PERSON else None
     if nearest.person is None:
         return None, nearest
     theirs = [n for n in known if n.person == nearest.person and n.similarity >= SAME_FACE]
@@ -99,7 +112,7 @@ def person_of(
 
 def _now(neighbour: Neighbour, given: Mapping[FaceId, UUID | None]) -> Neighbour:
     person = given.get(neighbour.id, neighbour.person)
-    return Neighbour(neighbour.id, neighbour.similarity, person)
+    return replace(neighbour, person=person)
 
 
 def _between(

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from app.indexing.originals import Originals
 from app.store.catalog import Catalog, Selection
 from app.store.database import Database
 from app.store.faces import FaceTable
-from app.store.trash import TrashTable
+from app.store.trash import TrashFilters, TrashTable
 
 # Images per transaction.
 AT_ONCE = 128
@@ -56,13 +58,19 @@ class Trash:
         moved = 0
         for start in range(0, len(ids), AT_ONCE):
             async with self._database.begin() as connection:
-                locked = list(await self._catalog.lock(connection, ids[start : start + AT_ONCE]))
-                # The trash has none of them, so that nothing has to be erased there.
-                await self._faces.erase(connection, locked)
-                await self.table.put(connection, locked, at=at)
-                await self._catalog.delete(connection, locked)
-            moved += len(locked)
+                moved += len(await self.put_in(connection, ids[start : start + AT_ONCE], at=at))
         return moved
+
+    async def put_in(
+        self, connection: AsyncConnection, ids: Sequence[UUID], *, at: datetime
+    ) -> list[UUID]:
+        """Move images to the trash in the caller's transaction; return which were there."""
+        locked = list(await self._catalog.lock(connection, ids))
+        # The trash has none of them, so that nothing has to be erased there.
+        await self._faces.erase(connection, locked)
+        await self.table.put(connection, locked, at=at)
+        await self._catalog.delete(connection, locked)
+        return locked
 
     async def put_all(self, selection: Selection) -> Moved:
         """Move every image of a selection to the trash, together."""
@@ -76,13 +84,10 @@ class Trash:
         """Move images, all if `ids` is None, back to the index; return how many were there."""
         return await self._in_parts(ids, self._restore)
 
-    async def restore_together(self, at: datetime) -> int:
-        """Move the images back that were moved to the trash together; return how many were there.
-
-        Images that were restored or deleted for good since are left as they are.
-        """
+    async def restore_found(self, filters: TrashFilters) -> int:
+        """Move the images back that pass filters; return how many were there."""
         restored = 0
-        while some := await self.table.some(limit=AT_ONCE, at=at):
+        while some := await self.table.some(filters, limit=AT_ONCE):
             restored += await self._restore(some)
         return restored
 

@@ -33,6 +33,7 @@ class JobDocument(BaseModel):
     indexed: int
     updated: int
     unchanged: int
+    moved: int = Field(description="Moved to the trash, or back from it.")
     failed: int
     cancelled: int
     postponed: int = Field(description="How many of the waiting failed and will be retried.")

@@ -8,10 +8,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.indexing.changes import Change, Changer
 from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
 from app.indexing.trash import Trash
@@ -26,12 +28,15 @@ from app.store.database import Database
 from app.store.items import JobProgress, NewItem
 from app.store.job_changes import JobChanges
 from app.store.job_items import CHUNK, JobItems
+from app.store.trash import TrashFilters
 from app.store.workers import Workers
 
 logger = logging.getLogger(__name__)
 
 UNDESCRIBED = Selection(undescribed=True)
 ITEMS_PER_TRANSACTION = 16 * CHUNK
+# More images than this are changed by a job, and not while someone waits for the answer.
+MANY = 1000
 
 
 class Jobs:
@@ -51,6 +56,7 @@ class Jobs:
         trash: Trash,
         captioner: Captioner,
         keypoint_maker: KeypointMaker,
+        changer: Changer,
         retry_s: float,
         worker_timeout_s: float,
         job_days: float,
@@ -68,6 +74,7 @@ class Jobs:
             indexer=indexer,
             captioner=captioner,
             keypoint_maker=keypoint_maker,
+            changer=changer,
             retry_s=retry_s,
             worker_timeout_s=worker_timeout_s,
             chunk_ended=self._chunk_ended,
@@ -138,6 +145,37 @@ class Jobs:
             return None
         await self._log("job created", job_id)
         return job_id
+
+    async def change(self, change: Change, images: Selection | TrashFilters) -> int:
+        """Create a job that changes images, those of the trash if it restores; return its id."""
+        async with self._database.begin() as connection:
+            kept = change.model_dump(mode="json", exclude_none=True)
+            job_id = await self._job_items.create(connection, change.title, change=kept)
+            chunks = (
+                await self._job_items.append_images(connection, job_id, "change", images)
+                if isinstance(images, Selection)
+                else await self._job_items.append_trashed(connection, job_id, images)
+            )
+            await self._worker.queue.defer(connection, job_id, chunks)
+        await self._log("job created", job_id)
+        return job_id
+
+    async def undo_trash(self, at: datetime) -> int | None:
+        """Bring back what was moved to the trash together; return the id of a job that does.
+
+        A job that still moves some there is cancelled before. A few are restored at once, and then
+        the answer is None. What was restored or deleted for good since is left as it is.
+        """
+        for job_id in await self._job_items.trashing(at):
+            await self._job_items.cancel(job_id)
+        return await self.restore(TrashFilters(at=at))
+
+    async def restore(self, filters: TrashFilters) -> int | None:
+        """Restore images of the trash: a few at once, many by a job, whose id is returned."""
+        if await self._trash.table.count(filters) > MANY:
+            return await self.change(Change(do="restore"), filters)
+        await self._trash.restore_found(filters)
+        return None
 
     async def retry(self, job_id: int) -> None:
         """Retry the failed and the cancelled items of a job."""

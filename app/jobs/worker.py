@@ -21,6 +21,7 @@ from procrastinate.jobs import Job
 from procrastinate.worker import Worker as QueueWorker
 from psycopg_pool import PoolTimeout
 
+from app.indexing.changes import Changer
 from app.indexing.coalescer import gather
 from app.indexing.indexer import Indexer
 from app.indexing.keypoint_maker import KeypointMaker
@@ -77,6 +78,7 @@ class Worker:
         indexer: Indexer,
         captioner: Captioner,
         keypoint_maker: KeypointMaker,
+        changer: Changer,
         retry_s: float,
         worker_timeout_s: float,
         chunk_ended: Callable[[int, int], Awaitable[None]],
@@ -89,6 +91,7 @@ class Worker:
         self._indexer = indexer
         self._captioner = captioner
         self._keypoint_maker = keypoint_maker
+        self._changer = changer
         self._retry_s = retry_s
         self._worker_timeout_s = worker_timeout_s
         self._chunk_ended = chunk_ended
@@ -271,7 +274,7 @@ class Worker:
                 async with self._database.begin() as connection:
                     await self.queue.defer(connection, job_id, [chunk])
                 return
-            work = gather(map(self._index, items)) if together else self._index_one_by_one(items)
+            work = self._index_together(items) if together else self._index_one_by_one(items)
             finished = await self._finished(job_id, work)
             if not finished:
                 return
@@ -300,6 +303,12 @@ class Worker:
             await asyncio.wait([indexing])
         return True
 
+    async def _index_together(self, items: Sequence[Item]) -> None:
+        if items and items[0].source == "change":
+            await self._changer.change(items)
+        else:
+            await gather(map(self._index, items))
+
     async def _index_one_by_one(self, items: Sequence[Item]) -> None:
         """Index the items of a chunk that was interrupted; each attempt is counted beforehand.
 
@@ -321,16 +330,19 @@ class Worker:
                 await self._end_or_retry(item, problem)
 
     async def _index(self, item: Item) -> None:
-        """Index or caption one item; record a failure, or a retry if the problem may pass.
+        """Index, caption or change one item; record a failure, or a retry if the problem may pass.
 
         Raises `DatabaseUnavailable`.
         """
+        problem = None
         try:
-            if item.source == "caption":
-                outcome = await self._captioner.caption(item)
+            if item.source == "change":
+                await self._changer.change([item])
+            elif item.source == "caption":
+                problem = (await self._captioner.caption(item)).problem
             else:
                 outcome = await self._indexer.upsert(item.source, item.entry, item=item)
-            problem = outcome.problem
+                problem = outcome.problem
         except DatabaseUnavailable:
             raise
         except Unavailable as exc:

@@ -29,6 +29,8 @@ from app.store.uploads import Uploads
 
 # Concurrent searches by faces.
 MOST_SEARCHES = 16
+# Uploads whose faces are remembered, in memory only.
+MOST_SEEN = 16
 # The cursor of another query begins otherwise, as all that zlib packs.
 _PREFIX = "face_"
 NO_VECTORS = "face: this server keeps no vectors of faces (FACES=vectors)."
@@ -93,6 +95,7 @@ class FaceSearcher:
         self._finder = finder if finder is not None and finder.level == "vectors" else None
         self._places = Places(MOST_SEARCHES)
         self._timeout_s = timeout_s
+        self._seen: dict[UUID, Sequence[Face]] = {}
 
     @property
     def is_on(self) -> bool:
@@ -120,6 +123,17 @@ class FaceSearcher:
                 )
                 clock.lap("decode")
                 return await self._page(asked, query.limit, clock, query.beside, is_first=True)
+
+    async def faces_of_upload(self, upload: UUID) -> Sequence[Face]:
+        """Return the faces in an uploaded image, from left to right, to choose one of them.
+
+        Raises `NotFound` if there is no such upload, and `TooBusy`.
+        """
+        if self._finder is None:
+            raise InvalidRequest(NO_VECTORS)
+        with self._places.taken():
+            async with limited(self._deadline(), self._timeout_s):
+                return await self._of_upload(upload, self._finder)
 
     async def next_page(
         self, cursor: str, *, limit: int, beside: frozenset[Beside] = frozenset()
@@ -171,15 +185,29 @@ class FaceSearcher:
             return _chosen([stored.face for stored in found], wanted)
         data = wanted.data
         if wanted.upload is not None:
-            data = (await self._uploads.find(wanted.upload)).data
+            return _chosen(await self._of_upload(wanted.upload, finder), wanted)
         if data is None:
             raise InvalidRequest("face: say whose, by the `id` of an image, or send an image.")
+        return _chosen(await self._looked(data, finder), wanted)
+
+    async def _of_upload(self, upload: UUID, finder: Finder) -> Sequence[Face]:
+        """Return the faces of an upload, which is looked at once by whoever chooses among them."""
+        data = (await self._uploads.find(upload)).data
+        faces = self._seen.get(upload)
+        if faces is None:
+            # Others may fill the memory meanwhile.
+            self._seen[upload] = faces = await self._looked(data, finder)
+            while len(self._seen) > MOST_SEEN:
+                del self._seen[next(iter(self._seen))]
+        return faces
+
+    async def _looked(self, data: bytes, finder: Finder) -> Sequence[Face]:
         _, looked = await self._decoder.decode_and(
             data, lambda picture: finder.look(picture.image), first=True
         )
         if looked is None:
             raise InvalidRequest(NO_VECTORS)
-        return _chosen(looked.faces, wanted)
+        return looked.faces
 
 
 def is_of_faces(cursor: str) -> bool:

@@ -129,7 +129,7 @@ def _squared(values: NDArray[np.complex128]) -> NDArray[np.float64]:
 def _refined(points: _Points, inliers: Mask) -> Fit | None:
     matrix = _similarity(points, inliers)
     for tolerance in (2 * TOLERANCE, 1.5 * TOLERANCE, TOLERANCE, TOLERANCE):
-        scale = scale_of(matrix)
+        scale = believable_scale(matrix)
         if scale is None:
             return None
         inliers = points.agree_with(matrix, scale, tolerance)
@@ -139,7 +139,7 @@ def _refined(points: _Points, inliers: Mask) -> Fit | None:
     return Fit(last, inliers, _distinct_places(points, inliers))
 
 
-def scale_of(matrix: Matrix) -> float | None:
+def believable_scale(matrix: Matrix) -> float | None:
     """Return a map's scale; None if it mirrors, stretches or scales too much to be believed."""
     (a, b), (c, d) = matrix[:, :2]
     determinant = a * d - b * c

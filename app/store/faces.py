@@ -160,10 +160,11 @@ def _placed(
     for face in faces:
         same = max(left, key=lambda row: face.box.overlap(_box(row)), default=None)
         if same is None or face.vector is None or face.box.overlap(_box(same)) < SAME_BOX:
-            placed.append((face, {"person_id": None, "placed": False}))
+            placed.append((face, {"person_id": None, "placed": False, "removed": False}))
             continue
         left.remove(same)
-        placed.append((face, {"person_id": same.person_id, "placed": same.placed}))
+        names = ("person_id", "placed", "removed")
+        placed.append((face, {name: getattr(same, name) for name in names}))
     return placed
 
 

@@ -23,7 +23,7 @@ MIN_ROWS = 5_000
 
 # Memory per row during a build, beside its vector: the ids of its neighbours and their frame.
 BYTES_PER_ROW = 2_000
-BYTES_PER_DIMENSION = 2
+BYTES_PER_DIMENSION = {"halfvec": 2, "bit": 1 / 8}
 MIN_MEMORY_MB = 64
 # Of the database's memory, which it has beside its buffers. A build that needs more than it may
 # take goes on row by row, many times slower.
@@ -32,6 +32,9 @@ SHARE_OF_MEMORY = 0.25
 MAX_MEMORY_MB = 2_000_000
 # Of a database of which nothing else is known: what every build could take before.
 _UNKNOWN = 4_000_000_000
+# The first of two keys, arbitrary, but the same in every version; the second is the table.
+BUILDING_LOCK = 0x0B11D1E5
+UNDER_WAY = "A vector index of this table is being built already."
 POLL_S = 0.5
 
 # The kind is what the name has between that of the table and the parameters.
@@ -70,6 +73,7 @@ def hnsw_index(
         postgresql_using="hnsw",
         postgresql_with={"m": m, "ef_construction": ef_construction},
         postgresql_ops={on.key: operators},
+        info={"kind": operators.partition("_")[0]},
     )
 
 
@@ -152,16 +156,34 @@ def _build(database: Database, index: Index, rows: int) -> None:
 
 def _build_beside(database: Database, index: Index, rows: int) -> None:
     assert index.table is not None  # noqa: S101 - hnsw_index gave it one
-    with driver_errors(), autocommitting(database) as connection:
+    with driver_errors(), _alone(database, index.table), autocommitting(database) as connection:
         made = {found.name: found for found in existing(connection, index.table)}
         if index.name in made and made[str(index.name)].valid:
             return
         if connection.scalar(_BUILDING, {"table": qualified(index.table)}):
-            raise WriteConflict("A vector index of this table is being built already.")
+            raise WriteConflict(UNDER_WAY)
         # What a build left that did not end.
         drop_named(connection, str(index.name), concurrently=True)
         _give_resources(connection, database, index, rows, local=False)
         connection.execute(CreateIndex(_concurrent(index)))
+
+
+@contextmanager
+def _alone(database: Database, table: Table) -> Generator[None]:
+    """Let no one else build an index of a table beside another; raises `WriteConflict`.
+
+    What is being built can be seen in Postgres, but not before it has begun. A transaction holds
+    the lock, on a connection of its own: a pooler may lend the one that builds to others between
+    two statements.
+    """
+    lock = text("SELECT pg_try_advisory_xact_lock(:lock, to_regclass(:table)::oid::int)")
+    with database.sync_engine.begin() as connection:
+        if not connection.scalar(lock, {"lock": BUILDING_LOCK, "table": qualified(table)}):
+            raise WriteConflict(UNDER_WAY)
+        # A build takes longer than some servers let a transaction idle. As the last statement, it
+        # also ends the snapshot of the one before, for which the build would wait for ever.
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        yield
 
 
 def _concurrent(index: Index) -> Index:
@@ -193,6 +215,7 @@ def _give_resources(
     memory = build_memory_mb(
         rows,
         index_dimensions(index),
+        kind=str(index.info["kind"]),
         buffers=buffers,
         machine=machine_memory() if is_here else None,
     )
@@ -205,13 +228,16 @@ def _give_resources(
         connection.execute(setting, {"name": name, "value": value, "local": local})
 
 
-def build_memory_mb(rows: int, dimensions: int, *, buffers: int, machine: int | None) -> int:
-    """Return the megabytes for building an index of so many rows.
+def build_memory_mb(
+    rows: int, dimensions: int, *, kind: str = "halfvec", buffers: int, machine: int | None
+) -> int:
+    """Return the megabytes for building an index of this kind of so many rows.
 
     No more than a quarter of the `machine`'s bytes if the database runs on this one. Another's
     memory is not known; its `buffers` are about a quarter of it, as is usual, or its default.
     """
-    needed = rows * (BYTES_PER_ROW + BYTES_PER_DIMENSION * dimensions) // 1_000_000
+    vector = round(BYTES_PER_DIMENSION[kind] * dimensions)
+    needed = rows * (BYTES_PER_ROW + vector) // 1_000_000
     share = SHARE_OF_MEMORY * machine if machine is not None else max(buffers, _UNKNOWN)
     most = min(int(share) // 1_000_000, MAX_MEMORY_MB)
     return max(MIN_MEMORY_MB, min(needed, most))

@@ -7,8 +7,9 @@ from uuid import UUID
 
 from app.store.images import Entry
 
-ItemSource = Literal["web", "refresh", "upload", "file", "caption"]
-ItemState = Literal["waiting", "indexed", "updated", "unchanged", "failed", "cancelled"]
+ItemSource = Literal["web", "refresh", "upload", "file", "caption", "change"]
+ItemState = Literal["waiting", "indexed", "updated", "unchanged", "moved", "failed", "cancelled"]
+"""What was `moved` went to the trash or came back from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class NewItem:
     """An item to add to a job.
 
     `source` is where the bytes are: on the `web`, in an `upload` or in a `file`. A `refresh` checks
-    whether an indexed image has changed on the web; a `caption` describes an indexed image.
+    whether an indexed image has changed on the web; a `caption` describes an indexed image, and a
+    `change` is what the job does to one.
 
     With a `reason`, the item is added as failed.
     """

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    DateTime,
     Integer,
     Text,
     Uuid,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,7 +34,8 @@ from app.store.images import DROPPED
 from app.store.item_rows import COPIED, copied, item_of, stored_reason
 from app.store.items import Ended, Item, ItemSource, ItemState, JobProgress, NewItem
 from app.store.job_progress import read_progress
-from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS, seconds
+from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS, TRASH, seconds
+from app.store.trash import TrashFilters
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +57,11 @@ class JobItems:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, connection: AsyncConnection, title: str) -> int:
-        """Create a job without items; return its id."""
-        statement = insert(JOBS).values(title=title).returning(JOBS.c.id)
+    async def create(
+        self, connection: AsyncConnection, title: str, *, change: dict[str, Any] | None = None
+    ) -> int:
+        """Create a job without items; return its id. `change` is what it does to images."""
+        statement = insert(JOBS).values(title=title, change=change).returning(JOBS.c.id)
         return (await connection.execute(statement)).scalar_one()
 
     async def append(
@@ -102,7 +107,9 @@ class JobItems:
             wanted.append(~pending.exists())
         if of_job is not None:
             done = select(ITEMS.c.url).where(
-                ITEMS.c.job_id == of_job, ITEMS.c.state.in_(["indexed", "updated"])
+                ITEMS.c.job_id == of_job,
+                ITEMS.c.state.in_(["indexed", "updated"]),
+                ITEMS.c.source != "change",
             )
             wanted.append(IMAGES.c.url.in_(done))
         images = select(
@@ -116,6 +123,50 @@ class JobItems:
         names = ["job_id", "position", "source", "url", "image_id", "credentials"]
         await connection.execute(insert(ITEMS).from_select(names, images))
         return range(-(-await self._total(connection, job_id) // CHUNK))
+
+    async def append_trashed(
+        self, connection: AsyncConnection, job_id: int, wanted: TrashFilters
+    ) -> Sequence[int]:
+        """Add images of the trash to a new job; return the numbers of their chunks."""
+        images = select(
+            literal(job_id),
+            func.row_number().over(order_by=TRASH.c.image_id) - 1,
+            literal("change"),
+            TRASH.c.url,
+            TRASH.c.image_id,
+        ).where(*wanted.conditions)
+        names = ["job_id", "position", "source", "url", "image_id"]
+        await connection.execute(insert(ITEMS).from_select(names, images))
+        return range(-(-await self._total(connection, job_id) // CHUNK))
+
+    async def change(self, job_id: int) -> dict[str, Any] | None:
+        """Return what a job does to images; None if it indexes or describes them."""
+        query = select(JOBS.c.change).where(JOBS.c.id == job_id)
+        async with self._database.begin() as connection:
+            return await connection.scalar(query)
+
+    async def trashing(self, at: datetime) -> Sequence[int]:
+        """Return the jobs that move images to the trash with this time there."""
+        query = select(JOBS.c.id).where(
+            JOBS.c.change["do"].astext == "trash",
+            cast(JOBS.c.change["at"].astext, DateTime(timezone=True)) == at,
+        )
+        async with self._database.begin() as connection:
+            return (await connection.scalars(query)).all()
+
+    async def still_waiting(
+        self, connection: AsyncConnection, items: Sequence[Item]
+    ) -> Sequence[Item]:
+        """Return those items that are pending; none is cancelled until the transaction ends."""
+        await self._lock(connection, {item.job_id for item in items})
+        query = select(ITEMS.c.job_id, ITEMS.c.position).where(
+            tuple_(ITEMS.c.job_id, ITEMS.c.position).in_(
+                [(item.job_id, item.position) for item in items]
+            ),
+            ITEMS.c.state == "waiting",
+        )
+        waiting = {tuple(row) for row in await connection.execute(query)}
+        return [item for item in items if (item.job_id, item.position) in waiting]
 
     async def due(self, job_id: int, chunk: int) -> list[Item]:
         """Return the pending items of a chunk that may be tried now, by position."""

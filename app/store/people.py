@@ -149,18 +149,21 @@ class PeopleTable:
     async def remove(self, person_id: UUID, faces: Sequence[FaceId]) -> bool:
         """Let faces be no one's; False, and nothing is done, unless all of them are the person's.
 
-        The rule does not give them back, but may make a new person of one of them and a new face.
+        The rule neither gives them back nor makes a new person of one.
         """
         async with self._database.begin() as connection:
             await place_lock(connection)
             chosen = await self._of(connection, person_id, faces)
             if chosen is None:
                 return False
-            await self._move(connection, chosen, None)
+            await self._move(connection, chosen, None, removed=True)
         return True
 
     async def dissolve(self, person_id: UUID) -> bool:
-        """Let all faces of a person be no one's, so that there is no such person any more."""
+        """Let all faces of a person be no one's, so that there is no such person any more.
+
+        The rule does not put them back, but may make a new person of one of them and a new face.
+        """
         async with self._database.begin() as connection:
             await place_lock(connection)
             await self._lock(connection, FACES.c.person_id == person_id)
@@ -185,8 +188,11 @@ class PeopleTable:
         await self._catalog.lock(connection, ids.all())
         await keep_people(connection)
 
-    async def _move(self, connection: AsyncConnection, chosen: Any, to: UUID | None) -> int:
-        moved = FACES.update().where(chosen).values(person_id=to, placed=True)
+    async def _move(
+        self, connection: AsyncConnection, chosen: Any, to: UUID | None, *, removed: bool = False
+    ) -> int:
+        placed = {"person_id": to, "placed": True, "removed": removed}
+        moved = FACES.update().where(chosen).values(**placed)
         return (await connection.execute(moved)).rowcount
 
     async def _people(self, query: Select[Any]) -> list[Person]:

@@ -1,7 +1,8 @@
 """Placing faces: which faces are near those that no one has placed yet, and whose they become.
 
 A face is placed once, by the rule in indexing/people_maker.py or by someone. After that only
-someone moves it, or the rule if it is no one's and a new face like it comes.
+someone moves it, or the rule if it is no one's and a new face like it comes; never one that someone
+has removed from a person.
 """
 
 from collections.abc import Collection, Sequence
@@ -32,10 +33,11 @@ MOST_EXACT = 5_000
 _NEAR = """
     SELECT mine.image_id, mine."order", near.* FROM faces AS mine
     CROSS JOIN LATERAL (
-        SELECT image_id AS other_image, "order" AS other_order, person_id,
+        SELECT image_id AS other_image, "order" AS other_order, person_id, removed,
             1 - distance AS similarity
         FROM (
-            SELECT image_id, "order", person_id, vector <=> mine.vector AS distance FROM faces
+            SELECT image_id, "order", person_id, removed, vector <=> mine.vector AS distance
+            FROM faces
             WHERE placed AND vector IS NOT NULL AND image_id <> mine.image_id {first}
         ) AS others
         ORDER BY distance LIMIT :neighbours
@@ -59,11 +61,15 @@ class NewFace:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A face that is placed, how near it is (a cosine), and whose it is, if it is anyone's."""
+    """A face that is placed, how near it is (a cosine), and whose it is, if it is anyone's.
+
+    Of a `removed` one, someone has said that it is not the person whose it was.
+    """
 
     id: FaceId
     similarity: float
     person: UUID | None
+    removed: bool = False
 
 
 async def place_lock(connection: AsyncConnection) -> None:
@@ -162,4 +168,4 @@ async def give(connection: AsyncConnection, persons: Sequence[tuple[FaceId, UUID
 
 
 def _neighbour(row: Row[Any]) -> Neighbour:
-    return Neighbour((row.other_image, row.other_order), row.similarity, row.person_id)
+    return Neighbour((row.other_image, row.other_order), row.similarity, row.person_id, row.removed)

@@ -88,6 +88,7 @@ FACES = Table(
     Column("vector", HALFVEC(VECTOR_DIMENSIONS)),
     Column("person_id", Uuid()),
     Column("placed", Boolean),
+    Column("removed", Boolean),
 )
 
 PEOPLE = Table(
@@ -168,6 +169,7 @@ JOBS = Table(
     Column("cancelled_at", DateTime(timezone=True)),
     Column("tokens", BigInteger),
     Column("ended_at", DateTime(timezone=True)),
+    Column("change", JSONB),
 )
 
 WORKERS = Table(

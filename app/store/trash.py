@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Text, cast, delete, func, or_, select, text, tuple_
+from sqlalchemy import Connection, Row, Text, cast, delete, func, literal, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.elements import ColumnElement
 
 from app.store import cascade
 from app.store.database import Database
@@ -37,6 +38,41 @@ class Trashed:
     format: str
     bytes: int
     trashed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TrashFilters:
+    """The images in the trash that meet every given condition; without any, all of them.
+
+    `text` is a substring of the URL, title, description or a tag, in any case; what was moved there
+    together has the same time `at`.
+    """
+
+    text: str = ""
+    at: datetime | None = None
+
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The conditions as SQL expressions on the table."""
+        wanted: list[ColumnElement[bool]] = []
+        if self.text:
+            said = (TRASH.c.image[name].astext for name in ("title", "description"))
+            # One by one: as JSON, a tag with a quotation mark has a backslash in it, too.
+            tags = func.jsonb_array_elements_text(TRASH.c.image["tags"]).table_valued("value")
+            tagged = (
+                select(literal(1))
+                .select_from(tags)
+                .where(tags.c.value.icontains(self.text, autoescape=True))
+                .exists()
+            )
+            columns = (TRASH.c.url, *said)
+            wanted.append(or_(*(c.icontains(self.text, autoescape=True) for c in columns), tagged))
+        if self.at is not None:
+            wanted.append(TRASH.c.trashed_at == self.at)
+        return wanted
+
+
+ALL_TRASH = TrashFilters()
 
 
 class TrashTable:
@@ -78,12 +114,17 @@ class TrashTable:
         return list(found)
 
     async def newest(
-        self, *, limit: int, before: tuple[datetime, UUID] | None = None
+        self,
+        filters: TrashFilters = ALL_TRASH,
+        *,
+        limit: int,
+        before: tuple[datetime, UUID] | None = None,
     ) -> list[Trashed]:
-        """Return images, last trashed first, before the (trashed_at, id) `before`."""
+        """Return selected images, last trashed first, before the (trashed_at, id) `before`."""
         position = tuple_(TRASH.c.trashed_at, TRASH.c.image_id)
         query = (
             select(TRASH.c.image_id, TRASH.c.url, TRASH.c.image, TRASH.c.trashed_at)
+            .where(*filters.conditions)
             .order_by(TRASH.c.trashed_at.desc(), TRASH.c.image_id.desc())
             .limit(limit)
         )
@@ -92,11 +133,9 @@ class TrashTable:
         async with self._database.begin() as connection:
             return [_trashed(row) for row in await connection.execute(query)]
 
-    async def count(self, *, at: datetime | None = None) -> int:
-        """Return the number of images in the trash, or of those that were moved there together."""
-        query = select(func.count()).select_from(TRASH)
-        if at is not None:
-            query = query.where(TRASH.c.trashed_at == at)
+    async def count(self, filters: TrashFilters = ALL_TRASH) -> int:
+        """Return the number of selected images in the trash."""
+        query = select(func.count()).select_from(TRASH).where(*filters.conditions)
         async with self._database.begin() as connection:
             return await connection.scalar(query) or 0
 
@@ -113,17 +152,17 @@ class TrashTable:
         return None if found is None else await self._thumbnails.open(Kept(*found))
 
     async def some(
-        self, *, limit: int, days: float | None = None, at: datetime | None = None
+        self,
+        filters: TrashFilters = ALL_TRASH,
+        *,
+        limit: int,
+        days: float | None = None,
     ) -> list[UUID]:
-        """Return images of the trash, first trashed first.
-
-        With `days`, those as long in it; with `at`, those that were moved there together then.
-        """
-        query = select(TRASH.c.image_id).order_by(TRASH.c.trashed_at, TRASH.c.image_id).limit(limit)
+        """Return selected images of the trash, first trashed first; with `days`, as long in it."""
+        query = select(TRASH.c.image_id).where(*filters.conditions)
+        query = query.order_by(TRASH.c.trashed_at, TRASH.c.image_id).limit(limit)
         if days is not None:
             query = query.where(TRASH.c.trashed_at <= func.now() - seconds(days * DAY_S))
-        if at is not None:
-            query = query.where(TRASH.c.trashed_at == at)
         async with self._database.begin() as connection:
             return list((await connection.scalars(query)).all())
 

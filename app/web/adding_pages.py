@@ -26,6 +26,7 @@ MAX_JOBS = 20
 MAX_FOLLOWED = 100
 # At a time, of the finished jobs that are cleared together.
 CLEARED_AT_ONCE = 100
+_JOB_ID = re.compile("[0-9]{1,18}")
 _JOB_IDS = re.compile(rf"[0-9]{{1,18}}(,[0-9]{{1,18}}){{0,{MAX_FOLLOWED - 1}}}")
 
 
@@ -68,6 +69,15 @@ async def job_events(request: Request) -> Response:
         return json.dumps(shown)
 
     return EventStream(request, map(int, listed.split(",")), render)
+
+
+async def shown_job(request: Request) -> JobProgress | None:
+    """Return the job that a page's URL names, None if there is none."""
+    given = request.query_params.get("job", "")
+    if not _JOB_ID.fullmatch(given):
+        return None
+    found = await parts(request).job_items.progress_of([int(given)], failures=FAILURES)
+    return found[0] if found else None
 
 
 async def change_job(request: Request) -> Response:

@@ -1,15 +1,18 @@
 """Faces as pages show them: boxes over a large image, and squares cut out as covers."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from uuid import UUID
 
-from app.faces.face import Box
+from app.faces.face import Box, Face
+from app.problems import Problem
 from app.store.faces import FaceId, StoredFace
 from app.store.images import ImageRow
 from app.web.clients import client_of
 from app.web.requests import Request, parts
+from app.web.shown import Shown
 
 Known: TypeAlias = tuple[UUID, str]
 """A person and the name."""
@@ -39,6 +42,18 @@ async def faces_shown(request: Request, image: ImageRow) -> FacesShown:
     searchable = lookalike.face_searcher.is_on
     people = await lookalike.people.of_images([image.id]) if searchable else {}
     return FacesShown(found.get(image.id, ()), people, searchable)
+
+
+async def faces_to_choose(request: Request, shown: Shown) -> Sequence[Face] | None:
+    """Return the faces of the uploaded query image, from left to right, to search by one of them.
+
+    None if the page does not ask for them, or cannot have them.
+    """
+    if shown.value("choose") != "face" or not sees_people(request):
+        return None
+    with suppress(Problem, ValueError):
+        return await parts(request).face_searcher.faces_of_upload(UUID(shown.value("upload")))
+    return None
 
 
 def sees_faces(request: Request) -> bool:

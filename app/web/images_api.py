@@ -1,9 +1,9 @@
 """The JSON endpoints of indexed images, their thumbnails and their originals."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from starlette.responses import RedirectResponse, Response
@@ -16,7 +16,7 @@ from app.problems import InvalidRequest, NotFound
 from app.store.catalog import Selection
 from app.store.images import Entry, ImageRow
 from app.store.orders import CatalogOrder, Position
-from app.web import schemas
+from app.web import cursors, schemas
 from app.web.clients import client_of
 from app.web.forms import parse_query
 from app.web.requests import (
@@ -161,37 +161,16 @@ async def page_of_images(
     if len(images) <= limit:
         return page, None
     last = page[-1]
+    return page, cursors.written(f"images-{order}", _value_of(last, order), last.id)
+
+
+def _value_of(image: ImageRow, order: CatalogOrder) -> datetime | int:
     if order in BY_TIME:
-        return page, written_cursor(last.indexed_at, last.id)
-    size = last.bytes if order == "heaviest" else last.width * last.height
-    return page, _packed(f"{size} {last.id}")
+        return image.indexed_at
+    return image.bytes if order == "heaviest" else image.width * image.height
 
 
 def _position(cursor: str, order: CatalogOrder) -> Position:
     """Return the position of a cursor in a list of this order; raises `InvalidRequest`."""
-    if order in BY_TIME:
-        return Position(*read_cursor(cursor))
-    try:
-        size, _, image_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        # No number is longer in Postgres.
-        return Position(min(int(size[:19]), MAX_INTEGER), UUID(image_id))
-    except ValueError as exc:
-        raise InvalidRequest("cursor: it is not from this server, or of another order.") from exc
-
-
-def written_cursor(time: datetime, image_id: UUID) -> str:
-    """Return a position in a list that is ordered by a time, and then by ids, as a cursor."""
-    return _packed(f"{time.isoformat()} {image_id}")
-
-
-def _packed(position: str) -> str:
-    return base64.urlsafe_b64encode(position.encode()).decode()
-
-
-def read_cursor(cursor: str) -> tuple[datetime, UUID]:
-    """Return the position of a cursor; raises `InvalidRequest`."""
-    try:
-        time, _, image_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        return datetime.fromisoformat(time).astimezone(UTC), UUID(image_id)
-    except (ValueError, OverflowError) as exc:
-        raise InvalidRequest("cursor: it is not from this server.") from exc
+    read = cursors.moment if order in BY_TIME else partial(cursors.number, most=MAX_INTEGER)
+    return Position(*cursors.read(cursor, of=f"images-{order}", first=read, second=UUID))

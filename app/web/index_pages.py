@@ -13,15 +13,19 @@ from pydantic import Field
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
+from app.indexing.changes import Change
 from app.indexing.coalescer import gather
 from app.indexing.edits import Edit
 from app.indexing.requests import MAX_TAG, RequestModel, parse
+from app.jobs.jobs import MANY
 from app.problems import InvalidRequest, NotFound
 from app.store.catalog import Selection
 from app.store.images import Entry, ImageRow
 from app.store.orders import CatalogOrder
 from app.store.sizes import Size
+from app.store.trash import TrashFilters
 from app.web import schemas
+from app.web.adding_pages import shown_job
 from app.web.forms import form_of, text_fields
 from app.web.images_api import page_of_images
 from app.web.lightbox import lightbox_of
@@ -42,9 +46,13 @@ ORDERS: Mapping[str, CatalogOrder] = {order: order for order in ORDER_NAMES}
 
 
 class ChosenRequest(RequestModel):
-    """Images chosen on the page, and what to do with them."""
+    """Images chosen on the page, and what to do with them.
+
+    With `matching`, these are all that the page's search finds, on other pages too.
+    """
 
     ids: list[UUID] = Field([], max_length=1000)
+    matching: bool = False
     action: Literal["trash", "tag", "edit"]
     tag: str = Field("", max_length=MAX_TAG)
     field: str = ""
@@ -65,6 +73,8 @@ async def index_page(request: Request) -> Response:
     given = request.query_params
     wanted, selection = _selection(given)
     order = ORDERS.get(given.get("sort", ""), "newest")
+    # Read before the images: if it has ended, they are what it made of them.
+    job = await shown_job(request)
     images, following = await page_of_images(
         request, selection, limit=IMAGES_PER_PAGE, cursor=given.get("cursor"), order=order
     )
@@ -84,6 +94,7 @@ async def index_page(request: Request) -> Response:
         selected=bool(selection),
         moved=moved,
         moved_number=await _number_moved(request, moved),
+        job=job,
         edited=_number(given.get("edited")),
         unedited=_number(given.get("unedited")),
         days=lookalike.trash.days,
@@ -91,29 +102,38 @@ async def index_page(request: Request) -> Response:
 
 
 async def change_chosen(request: Request) -> Response:
-    """Move the chosen images to the trash, or edit what is said of them."""
+    """Move the chosen images to the trash, or edit what is said of them; many by a job."""
     async with form_of(request) as form:
         given = text_fields(form)
         wanted = parse(ChosenRequest, {**_known(given), "ids": _values(form, "ids")})
     lookalike = parts(request)
-    if not wanted.ids:
+    ids = wanted.ids
+    if wanted.matching:
+        _, selection = _selection(given)
+        found = await lookalike.catalog.newest(selection, limit=MANY + 1)
+        if len(found) > MANY:
+            return await _change_by_job(request, given, wanted, selection)
+        ids = [image.id for image in found]
+    if not ids:
         raise InvalidRequest("Select images first: tick the box below each.")
     if wanted.action == "trash":
-        moved = await lookalike.trash.put(wanted.ids)
+        moved = await lookalike.trash.put(ids)
         return RedirectResponse(_url(given, moved=moved.at.isoformat()), 303)
-    edited, unedited = await _edit(request, wanted.ids, wanted.edit)
+    edited, unedited = await _edit(request, ids, wanted.edit)
     numbers = {"edited": edited, "unedited": unedited}
     return RedirectResponse(_url(given, **{name: str(n) for name, n in numbers.items() if n}), 303)
 
 
-async def delete_selection(request: Request) -> Response:
-    """Move the images that the list's search selects to the trash."""
-    async with form_of(request) as form:
-        _, selection = _selection(text_fields(form))
-    if not selection:
-        raise InvalidRequest("Select images first: search the list, then delete what it shows.")
-    moved = await parts(request).trash.put_all(selection)
-    return RedirectResponse(_url({}, moved=moved.at.isoformat()), 303)
+async def _change_by_job(
+    request: Request, given: Mapping[str, str], wanted: ChosenRequest, selection: Selection
+) -> Response:
+    lookalike = parts(request)
+    if wanted.action == "trash":
+        at = await lookalike.trash.table.now()
+        job = await lookalike.jobs.change(Change(do="trash", at=at), selection)
+        return RedirectResponse(_url(given, moved=at.isoformat(), job=str(job)), 303)
+    job = await lookalike.jobs.change(Change(do="edit", edit=wanted.edit), selection)
+    return RedirectResponse(_url(given, job=str(job)), 303)
 
 
 async def _edit(request: Request, ids: Sequence[UUID], edit: Edit) -> tuple[int, int]:
@@ -150,7 +170,7 @@ def _selection(
 async def _number_moved(request: Request, moved: str) -> int:
     """Return how many of the images that were moved to the trash together are still there."""
     try:
-        return await parts(request).trash.table.count(at=moment_of(moved))
+        return await parts(request).trash.table.count(TrashFilters(at=moment_of(moved)))
     except InvalidRequest:
         return 0
 

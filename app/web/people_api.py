@@ -1,6 +1,6 @@
 """The JSON endpoints of people: groups of faces, which someone may name, merge and split."""
 
-import base64
+from functools import partial
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -13,11 +13,15 @@ from app.problems import InvalidRequest, NotFound
 from app.search.face_search import NO_VECTORS
 from app.store.faces import FaceId
 from app.store.people import Person, PersonFace
+from app.web import cursors
 from app.web.access import require
 from app.web.clients import client_of
 from app.web.forms import parse_query
 from app.web.operations import IMAGE_ID, OTHER_ID, Operation
 from app.web.requests import Request, json_body, parts, respond
+
+# Of a person's faces, and of the order of a face: an integer in Postgres.
+_MOST = 2**31 - 1
 
 
 class PeopleRequest(RequestModel):
@@ -188,8 +192,8 @@ PEOPLE_OPERATIONS = [
     Operation(
         "post",
         "/api/people/{id}/remove",
-        "Remove faces from a person. They are then no one's, and are not put back; but each may "
-        "begin a new person, without a name, with a new face that is like it.",
+        "Remove faces from a person. They are then no one's, and stay so: they are not put back, "
+        "and begin no new person.",
         name="remove_faces",
         tag="People",
         body=FacesRequest,
@@ -272,7 +276,7 @@ async def people_page(request: Request, wanted: PeopleRequest) -> PeopleResponse
     lookalike = parts(request)
     if wanted.cursor is None:
         await lookalike.people_maker.run(most=MOST_AT_ONCE)
-    after = _read(wanted.cursor) if wanted.cursor else None
+    after = _position(wanted.cursor, "people") if wanted.cursor else None
     part = wanted.q.strip()
     found = await lookalike.people.some(
         limit=wanted.limit + 1, after=(after[1], after[0]) if after else None, part=part
@@ -281,21 +285,25 @@ async def people_page(request: Request, wanted: PeopleRequest) -> PeopleResponse
     return PeopleResponse(
         people=[person_document(person) for person in page],
         total=await lookalike.people.count(part=part),
-        next=_written(page[-1].id, page[-1].faces) if len(found) > len(page) else None,
+        next=cursors.written("people", page[-1].id, page[-1].faces)
+        if len(found) > len(page)
+        else None,
     )
 
 
 async def person_page(request: Request, wanted: PersonFacesRequest) -> PersonResponse:
     """Return a person with a page of the faces; raises `NotFound`."""
     person = await find_person(request)
-    after = _read(wanted.cursor) if wanted.cursor else None
+    # Of another person, a position would be one in another list.
+    of = f"faces-{person.id}"
+    after = _position(wanted.cursor, of) if wanted.cursor else None
     faces = await parts(request).people.faces(person.id, limit=wanted.limit + 1, after=after)
     page = faces[: wanted.limit]
     more = len(faces) > len(page)
     return PersonResponse(
         **person_document(person).model_dump(),
         shown=[_face_document(face) for face in page],
-        next=_written(page[-1].image_id, page[-1].order) if more else None,
+        next=cursors.written(of, page[-1].image_id, page[-1].order) if more else None,
     )
 
 
@@ -333,15 +341,6 @@ def _id(request: Request) -> UUID:
     return request.path_params["id"]
 
 
-def _written(one: UUID, number: int) -> str:
-    return base64.urlsafe_b64encode(f"{one} {number}".encode()).decode()
-
-
-def _read(cursor: str) -> FaceId:
-    try:
-        one, _, number = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        if not 0 <= int(number) < 2**31:
-            raise InvalidRequest("cursor: it is not from this server.")
-        return UUID(one), int(number)
-    except ValueError as exc:
-        raise InvalidRequest("cursor: it is not from this server.") from exc
+def _position(cursor: str, of: str) -> FaceId:
+    read = partial(cursors.number, most=_MOST)
+    return cursors.read(cursor, of=of, first=UUID, second=read)

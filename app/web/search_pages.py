@@ -18,6 +18,7 @@ from app.search.pages import Results
 from app.search.requests import SearchRequest
 from app.store.filters import NO_FILTERS, Filters
 from app.store.images import ImageRow
+from app.web.faces_shown import faces_to_choose
 from app.web.forms import chosen_files, form_of
 from app.web.lightbox import lightbox_of
 from app.web.replicas import searched
@@ -48,7 +49,9 @@ async def search_form(request: Request) -> Response:
             except Problem as problem:
                 return await _search_page(request, shown, problem=problem)
             # An uploaded file replaces the previous query image.
-            return RedirectResponse(shown.url(upload=str(upload_id), url="", crop="", face=""), 303)
+            return RedirectResponse(
+                shown.url(upload=str(upload_id), url="", crop="", face="", choose=""), 303
+            )
     if not shown.is_asked and not shown.has_filters:
         problem = NoPicture("Upload an image, or enter an image URL or words to search by.")
         return await _search_page(request, shown, problem=problem)
@@ -117,6 +120,7 @@ async def _search_page(
         facets=facets,
         places=await _places(request, filters, facets),
         preview=_preview(shown, results),
+        faces=await faces_to_choose(request, shown),
         sized=_sized(results),
         accept=accept(),
     )

@@ -200,7 +200,6 @@ def _routes(settings: Settings) -> list[BaseRoute]:
         Route("/index", index_pages.index_page),
         Route("/index", adding_pages.adding_form, methods=["POST"], middleware=many),
         Route("/index/images", index_pages.change_chosen, methods=["POST"], middleware=words),
-        Route("/index/delete", index_pages.delete_selection, methods=["POST"], middleware=words),
         Route("/add", adding_pages.adding_page),
         Route("/index/events", adding_pages.job_events),
         Route("/index/jobs/clear", adding_pages.clear_jobs, methods=["POST"], middleware=words),

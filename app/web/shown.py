@@ -18,7 +18,7 @@ WHOLE = ("min_similarity", "match", "thorough")
 # Fields that filters alone do not have.
 QUERIED = (*WHOLE, "diversity")
 # Fields that say how the page looks, not what is searched.
-LOOKS = ("panel", "density", "show")
+LOOKS = ("panel", "density", "show", "choose")
 # Fields of the form alone, and those that the URL of a changed search does not keep.
 PASSING = ("cursor", "file", "parts", "weight", "show")
 # Fields of images that are named one by one, in their chips.
@@ -79,6 +79,17 @@ class Shown:
     def url_without(self, name: str, value: str) -> str:
         """Return the URL of the same search without one value of a field."""
         return _url([p for p in self.fields if p != (name, value) and p[0] not in PASSING])
+
+    def face_url(self, order: int) -> str:
+        """Return the URL of the search by a face of the upload, within the same filters."""
+        kept = [*self.narrowed, *((name, self.value(name)) for name in ("panel", "density"))]
+        found = {"upload": self.value("upload"), "choose": "face", "face": str(order)}
+        return _url([*found.items(), *kept])
+
+    @property
+    def is_of_its_face(self) -> bool:
+        """Whether the search is by a face of the query image, and not by one of the index."""
+        return bool(self.value("upload")) and self.value("face").isdecimal()
 
     def url_without_filters(self) -> str:
         """Return the URL of the same search without filters."""
@@ -203,7 +214,8 @@ def submitted(fields: Sequence[tuple[str, str]]) -> Shown:
         typed
         or parts
         or changed
-        or any(form.values(name) for name in ("url", "upload", "like", "unlike"))
+        or (form.value("upload") and not form.is_of_its_face)
+        or any(form.values(name) for name in ("url", "like", "unlike", "crop"))
     ):
         # A face is searched by alone: what is asked now takes its place.
         changed["face"] = ""

@@ -8,13 +8,15 @@ from starlette.responses import Response
 
 from app.indexing.requests import Commas, RequestModel
 from app.problems import InvalidRequest, NotFound
-from app.store.trash import Trashed
+from app.store.trash import ALL_TRASH, Trashed, TrashFilters
+from app.web import cursors
 from app.web.forms import parse_query
-from app.web.images_api import read_cursor, written_cursor
 from app.web.operations import IMAGE_ID, Operation
 from app.web.requests import Request, json_body, parts, respond
 from app.web.schemas import DeleteResponse
 
+# What its cursors are of.
+_LIST = "trash"
 JPEG = {"type": "string", "format": "binary"}
 
 
@@ -144,18 +146,24 @@ async def thumbnail(request: Request) -> Response:
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-async def trash_page(request: Request, wanted: TrashRequest) -> TrashResponse:
-    """Return a page of the trash."""
+async def trash_page(
+    request: Request, wanted: TrashRequest, filters: TrashFilters = ALL_TRASH
+) -> TrashResponse:
+    """Return a page of what the trash has, or of what passes filters."""
     trash = parts(request).trash
-    before = read_cursor(wanted.cursor) if wanted.cursor else None
-    found = await trash.table.newest(limit=wanted.limit + 1, before=before)
+    before = _position(wanted.cursor) if wanted.cursor else None
+    found = await trash.table.newest(filters, limit=wanted.limit + 1, before=before)
     page = found[: wanted.limit]
     last = page[-1] if len(found) > len(page) else None
     return TrashResponse(
         images=[trashed_document(image, trash.days) for image in page],
-        total=await trash.table.count(),
-        next=last and written_cursor(last.trashed_at, last.id),
+        total=await trash.table.count(filters),
+        next=last and cursors.written(_LIST, last.trashed_at, last.id),
     )
+
+
+def _position(cursor: str) -> tuple[datetime, UUID]:
+    return cursors.read(cursor, of=_LIST, first=cursors.moment, second=UUID)
 
 
 def trashed_document(image: Trashed, days: float) -> TrashedDocument:

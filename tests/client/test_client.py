@@ -113,6 +113,22 @@ def test_images_are_listed_changed_and_deleted(client: Client, host: ImageHost) 
     assert client.stats()["images"] == 2
 
 
+def test_images_are_listed_in_every_order(
+    client: Client, host: ImageHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookalike.client.PAGE", 2)
+    sizes = [(90, 40), (40, 40), (60, 60), (200, 100), (10, 300)]
+    for number, size in enumerate(sizes):
+        client.upsert([host.add(f"{number}.png", encode(photo(number).resize(size)))])
+    newest = list(client.images())
+    assert list(client.images(sort="oldest")) == newest[::-1]
+    biggest = list(client.images(sort="biggest"))
+    assert [i.width * i.height for i in biggest] == sorted((w * h for w, h in sizes), reverse=True)
+    assert list(client.images(sort="smallest")) == biggest[::-1]
+    heaviest = [i.bytes for i in client.images(sort="heaviest")]
+    assert heaviest == sorted((i.bytes for i in newest), reverse=True)
+
+
 def test_a_list_becomes_a_job_that_is_followed(
     client: Client, host: ImageHost, tmp_path: Path
 ) -> None:

@@ -31,7 +31,8 @@ def test_the_programs(server: Server, host: ImageHost) -> None:
     Path("cat.jpg").write_bytes(png(1))
     Path("dog.jpg").write_bytes(png(3))
     Path("notes.txt").write_text("no image")
-    upsert, search, upload, at_once = PROGRAMS
+    # That of people is run with a server that keeps them: tests/faces/test_people_client.py
+    upsert, search, upload, _, at_once = PROGRAMS
 
     said = run(upsert, server)
     assert "2 indexed, 1 failed" in said

@@ -100,3 +100,65 @@ def test_people_have_covers_and_names(
     assert page.evaluate(overflow) == 0
     page.get_by_role("link", name="Search by this face").click()
     expect(page.locator("#hits > li")).to_have_count(1)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("has_script", [True, False])
+def test_a_face_of_an_uploaded_image_is_chosen(
+    server: Server, new_page: Callable[..., Page], host: ImageHost, width: int, has_script: bool
+) -> None:
+    kept = server.client.post("/", files={"file": ("both.png", host.pictures["both.png"])})
+    page = new_page(viewport={"width": width, "height": 844}, java_script_enabled=has_script)
+    page.goto(kept.headers["location"])
+    if width < 900 and has_script:
+        page.get_by_role("button", name="Crop the query image").click()
+    if width < 900 and not has_script:
+        page.goto(page.url + "&choose=face")
+    else:
+        page.get_by_role("link", name="Search by a face in it").click()
+    expect(page.get_by_text("2 faces found")).to_be_visible()
+    right = page.get_by_role("link", name="Search by face 2")
+    image, box = page.locator("#preview img").bounding_box(), right.bounding_box()
+    assert image
+    assert box
+    # The astronaut, mirrored, is in the right half: 0.57 of it from its left.
+    middle = (box["x"] + box["width"] / 2 - image["x"]) / image["width"]
+    assert abs(middle - (0.5 + 0.5 * 0.57)) < 0.04
+    # Arrow keys are for regions, but not on a face; Enter chooses.
+    right.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"face=1"))
+    expect(page.locator("#hits > li")).to_have_count(2)
+    expect(right).to_have_attribute("aria-current", "true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # The left one is another person.
+    page.get_by_role("link", name="Search by face 1").locator("rect").click()
+    page.wait_for_url(re.compile(r"face=0"))
+    expect(page.get_by_role("link", name="Search by face 1")).to_have_attribute(
+        "aria-current", "true"
+    )
+    expect(page.locator("#query")).to_be_visible()
+    page.get_by_role("link", name="Search by the whole image").click()
+    page.wait_for_url(re.compile(r"^(?!.*face)"))
+    expect(page.locator("#hits > li").first).to_be_visible()
+
+
+def test_a_region_of_the_image_takes_the_place_of_its_face(
+    server: Server, new_page: Callable[..., Page], host: ImageHost
+) -> None:
+    kept = server.client.post("/", files={"file": ("both.png", host.pictures["both.png"])})
+    page = new_page(viewport={"width": 1280, "height": 844})
+    page.goto(kept.headers["location"] + "&choose=face&face=1")
+    expect(page.locator("#hits > li")).to_have_count(2)
+    # A filter does not.
+    page.goto(page.url + "&formats=png")
+    expect(page.locator("#hits > li")).to_have_count(2)
+    page.get_by_label("Thumbnail size").evaluate("select => (select.value = 'large')")
+    page.get_by_role("button", name="Search", exact=True).click()
+    page.wait_for_url(re.compile(r"face=1.*density=large|density=large.*face=1"))
+    page.locator("#preview").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"^(?=.*crop=)(?!.*face=\d)"))
+    expect(page.locator("#hits > li").first).to_be_visible()

@@ -151,6 +151,28 @@ def test_faces_of_a_person_who_was_forgotten_are_only_found_by_new_ones(photos: 
     assert len(group & {(one, 0), (two, 0)}) == 1
 
 
+def test_a_removed_face_stays_no_ones(photos: Photos) -> None:
+    one, two, wrong = (photos.add([of_person(1, number)]) for number in (1, 2, 3))
+    photos.place()
+    [person] = photos.loop.run(photos.lookalike.people.some(limit=10))
+    assert photos.loop.run(photos.lookalike.people.remove(person.id, [(wrong, 0)]))
+    # Most like it, so not whoever is next, nor a new person with it.
+    like = photos.add([of_person(1, 3)])
+    photos.place()
+    # The detector looks again.
+    photos.look(wrong, [a_face(of_person(1, 3))])
+    photos.place()
+    assert photos.groups() == [{(one, 0), (two, 0)}]
+    # Others like it find each other.
+    other = photos.add([of_person(1, 3)])
+    photos.place()
+    groups = photos.groups()
+    assert len(groups) == 2
+    assert {(one, 0), (two, 0)} in groups
+    assert {(like, 0), (other, 0)} in groups
+    assert photos.persons()[wrong, 0] is None
+
+
 def test_a_name_goes_with_the_last_face(photos: Photos) -> None:
     images = [photos.add([of_person(1, number)]) for number in (1, 2)]
     photos.place()

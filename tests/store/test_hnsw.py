@@ -25,6 +25,14 @@ def test_the_memory_follows_the_rows_up_to_a_quarter_of_the_machine(
     assert build_memory_mb(rows, 512, buffers=128_000_000, machine=machine) == expected
 
 
+def test_an_index_of_bits_needs_less() -> None:
+    asked = {"buffers": 128_000_000, "machine": 16 * GB}
+    assert build_memory_mb(1_000_000, 512, kind="bit", **asked) == 2_064
+    table = vector_table("data_a", 512)
+    kinds = [scan.index(table, m=16, ef_construction=64).info["kind"] for scan in SCANS.values()]
+    assert kinds == list(SCANS)
+
+
 def test_another_machine_is_judged_by_the_buffers_of_its_postgres() -> None:
     assert build_memory_mb(10_000_000, 512, buffers=128_000_000, machine=None) == 4_000
     assert build_memory_mb(10_000_000, 512, buffers=16 * GB, machine=None) == 16_000

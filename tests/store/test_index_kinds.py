@@ -16,7 +16,7 @@ from app.store import near_urls as near_urls_module
 from app.store import nearest as nearest_module
 from app.store.database import Database, open_database
 from app.store.filters import NO_FILTERS, Filters
-from app.store.hnsw import existing
+from app.store.hnsw import BUILDING_LOCK, existing
 from app.store.images import Entry
 from app.store.index_choice import Choice
 from app.store.index_kinds import begin_bulk, end_bulk, rebuild_index, set_up_vectors
@@ -327,6 +327,24 @@ def test_two_do_not_rebuild_at_once(small: Filled) -> None:
 
     small.run(run)
     assert small.kinds() == [(other, True)]
+
+
+def test_who_begins_second_is_refused_before_anything_is_built(small: Filled) -> None:
+    """The first one has its lock, and has not begun to build."""
+    before, other = small.kinds(), "bit" if small.vectors.kind == "halfvec" else "halfvec"
+
+    async def run() -> None:
+        async with small.database.begin() as connection:
+            await connection.execute(
+                text("SELECT pg_advisory_xact_lock(:lock, to_regclass('data_small')::oid::int)"),
+                {"lock": BUILDING_LOCK},
+            )
+            with pytest.raises(WriteConflict, match="being built already"):
+                async for _ in rebuild_index(small.vectors, other):
+                    pass
+
+    small.run(run)
+    assert small.kinds() == before
 
 
 def test_an_index_stays_of_its_kind_and_a_start_says_what_is_wanted(small: Filled) -> None:

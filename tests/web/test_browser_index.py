@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.conftest import Server
@@ -40,8 +41,9 @@ def test_chosen_images_go_to_the_trash_and_come_back(
     page.get_by_role("searchbox").fill("sea")
     page.get_by_role("button", name="Find").click()
     expect(page.get_by_role("heading", name="7 images found")).to_be_visible()
-    page.get_by_text("Move all 7 to the trash").click()
-    page.get_by_role("button", name="Yes, move 7 images to the trash").click()
+    page.get_by_role("button", name="Select all").click()
+    page.get_by_text("Move to trash").click()
+    page.get_by_role("button", name="Yes, move the selected images").click()
     expect(page.get_by_role("status")).to_contain_text("7 images moved to the trash")
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_role("heading", name="7 images in the index")).to_be_visible()
@@ -82,6 +84,44 @@ def test_many_images_are_edited_at_once(indexed: Server, new_page: Callable[...,
     assert (image["title"], image["description"], image["tags"]) == ("at night", "Hamburg", ["sea"])
     edit("tags", "Add at the end", "  ", "at night")
     expect(page.get_by_role("alert")).to_contain_text("enter what to add")
+
+
+@pytest.mark.parametrize("has_script", [True, False])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_all_that_match_are_selected_at_once(
+    indexed: Server,
+    new_page: Callable[..., Page],
+    monkeypatch: pytest.MonkeyPatch,
+    has_script: bool,
+    width: int,
+) -> None:
+    for module in ("app.jobs.jobs", "app.web.index_pages"):
+        monkeypatch.setattr(f"{module}.MANY", 3)
+    monkeypatch.setattr("app.web.index_pages.IMAGES_PER_PAGE", 2)
+    page = new_page(java_script_enabled=has_script, viewport={"width": width, "height": 844})
+    page.goto("/index?sort=oldest")
+    everything = page.get_by_label("Select all 7 images in the index")
+    everything.focus()
+    page.keyboard.press("Space")
+    if has_script:
+        expect(page.get_by_text("All selected")).to_be_visible()
+        # Who leaves one out means those of the page again.
+        page.locator("[name=ids]").first.uncheck()
+        expect(everything).not_to_be_checked()
+        everything.check()
+    page.get_by_text("Edit", exact=True).click()
+    expect(page.get_by_role("button", name="Edit all 7 images in the index")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_text("Edit", exact=True).click()
+    page.get_by_text("Move to trash").click()
+    page.get_by_role("button", name="Yes, move all 7 images in the index").click()
+    expect(page.get_by_role("heading", name="Move to the trash")).to_be_visible()
+    expect(page.get_by_text("done, 7 images")).to_be_visible()
+    # It reloads by itself, with or without a script.
+    expect(page.get_by_role("heading", name="0 images in the index")).to_be_visible()
+    expect(page.get_by_role("status")).to_contain_text("7 images moved to the trash")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("heading", name="7 images in the index")).to_be_visible()
 
 
 def test_the_list_is_sorted_by_size(

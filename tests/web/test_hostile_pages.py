@@ -43,13 +43,12 @@ FIELDS = {
     "/": "url text parts weight upload like unlike crop cursor panel density show "
     "min_similarity diversity limit formats orientations colours hosts cameras tags metadata "
     "located box taken_after taken_before min_width min_height query file",
-    "/index": "q gone cursor sort moved show urls file",
+    "/index": "q gone cursor sort moved job show urls file",
     "/add": "x",
     "/compare": "a b view",
     "/duplicates": "min_similarity max_bits limit cursor",
     "/docs": "x",
-    "/index/delete": "q gone",
-    "/index/images": "ids action tag q gone",
+    "/index/images": "ids matching action tag q gone",
     "/images/{id}": "title description tags metadata delete",
     "/images/{id}/thumbnail": "x",
     "/images/{id}/original": "x",
@@ -58,12 +57,11 @@ FIELDS = {
     "/index/jobs/{job}/nothing": "x",
     "/index/jobs/{job}/events": "x",
 }
-WRITTEN_ONLY = ("/index/delete", "/index/images", "/index/jobs/{job}/retry")
+WRITTEN_ONLY = ("/index/images", "/index/jobs/{job}/retry")
 READ = [path for path in FIELDS if path not in WRITTEN_ONLY]
 WRITTEN = [
     "/",
     "/index",
-    "/index/delete",
     "/index/images",
     "/images/{id}",
     "/index/jobs/{job}/retry",

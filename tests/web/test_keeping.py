@@ -30,7 +30,7 @@ def test_the_list_is_searched_by_title_description_tags_and_url(
     assert titles(server, gone="true") == []
     page = server.client.get("/index?q=boat").text
     assert "3 images found" in page
-    assert "Move all 3 to the trash" in page
+    assert "Select all 3 images that match" in " ".join(page.split())
 
 
 def test_the_details_of_an_image_can_be_edited(server: Server, host: ImageHost) -> None:
@@ -58,8 +58,9 @@ def test_a_selection_is_deleted_by_id_or_by_text(server: Server, host: ImageHost
     assert delete("/api/images?q=n2").json() == {"deleted": 1}
     assert delete("/api/images?ids=x").status_code == 422
     assert titles(server) == ["n3", "n4", "n5"]
-    assert server.client.post("/index/delete", data={"q": "n3"}).status_code == 303
-    assert server.client.post("/index/delete", data={"q": ""}).status_code == 422
+    all_n3 = {"q": "n3", "matching": "true", "action": "trash"}
+    assert server.client.post("/index/images", data=all_n3).status_code == 303
+    assert server.client.post("/index/images", data=all_n3).status_code == 422
     gone = {"delete": "yes"}
     assert server.client.post(f"/images/{images[4]['id']}", data=gone).status_code == 303
     stats = server.client.get("/api/stats").json()

@@ -94,7 +94,8 @@ def test_one_undo_restores_all_that_was_moved_together(
     monkeypatch.setattr("app.indexing.trash.AT_ONCE", 3)
     more = [r["id"] for r in server.upsert([host.url(f"seed/{n}.png?beach") for n in range(10)])]
     server.client.delete(f"/api/images/{ids[0]}?trash=true")
-    page = server.client.post("/index/delete", data={"q": "beach"}).headers["location"]
+    all_beaches = {"q": "beach", "matching": "true", "action": "trash"}
+    page = server.client.post("/index/images", data=all_beaches).headers["location"]
     server.client.delete(f"/api/images/{ids[1]}?trash=true")
     assert "10 images moved to the" in server.client.get(page).text
     # What became of some of them meanwhile stays so.

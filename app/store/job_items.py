@@ -316,13 +316,13 @@ class JobItems:
     ) -> list[JobProgress]:
         """Return the progress of the jobs that exist, by id, with their first failures."""
         query = select(JOBS).where(JOBS.c.id.in_(job_ids)).order_by(JOBS.c.id)
-        async with self._database.reading() as connection:
+        async with self._database.begin() as connection:
             return await read_progress(connection, query, recent=recent, failures=failures)
 
     async def newest(self, *, limit: int, recent: int = 0, failures: int = 0) -> list[JobProgress]:
         """Return the progress of jobs, newest first, with their first failures."""
         query = select(JOBS).order_by(JOBS.c.id.desc()).limit(limit)
-        async with self._database.reading() as connection:
+        async with self._database.begin() as connection:
             return await read_progress(connection, query, recent=recent, failures=failures)
 
     async def items(

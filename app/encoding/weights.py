@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.encoding.lite import LITE, lite_directory
+from app.encoding.onnx_model import BUILTIN_DIRECTORY
 from app.problems import UnusableEncoder
 
 CLIP = "Xenova/clip-vit-base-patch32"
 BUILTIN = "builtin"
-BUILTIN_DIRECTORY = Path(__file__).parent / "builtin"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,25 @@
-"""Which IP addresses may be fetched: public ones, in the usual notation."""
+"""What may be fetched: which URLs, as they are sent, and which IP addresses, public ones."""
 
 import ipaddress
+import re
 import socket
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import urlsplit
 
-import httpx
-
 from app.problems import AddressRefused, BadUrl
-from app.store.urls import LONGEST_URL, URL_TOO_LONG
+from app.store.urls import LONGEST_URL, URL_TOO_LONG, is_web
 
 Address = IPv4Address | IPv6Address
+
+USUAL_PORTS = {"http": 80, "https": 443}
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+_HOST = re.compile(r"[a-z0-9._-]+")
+# What a path or a query cannot hold as it is: https://url.spec.whatwg.org/#percent-encoded-bytes.
+# A percent sign that escapes nothing stays, as in browsers.
+_UNSAFE_IN_PATH = re.compile(r"[^!$-;=@-_a-z|~]")
+_UNSAFE_IN_QUERY = re.compile(r"[^!$-;=?-~]")
 
 # All of IANA's registry of special-purpose addresses, including the parts that are globally
 # reachable, as no web site is there; multicast; and the host of every virtual machine in Azure.
@@ -87,23 +96,80 @@ def _is_disguised(host: str) -> bool:
     return False
 
 
-def host_to_ask(url: str) -> str:
-    """Return the URL's host; raises `BadUrl` unless it is a complete http(s) URL."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is asked for a URL: `url` as it is sent, in ASCII; its host without brackets; its port.
+
+    `url` consists of nothing but characters that every parser of URLs reads alike.
+    """
+
+    url: str
+    host: str
+    port: int
+
+
+def target_of(url: str) -> Target:
+    """Return what to ask for a URL; raises `BadUrl` unless it is a complete http(s) URL.
+
+    Escapes stay as they are written, since servers tell them apart; what cannot be sent is escaped.
+    Raises `AddressRefused` if the host is an IP address in disguise.
+    """
     if len(url) > LONGEST_URL:
         raise BadUrl(URL_TOO_LONG)
+    if not is_web(url) or _UNPRINTABLE.search(url):
+        raise BadUrl
     try:
         parts = urlsplit(url)
-        if _is_disguised(parts.hostname or ""):
-            raise AddressRefused
-        # As httpx sends it: international names in ASCII.
-        host = httpx.URL(url).raw_host.decode()
-        if _is_disguised(host):
-            raise AddressRefused
-        # The codec checks the length of each label.
-        valid = parts.scheme in ("http", "https") and parts.hostname and host.encode("idna")
-        valid = valid and parts.port != 0
-    except (ValueError, httpx.InvalidURL) as exc:
+        host, port = _ascii_host(parts.hostname or ""), parts.port
+        if "[" in parts.netloc and ":" not in host:
+            raise BadUrl
+    except ValueError as exc:
         raise BadUrl from exc
-    if not valid:
+    usual = USUAL_PORTS[parts.scheme]
+    if port == 0:
         raise BadUrl
-    return host
+    shown = f"[{host}]" if ":" in host else host
+    origin = shown if port in (None, usual) else f"{shown}:{port}"
+    path = _UNSAFE_IN_PATH.sub(_escaped, _without_dots(parts.path)) or "/"
+    query = _UNSAFE_IN_QUERY.sub(_escaped, parts.query)
+    asked = f"{parts.scheme}://{origin}{path}" + (f"?{query}" if query else "")
+    return Target(asked, host, port or usual)
+
+
+def _ascii_host(name: str) -> str:
+    """Return a host in ASCII and lower case; raises `ValueError` if it is none."""
+    if _is_disguised(name):
+        raise AddressRefused
+    if ":" in name:
+        # A zone names an interface of this machine.
+        if "%" in name:
+            raise AddressRefused
+        return str(IPv6Address(name))
+    if not name.isascii():
+        # Imported here because few names need its tables.
+        import idna
+
+        name = idna.encode(name.lower()).decode()
+        if _is_disguised(name):
+            raise AddressRefused
+    # The codec checks the length of each label.
+    if not _HOST.fullmatch(name) or not name.encode("idna"):
+        raise ValueError(name)
+    return name
+
+
+def _without_dots(path: str) -> str:
+    """Return a path without its segments `.` and `..` (RFC 3986, 5.2.4)."""
+    if "/." not in path:
+        return path
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == ".." and len(kept) > 1:
+            kept.pop()
+        elif segment not in (".", ".."):
+            kept.append(segment)
+    return "/".join(kept)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode())

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from io import BytesIO
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from app.problems import FetchFailed, FetchProblem, PictureTooLarge, UrlNotFound, UrlRefused
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
 
 # We ask for none. Images are compressed already, and who asks for gzip gets bombs.
 ASKED_ENCODING = "identity"
@@ -38,23 +39,39 @@ def validator(value: str | None) -> str | None:
     return None
 
 
-async def read_body(response: httpx.Response, *, max_bytes: int, conditional: bool) -> bytes | None:
+def header(response: "ClientResponse", name: str) -> str | None:
+    """Return the first header of a name: UTF-8, or else Latin-1."""
+    value = response.headers.get(name)
+    if value is None or value.isascii():
+        return value
+    said = value.encode("utf-8", "surrogateescape")
+    try:
+        return said.decode()
+    except UnicodeDecodeError:
+        return said.decode("latin-1")
+
+
+async def read_body(
+    response: "ClientResponse", *, max_bytes: int, conditional: bool
+) -> bytes | None:
     """Return the decompressed body of a response; None if it is 304 Not Modified."""
-    if response.status_code == 304 and conditional:
+    if response.status == 304 and conditional:
         return None
-    if not 200 <= response.status_code < 300 or response.status_code in WITHOUT_IMAGE:
+    if not 200 <= response.status < 300 or response.status in WITHOUT_IMAGE:
         raise _answered(response)
-    if response.status_code == 206 and not _is_whole(response.headers.get("Content-Range", "")):
+    if response.status == 206 and not _is_whole(response.headers.get("Content-Range", "")):
         raise UrlRefused("The URL's server sends only part of the file.")
     length = response.headers.get("Content-Length", "")
     if length.isdecimal() and (len(length) > LONGEST_LENGTH or int(length) > max_bytes):
         raise PictureTooLarge.over(max_bytes)
-    body = _Body(response.headers.get_list("Content-Encoding", split_commas=True), max_bytes)
-    async for chunk in response.aiter_raw():
-        while chunk:
-            chunk = body.add(chunk)
+    encodings = ",".join(response.headers.getall("Content-Encoding", ())).split(",")
+    body = _Body(encodings, max_bytes)
+    async for chunk in response.content.iter_any():
+        rest = body.add(chunk)
+        while rest:
             # Unpacking takes far longer than reading: others have their turn in between.
             await asyncio.sleep(0)
+            rest = body.add(rest)
     return body.data()
 
 
@@ -64,8 +81,8 @@ def _is_whole(content_range: str) -> bool:
     return found is not None and int(found[1]) + 1 == int(found[2])
 
 
-def _answered(response: httpx.Response) -> FetchProblem:
-    status = response.status_code
+def _answered(response: "ClientResponse") -> FetchProblem:
+    status = response.status
     detail = f"The URL's server answers {status}."
     if status in (404, 410):
         return UrlNotFound(detail)

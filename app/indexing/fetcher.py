@@ -10,17 +10,14 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib import import_module
 from time import monotonic
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 from weakref import WeakValueDictionary
 
-import httpx
-from httpx_secure import SSRFProtectionError, httpx_ssrf_protection
-
-from app.indexing.addresses import Address, host_to_ask, is_public
-from app.indexing.answers import ASKED_ENCODING, read_body, validator
+from app.indexing.addresses import USUAL_PORTS, Address, is_public, target_of
+from app.indexing.answers import header, read_body, validator
 from app.logs import fields
 from app.problems import (
     AddressRefused,
@@ -31,6 +28,11 @@ from app.problems import (
     TooManyRedirects,
 )
 from app.store.urls import LONGEST_URL, URL_TOO_LONG, loggable, split_credentials
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
+
+    from app.indexing.http_client import HttpClient
 
 MOST_FETCHES = 16
 # As many as browsers open.
@@ -93,29 +95,19 @@ class Fetcher:
         self._fetches = asyncio.Semaphore(most)
         self.outcomes: Counter[str] = Counter() if outcomes is None else outcomes
         self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._client: HttpClient | None = None
 
-    @cached_property
-    def _client(self) -> httpx.AsyncClient:
-        """The client, created at the first fetch, as loading certificates would delay startup."""
-        client = httpx.AsyncClient(
-            headers={
-                "User-Agent": "Lookalike/0.1",
-                "Accept": "image/*,*/*;q=0.5",
-                "Accept-Encoding": ASKED_ENCODING,
-            },
-            timeout=self._timeout_s,
-            follow_redirects=False,
-            trust_env=False,
-            # Accept no cookies.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            event_hooks={"response": [_set_location_aside]},
+    async def _opened(self) -> "HttpClient":
+        """Return the client, created at the first fetch, as loading it would delay startup."""
+        if self._client is not None:
+            return self._client
+        module = await asyncio.to_thread(import_module, "app.indexing.http_client")
+        # Another fetch may have been here meanwhile.
+        made: HttpClient = self._client or module.HttpClient(
+            may_fetch=self._may_fetch, resolve=self._resolve
         )
-        # This checks the address of each new connection, which defeats DNS rebinding.
-        return httpx_ssrf_protection(
-            client,
-            check_globally_reachable=False,
-            custom_validator=lambda host, ip, _port: self._may_fetch(host, ip),
-        )
+        self._client = made
+        return made
 
     async def fetch(self, url: str) -> bytes:
         """Fetch a URL and return its body.
@@ -148,7 +140,7 @@ class Fetcher:
         if len(url) + len(credentials or "") > LONGEST_URL:
             raise BadUrl(URL_TOO_LONG)
         try:
-            host = host_to_ask(bare)
+            host = target_of(bare).host
         except AddressRefused:
             await asyncio.sleep(REFUSAL_S)
             raise
@@ -179,16 +171,17 @@ class Fetcher:
 
     async def _ask(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
         """Fetch a URL; whatever its servers do raises a `Problem` and nothing else."""
+        client = await self._opened()
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._follow(url, headers, max_bytes)
+                return await self._follow(client, url, headers, max_bytes)
         except (Problem, _Refused):
             raise
-        except (TimeoutError, httpx.TimeoutException) as exc:
+        except TimeoutError as exc:
             raise FetchTimedOut(f"No complete answer within {self._timeout_s:g} s.") from exc
-        except httpx.HTTPError as exc:
+        except client.failures as exc:
             raise FetchFailed from exc
-        except (httpx.InvalidURL, ValueError) as exc:
+        except ValueError as exc:
             raise BadUrl from exc
         except Exception as exc:
             # Nothing the libraries document: a bug of theirs or of ours.
@@ -197,43 +190,48 @@ class Fetcher:
 
     async def close(self) -> None:
         """Close the connections."""
-        if "_client" in vars(self):
-            await self._client.aclose()
+        if self._client is not None:
+            await self._client.close()
 
-    async def _follow(self, url: str, headers: Mapping[str, str], max_bytes: int) -> Fetched:
+    async def _follow(
+        self, client: "HttpClient", url: str, headers: Mapping[str, str], max_bytes: int
+    ) -> Fetched:
         conditional = "If-None-Match" in headers or "If-Modified-Since" in headers
         for _ in range(MOST_REDIRECTS + 1):
-            async with self._open(url, headers) as response:
-                location = response.extensions.get("location")
-                if location is None or response.status_code not in REDIRECTS:
+            async with await self._answer(client, url, headers) as response:
+                location = header(response, "Location")
+                if location is None or response.status not in REDIRECTS:
                     return Fetched(
                         await read_body(response, max_bytes=max_bytes, conditional=conditional),
-                        validator(response.headers.get("ETag")),
-                        validator(response.headers.get("Last-Modified")),
-                        response.headers.get("Content-Type", ""),
+                        validator(header(response, "ETag")),
+                        validator(header(response, "Last-Modified")),
+                        header(response, "Content-Type") or "",
                     )
             url, headers = _redirected(url, headers, location)
         raise TooManyRedirects(f"The URL redirects more than {MOST_REDIRECTS} times.")
 
-    @asynccontextmanager
-    async def _open(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[httpx.Response]:
+    async def _answer(
+        self, client: "HttpClient", url: str, headers: Mapping[str, str]
+    ) -> "ClientResponse":
         started = monotonic()
         try:
-            # Resolve and check first: the client's own check happens only after connecting.
-            await self._check(host_to_ask(url), urlsplit(url).port or 443)
-            async with self._client.stream("GET", url, headers=headers) as response:
-                yield response
+            target = target_of(url)
+            # Each time, although the client asks again for a new connection: a name that is
+            # refused now is refused, whatever connection is open.
+            await self._resolve(target.host, target.port)
+            return await client.get(target, headers)
         except AddressRefused as exc:
             raise _Refused(exc, started + REFUSAL_S) from exc
-        except SSRFProtectionError as exc:
-            raise _Refused(AddressRefused(), started + REFUSAL_S) from exc
 
-    async def _check(self, host: str, port: int) -> None:
-        """Raise `AddressRefused` if the host does not exist or has an address that is refused."""
+    async def _resolve(self, host: str, port: int) -> list[str]:
+        """Return the IP addresses of a host.
+
+        Raises `AddressRefused` if it does not exist or has an address that is refused.
+        """
         with suppress(ValueError):
             if not self._may_fetch(host, ipaddress.ip_address(host)):
                 raise AddressRefused
-            return
+            return [host]
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -245,22 +243,16 @@ class Fetcher:
             problem = AddressRefused()
             problem.is_gone = True
             raise problem from exc
-        for *_, address in found:
-            if not self._may_fetch(host, ipaddress.ip_address(str(address[0]).partition("%")[0])):
+        addresses = [str(address[0]) for *_, address in found]
+        for address in addresses:
+            if not self._may_fetch(host, ipaddress.ip_address(address.partition("%")[0])):
                 raise AddressRefused
+        return addresses
 
     def _may_fetch(self, host: str, ip: Address) -> bool:
         if host.lower().strip("[]") in self._allowed_hosts or str(ip) in self._allowed_hosts:
             return True
         return is_public(ip) or any(ip in network for network in self._allowed_networks)
-
-
-async def _set_location_aside(response: httpx.Response) -> None:
-    """Hide the Location header from httpx, which fails on some values."""
-    locations = response.headers.get_list("Location")
-    if locations:
-        response.extensions["location"] = locations[0]
-        del response.headers["Location"]
 
 
 def _redirected(
@@ -274,7 +266,7 @@ def _redirected(
         target, credentials = split_credentials(urljoin(url, location))
         # Whether the address is refused is said when it is asked.
         with suppress(AddressRefused):
-            host_to_ask(target)
+            target_of(target)
     except (ValueError, BadUrl) as exc:
         raise BadUrl(NO_WEB_URL) from exc
     if _WITHOUT_HOST.match(location):
@@ -289,8 +281,7 @@ def _redirected(
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
-    usual = {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, parts.hostname, parts.port or usual
+    return parts.scheme, parts.hostname, parts.port or USUAL_PORTS.get(parts.scheme)
 
 
 def _upgraded(url: str) -> tuple[str, str | None, int | None] | None:

@@ -9,9 +9,7 @@ Off unless CAPTION_MODEL is set: only then do images, as thumbnails, leave this 
 import asyncio
 import json
 import re
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from app.indexing.answers import retry_after_s
 from app.indexing.indexer import Indexer
@@ -24,6 +22,9 @@ from app.store.database import storable
 from app.store.images import Entry
 from app.store.items import Item
 from app.store.job_items import JobItems
+
+if TYPE_CHECKING:
+    import httpx
 
 CAPTIONS_AT_ONCE = 4
 TIMEOUT_S = 120
@@ -93,6 +94,7 @@ class Captioner:
     async def _ask(self, jpeg: bytes) -> tuple[str, int]:
         """Return the model's answer and the number of tokens used."""
         # Imported here because it takes half a second, and few installations have a caption model.
+        import httpx
         import openai
         from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 
@@ -137,13 +139,13 @@ def read_caption(answer: str) -> tuple[str, str]:
     return storable(title)[:MAX_TITLE_LENGTH], storable(description)[:MAX_DESCRIPTION_LENGTH]
 
 
-def _retryable(response: httpx.Response) -> CaptionFailed:
+def _retryable(response: "httpx.Response") -> CaptionFailed:
     problem = CaptionFailed(f"The caption model's server answered {response.status_code}.")
     problem.retry_after_s = retry_after_s(response.headers.get("retry-after", ""))
     return problem
 
 
-def _client(settings: Settings, http: httpx.AsyncClient) -> Any:
+def _client(settings: Settings, http: "httpx.AsyncClient") -> Any:
     from llama_index.core.rate_limiter import TokenBucketRateLimiter
     from llama_index.llms.openai_like import OpenAILike
 

@@ -10,6 +10,8 @@ from sqlalchemy import (
     Boolean,
     ColumnClause,
     Row,
+    Text,
+    Uuid,
     and_,
     bindparam,
     column,
@@ -34,7 +36,7 @@ from app.store.images import Entry, ImageRow, NewImage, Validators
 from app.store.loose_thumbnails import hold
 from app.store.orders import CatalogOrder, Position, in_order
 from app.store.staged_images import STAGED, staged, words_of
-from app.store.tables import IMAGES
+from app.store.tables import IMAGES, any_of
 from app.store.thumbnails import Kept, Thumbnails
 
 # Enough that the round trip costs little compared with the rows.
@@ -43,6 +45,18 @@ ROWS_AT_ONCE = 500
 # Thumbnails are large: only `kept_thumbnail()` and `thumbnails()` read them.
 _LEFT_OUT = ("thumbnail", "thumbnail_key", "words", "renamed", "faces_made", "phash", "phash_keys")
 _DETAILS = [column for column in IMAGES.c if column.name not in _LEFT_OUT]
+
+# Made once, of any number of values: making them takes longer than running them.
+_BY_ID, _IN_ORDER = IMAGES.c.id == any_of("ids", Uuid), select(*_DETAILS).order_by(IMAGES.c.id)
+_RENAMED = and_(IMAGES.c.renamed, IMAGES.c.url == any_of("urls", Text))
+_OF_ENTRIES = _IN_ORDER.where(or_(_BY_ID, _RENAMED))
+_LOCKED = _IN_ORDER.where(_BY_ID).with_for_update()
+_SAME_BYTES = (
+    select(IMAGES.c.sha256, IMAGES.c.id)
+    .distinct(IMAGES.c.sha256)
+    .where(IMAGES.c.sha256 == any_of("hashes", Text), IMAGES.c.decoder >= DECODER)
+    .order_by(IMAGES.c.sha256, IMAGES.c.indexed_at)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +132,9 @@ class Catalog:
         Of a URL that had a user and password in it when it was indexed, the image has the id that
         it had then; it is found by the URL that it has now.
         """
-        ids = [entry.id for entry in entries]
-        renamed = and_(IMAGES.c.renamed, IMAGES.c.url.in_([entry.url for entry in entries]))
-        query = select(*_DETAILS).where(or_(IMAGES.c.id.in_(ids), renamed)).order_by(IMAGES.c.id)
+        given = {"ids": [entry.id for entry in entries], "urls": [entry.url for entry in entries]}
         async with self._database.reading() as connection:
-            found = [_image(row) for row in await connection.execute(query)]
+            found = [_image(row) for row in await connection.execute(_OF_ENTRIES, given)]
         by_id, by_url = {i.id: i for i in found}, {i.url: i for i in reversed(found)}
 
         def image_of(entry: Entry) -> ImageRow | None:
@@ -235,14 +247,9 @@ class Catalog:
 
         Images that an older decoder read do not count.
         """
-        query = (
-            select(IMAGES.c.sha256, IMAGES.c.id)
-            .distinct(IMAGES.c.sha256)
-            .where(IMAGES.c.sha256.in_(hashes), IMAGES.c.decoder >= DECODER)
-            .order_by(IMAGES.c.sha256, IMAGES.c.indexed_at)
-        )
         async with self._database.reading() as connection:
-            return {row.sha256: row.id for row in await connection.execute(query)}
+            rows = await connection.execute(_SAME_BYTES, {"hashes": list(hashes)})
+            return {row.sha256: row.id for row in rows}
 
     async def lock(self, connection: AsyncConnection, ids: Iterable[UUID]) -> dict[UUID, ImageRow]:
         """Return the images by id, and keep their rows from others until the transaction ends.
@@ -250,8 +257,8 @@ class Catalog:
         Whoever writes what depends on a row reads it here first. In the order of ids, so that two
         writers wait for each other and do not deadlock.
         """
-        query = select(*_DETAILS).where(IMAGES.c.id.in_(sorted(set(ids)))).order_by(IMAGES.c.id)
-        return {row.id: _image(row) for row in await connection.execute(query.with_for_update())}
+        rows = await connection.execute(_LOCKED, {"ids": sorted(set(ids))})
+        return {row.id: _image(row) for row in rows}
 
     async def upsert(self, connection: AsyncConnection, images: Sequence[NewImage]) -> set[UUID]:
         """Insert images or replace the rows of their URLs; return the ids that were inserted.

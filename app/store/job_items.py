@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     DateTime,
     Integer,
@@ -34,7 +33,7 @@ from app.store.images import DROPPED
 from app.store.item_rows import COPIED, copied, item_of, stored_reason
 from app.store.items import Ended, Item, ItemSource, ItemState, JobProgress, NewItem
 from app.store.job_progress import read_progress
-from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS, TRASH, seconds
+from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS, TRASH, any_of, array_of, seconds
 from app.store.trash import TrashFilters
 
 logger = logging.getLogger(__name__)
@@ -49,6 +48,41 @@ CAPTION_LOCK = 0x10_0CA11CF
 
 # A user and password live until the item ends; that it had them is kept.
 _DROPPED = case((ITEMS.c.credentials.is_not(None), DROPPED), else_=None)
+
+# Made once, for any number of items and jobs: making them takes longer than running them.
+_ENDED = {
+    "job_id": BigInteger,
+    "position": BigInteger,
+    "tries": Integer,
+    "state": Text,
+    "reason": Text,
+    "image_id": Uuid,
+}
+_ROWS = (
+    func.unnest(*(array_of(f"all_{name}", kind) for name, kind in _ENDED.items()))
+    .table_valued(*_ENDED)
+    .render_derived(name="ended")
+)
+# All items in one statement, so that the trigger updates the counts once.
+_END = (
+    update(ITEMS)
+    .values(
+        state=_ROWS.c.state,
+        reason=_ROWS.c.reason,
+        image_id=func.coalesce(_ROWS.c.image_id, ITEMS.c.image_id),
+        credentials=_DROPPED,
+        tries=_ROWS.c.tries,
+        ended_at=func.clock_timestamp(),
+    )
+    .where(ITEMS.c.job_id == _ROWS.c.job_id, ITEMS.c.position == _ROWS.c.position)
+    .where(ITEMS.c.state == "waiting")
+)
+_LOCK = (
+    select(JOBS.c.id)
+    .where(JOBS.c.id == any_of("ids", BigInteger))
+    .order_by(JOBS.c.id)
+    .with_for_update()
+)
 
 
 class JobItems:
@@ -176,7 +210,7 @@ class JobItems:
             .where(or_(ITEMS.c.not_before.is_(None), ITEMS.c.not_before <= func.now()))
             .order_by(ITEMS.c.position)
         )
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return [item_of(row) for row in await connection.execute(query)]
 
     async def next_due(self, job_id: int, chunk: int) -> datetime | None:
@@ -184,39 +218,21 @@ class JobItems:
         query = select(func.min(func.coalesce(ITEMS.c.not_before, func.now()))).where(
             _in_chunk(job_id, chunk), ITEMS.c.state == "waiting"
         )
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return await connection.scalar(query)
 
     async def end(self, connection: AsyncConnection, ended: Sequence[Ended]) -> None:
         """Record how items ended; those that had ended before are unchanged."""
         await self._lock(connection, {e.item.job_id for e in ended})
-        # All items in one statement, so that the trigger updates the counts once.
-        rows = (
-            func.unnest(
-                cast([e.item.job_id for e in ended], ARRAY(BigInteger)),
-                cast([e.item.position for e in ended], ARRAY(BigInteger)),
-                cast([e.item.next_tries for e in ended], ARRAY(Integer)),
-                cast([e.state for e in ended], ARRAY(Text)),
-                cast([stored_reason(e.reason) for e in ended], ARRAY(Text)),
-                cast([e.image_id for e in ended], ARRAY(Uuid())),
-            )
-            .table_valued("job_id", "position", "tries", "state", "reason", "image_id")
-            .render_derived(name="ended")
-        )
-        statement = (
-            update(ITEMS)
-            .values(
-                state=rows.c.state,
-                reason=rows.c.reason,
-                image_id=func.coalesce(rows.c.image_id, ITEMS.c.image_id),
-                credentials=_DROPPED,
-                tries=rows.c.tries,
-                ended_at=func.clock_timestamp(),
-            )
-            .where(ITEMS.c.job_id == rows.c.job_id, ITEMS.c.position == rows.c.position)
-            .where(ITEMS.c.state == "waiting")
-        )
-        await connection.execute(statement)
+        given = {
+            "all_job_id": [e.item.job_id for e in ended],
+            "all_position": [e.item.position for e in ended],
+            "all_tries": [e.item.next_tries for e in ended],
+            "all_state": [e.state for e in ended],
+            "all_reason": [stored_reason(e.reason) for e in ended],
+            "all_image_id": [e.image_id for e in ended],
+        }
+        await connection.execute(_END, given)
 
     async def fail(self, item: Item, reason: str) -> None:
         """End an item as failed."""
@@ -291,7 +307,7 @@ class JobItems:
 
     async def tokens(self, job_id: int) -> int:
         """Return the number of tokens that a job's captions have used."""
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return await connection.scalar(select(JOBS.c.tokens).where(JOBS.c.id == job_id)) or 0
 
     async def add_tokens(self, job_id: int, number: int) -> None:
@@ -315,7 +331,7 @@ class JobItems:
     async def is_cancelled(self, job_id: int) -> bool:
         """Return whether a job was cancelled or deleted."""
         query = select(JOBS.c.cancelled_at).where(JOBS.c.id == job_id)
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             row = (await connection.execute(query)).one_or_none()
         return row is None or row.cancelled_at is not None
 
@@ -331,7 +347,7 @@ class JobItems:
             .order_by(JOBS.c.ended_at)
             .limit(limit)
         )
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return (await connection.scalars(query)).all()
 
     async def find(self, job_id: int) -> JobProgress:
@@ -372,7 +388,7 @@ class JobItems:
         )
         if state is not None:
             query = query.where(ITEMS.c.state == state)
-        async with self._database.begin() as connection:
+        async with self._database.reading() as connection:
             return [item_of(row) for row in await connection.execute(query)]
 
     async def _lock(self, connection: AsyncConnection, job_ids: Set[int]) -> Sequence[int]:
@@ -381,8 +397,7 @@ class JobItems:
         Every statement on a job's items also writes its counts, whose foreign key locks the job.
         Taking that lock first makes concurrent writers wait instead of deadlocking.
         """
-        query = select(JOBS.c.id).where(JOBS.c.id.in_(job_ids)).order_by(JOBS.c.id)
-        return (await connection.scalars(query.with_for_update())).all()
+        return (await connection.scalars(_LOCK, {"ids": list(job_ids)})).all()
 
     async def _total(self, connection: AsyncConnection, job_id: int) -> int:
         total = cast(func.coalesce(func.sum(COUNTS.c.number), 0), BigInteger)

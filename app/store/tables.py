@@ -1,11 +1,13 @@
 """The tables for SQLAlchemy; the migrations create them."""
 
 from datetime import timedelta
+from typing import Any, cast
 
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    BindParameter,
     Boolean,
     Column,
     DateTime,
@@ -17,10 +19,13 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    any_,
+    bindparam,
     func,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.sql.functions import Function
+from sqlalchemy.types import TypeEngine
 
 from app.faces.face import VECTOR_DIMENSIONS
 
@@ -30,6 +35,19 @@ _metadata = MetaData()
 def seconds(number: float) -> Function[timedelta]:
     """Return an interval for SQLAlchemy."""
     return func.make_interval(0, 0, 0, 0, 0, 0, number)
+
+
+def array_of(name: str, kind: type[TypeEngine[Any]]) -> BindParameter[Any]:
+    """Return a parameter for any number of values.
+
+    A statement with it is made once; of a list, SQLAlchemy makes another one for each length.
+    """
+    return bindparam(name, type_=cast(TypeEngine[Any], ARRAY(kind)))
+
+
+def any_of(name: str, kind: type[TypeEngine[Any]]) -> Any:
+    """Return what a column is compared with to be any of a parameter's values."""
+    return any_(array_of(name, kind))
 
 
 IMAGES = Table(

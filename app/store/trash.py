@@ -13,17 +13,41 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Text, cast, delete, func, literal, or_, select, text, tuple_
+from sqlalchemy import (
+    Connection,
+    Row,
+    Text,
+    Uuid,
+    cast,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.store import cascade
 from app.store.database import Database
-from app.store.tables import IMAGES, TRASH, seconds
+from app.store.tables import IMAGES, TRASH, any_of, seconds
 from app.store.thumbnails import Kept, Thumbnails
 from app.store.words import placed_words
 
 DAY_S = 86_400
+
+# Made once, of any number of values: making them takes longer than running them.
+_BY_ID, _BY_URL = TRASH.c.image_id == any_of("ids", Uuid), TRASH.c.url == any_of("urls", Text)
+_ANY_OF = select(TRASH.c.image_id).where(_BY_URL).limit(1)
+# In one order, so that two who restore the same ones wait for each other.
+_LOCKED = (
+    select(TRASH.c.image_id)
+    .where(or_(_BY_ID, _BY_URL))
+    .order_by(TRASH.c.image_id)
+    .with_for_update()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +121,15 @@ class TrashTable:
 
     async def holds_any(self, urls: Iterable[str]) -> bool:
         """Return whether any image with one of these URLs is in the trash."""
-        query = select(TRASH.c.image_id).where(TRASH.c.url.in_(list(urls))).limit(1)
         async with self._database.reading() as connection:
-            return await connection.scalar(query) is not None
+            return await connection.scalar(_ANY_OF, {"urls": list(urls)}) is not None
 
     async def restore(
         self, connection: AsyncConnection, *, ids: Iterable[UUID] = (), urls: Iterable[str] = ()
     ) -> list[UUID]:
         """Move images with these ids, or with these URLs, back to the index; return which."""
-        wanted = or_(TRASH.c.image_id.in_(list(ids)), TRASH.c.url.in_(list(urls)))
-        # In one order, so that two who restore the same ones wait for each other.
-        locked = select(TRASH.c.image_id).where(wanted).order_by(TRASH.c.image_id)
-        found = (await connection.scalars(locked.with_for_update())).all()
+        given = {"ids": list(ids), "urls": list(urls)}
+        found = (await connection.scalars(_LOCKED, given)).all()
         if found:
             await connection.run_sync(_restore, found)
         return list(found)

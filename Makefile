@@ -20,6 +20,7 @@ test: $(VENV)/.dev  ## run every test but the slow ones, including those in a br
 
 test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each
 	@$(BIN)/python -m tests.pgbouncer_setup
+	@$(BIN)/python -m tests.milvus_setup
 	$(BIN)/python -m pytest -n 2 -m slow
 	$(BIN)/python -m pytest -n 2 --vector-index bit tests/search/test_chance.py tests/search/test_duplicates.py tests/search/test_hits.py
 
@@ -82,7 +83,7 @@ lock:  ## resolve pyproject.toml into hash-pinned requirements
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis --extra demo -c requirements.txt pyproject.toml -o requirements-demo.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
-	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis --extra demo --extra dev -c requirements-demo.txt pyproject.toml -o requirements-dev.txt
+	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis --extra demo --extra dev --extra milvus -c requirements-demo.txt pyproject.toml -o requirements-dev.txt
 
 clean:  ## remove the environment, but not the data
 	rm -rf $(VENV) *.egg-info build

@@ -18,8 +18,13 @@ async def healthz(_: AnyRequest) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Check that the database and the storage of uploads respond and can be written."""
+    """Check that the database and the storage of uploads respond and can be written.
+
+    Without its Milvus, a server still indexes and answers some searches: it is ready, and says so.
+    """
     lookalike = parts(request)
     await lookalike.database.check()
     await lookalike.media.check()
-    return respond(schemas.ReadyResponse(provider=lookalike.encoder.model.provider))
+    milvus = await lookalike.index.milvus_stats()
+    provider = lookalike.encoder.model.provider
+    return respond(schemas.ReadyResponse(provider=provider, milvus=milvus))

@@ -30,6 +30,7 @@ from app.search.documents import HitDocument
 from app.search.requests import FilterRequest, ImageRequest
 from app.search.resolver import Timings
 from app.store.items import ItemState
+from app.store.milvus.stats import MilvusStats
 from app.store.orders import CatalogOrder
 from app.store.urls import LONGEST_URL
 
@@ -237,6 +238,10 @@ class ReadyResponse(HealthResponse):
     """The server is ready."""
 
     provider: str = Field(description="The processor that embeds images: cpu, cuda, …")
+    milvus: MilvusStats | None = Field(
+        description="The Milvus that has the index of vectors; null where Postgres has it. While "
+        "it is away, the server answers what it can, and indexing goes on."
+    )
 
 
 class ProblemDocument(BaseModel):

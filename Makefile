@@ -23,6 +23,7 @@ test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each
 	@$(BIN)/python -m tests.milvus_setup
 	$(BIN)/python -m pytest -n 2 -m slow
 	$(BIN)/python -m pytest -n 2 --vector-index bit tests/search/test_chance.py tests/search/test_duplicates.py tests/search/test_hits.py
+	$(BIN)/python -m pytest --vector-index milvus tests/search/test_chance.py tests/search/test_hits.py
 
 lint: $(VENV)/.dev  ## check formatting, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
@@ -41,7 +42,7 @@ bench-filter: $(VENV)/.dev  ## compare plans of a filtered search among ROWS vec
 	$(BIN)/python -m bench.filter --rows $(ROWS)
 
 bench-scale: $(VENV)/.dev  ## compare the kinds of vector index among ROWS vectors like those of photos in DATA
-	$(BIN)/python -m bench.scale --rows $(ROWS) --photos $(DATA)
+	$(BIN)/python -m bench.scale --rows $(ROWS) --photos $(DATA) $(FLAGS)
 
 loadtest: $(VENV)/.dev  ## load a server with 64 clients for a minute (FLAGS="--clients 8 --seconds 10")
 	$(BIN)/python -m bench.loadtest $(FLAGS)

@@ -1,5 +1,6 @@
 """Vectors whose index is in Milvus, with the server that the package `milvus` carries."""
 
+import asyncio
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -61,7 +62,9 @@ def milvus(server: MilvusServer) -> Generator[Milvus]:
 @pytest.fixture(scope="module")
 def database(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Database]:
     with databases(postgres) as make:
-        yield open_database(settings_of(make(), tmp_path_factory.mktemp("milvus")))
+        database = open_database(settings_of(make(), tmp_path_factory.mktemp("milvus")))
+        yield database
+        asyncio.run(database.close())
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ left when it ended, or while Milvus was away, the next one tells.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 Untyped: TypeAlias = Any
 
 POLL_S, POLL_AWAY_S = 0.5, 2.0
+# How long what is being told may take when the process ends.
+GRACE_S = 10.0
 ROWS_AT_ONCE = 1000
 # A segment that grows has an approximate index, by which a fifth of the nearest are missed. So it
 # is ended so often, while there are changes, and what is in it stays in the outbox until the
@@ -45,10 +47,10 @@ class Applier:
         self._database = database
         self._milvus = milvus
 
-    async def run(self) -> None:
-        """Do what there is to do until cancelled."""
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Do what there is to do until told to stop; what has begun ends."""
         away = False
-        while True:
+        while not stopping.is_set():
             try:
                 busy = await self.once(loading=away)
                 away = False
@@ -60,7 +62,10 @@ class Applier:
             except Exception:
                 logger.exception("Milvus is not told of changes for a while")
                 busy, away = False, True
-            await asyncio.sleep(0 if busy else POLL_AWAY_S if away else POLL_S)
+            if not busy:
+                with suppress(TimeoutError):
+                    pause_s = POLL_AWAY_S if away else POLL_S
+                    await asyncio.wait_for(stopping.wait(), pause_s)
 
     async def once(self, *, loading: bool = False) -> bool:
         """Tell one batch of each table; return whether there was any.
@@ -175,10 +180,14 @@ def stored_row(row: Untyped) -> StoredRow:
 @asynccontextmanager
 async def applying(database: Database, milvus: Milvus) -> AsyncGenerator[None]:
     """Keep Milvus true within the context."""
-    task = asyncio.create_task(Applier(database, milvus).run())
+    stopping = asyncio.Event()
+    task = asyncio.create_task(Applier(database, milvus).run(stopping))
     try:
         yield
     finally:
+        stopping.set()
+        # Not cancelled at once: what is being told would go on without the lock.
+        await asyncio.wait([task], timeout=GRACE_S)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         milvus.close()

@@ -23,7 +23,7 @@ test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each
 	@$(BIN)/python -m tests.milvus_setup
 	$(BIN)/python -m pytest -n 2 -m slow
 	$(BIN)/python -m pytest -n 2 --vector-index bit tests/search/test_chance.py tests/search/test_duplicates.py tests/search/test_hits.py
-	$(BIN)/python -m pytest --vector-index milvus tests/search/test_chance.py tests/search/test_hits.py
+	$(BIN)/python -m pytest --vector-index milvus tests/search/test_chance.py tests/search/test_hits.py tests/search/test_partitions.py tests/search/test_searcher.py
 
 lint: $(VENV)/.dev  ## check formatting, lint, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -118,7 +118,7 @@ class MilvusIndex:
         vectors = [np.array(row.embedding, np.float32) for row in mine]
         found = await self.search(vectors, limit=min(limit + SPARE, MOST_RESULTS))
         pairs = [(row.id, other) for row, near in zip(mine, found, strict=True) for other in near]
-        query = self._pairs(pairs, limit=limit, within=within)
+        query = self._pairs([row.id for row in mine], pairs, limit=limit, within=within)
         async with self._database.reading() as connection:
             return list((await connection.execute(query)).all())
 
@@ -154,8 +154,10 @@ class MilvusIndex:
         some = select(brought).union(select(noted(self._table).subquery().c.id))
         return query.where(self._table.c.id.in_(some))
 
-    def _pairs(self, pairs: Sequence[tuple[int, int]], *, limit: int, within: float) -> Select[Any]:
-        """Return the query of `neighbours` among pairs of ids, and those that are noted."""
+    def _pairs(
+        self, ids: Sequence[int], pairs: Sequence[tuple[int, int]], *, limit: int, within: float
+    ) -> Select[Any]:
+        """Return the query of the neighbours of `ids` among pairs, and those that are noted."""
         table = self._table
         mine, others, more = table.alias("mine"), table.alias("others"), table.alias("more")
         columns = [cast([pair[i] for pair in pairs], ARRAY(BigInteger)) for i in (0, 1)]
@@ -183,7 +185,7 @@ class MilvusIndex:
         return (
             select(mine.c.node_id, near.c.node_id.label("other"), near.c.distance)
             .select_from(mine.join(near, literal(True)))
-            .where(mine.c.id.in_({pair[0] for pair in pairs}), near.c.distance <= within)
+            .where(mine.c.id.in_(ids), near.c.distance <= within)
             .order_by(near.c.distance)
         )
 

@@ -20,9 +20,11 @@ test: $(VENV)/.dev  ## run every test but the slow ones, including those in a br
 
 test-slow: $(VENV)/.dev  ## run the tests that take a minute or more each
 	@$(BIN)/python -m tests.pgbouncer_setup
+	@$(BIN)/python -m tests.milvus_setup
 	$(BIN)/python -m pytest -n 2 -m slow
 	$(BIN)/python -m pytest -n 2 --vector-index bit tests/search/test_chance.py tests/search/test_duplicates.py tests/search/test_hits.py
 	$(BIN)/python -m pytest -n 2 --thumbnails media tests/store tests/indexing tests/search tests/jobs tests/web/test_trash.py tests/web/test_compare.py
+	$(BIN)/python -m pytest --vector-index milvus tests/search/test_chance.py tests/search/test_hits.py tests/search/test_partitions.py tests/search/test_searcher.py
 
 lint: $(VENV)/.dev  ## check formatting, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
@@ -41,7 +43,7 @@ bench-filter: $(VENV)/.dev  ## compare plans of a filtered search among ROWS vec
 	$(BIN)/python -m bench.filter --rows $(ROWS)
 
 bench-scale: $(VENV)/.dev  ## compare the kinds of vector index among ROWS vectors like those of photos in DATA
-	$(BIN)/python -m bench.scale --rows $(ROWS) --photos $(DATA)
+	$(BIN)/python -m bench.scale --rows $(ROWS) --photos $(DATA) $(FLAGS)
 
 loadtest: $(VENV)/.dev  ## load a server with 64 clients for a minute (FLAGS="--clients 8 --seconds 10")
 	$(BIN)/python -m bench.loadtest $(FLAGS)
@@ -83,7 +85,7 @@ lock:  ## resolve pyproject.toml into hash-pinned requirements
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis --extra demo -c requirements.txt pyproject.toml -o requirements-demo.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
-	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis --extra demo --extra dev -c requirements-demo.txt pyproject.toml -o requirements-dev.txt
+	    --custom-compile-command "make lock" --extra build --extra parquet --extra redis --extra demo --extra dev --extra milvus -c requirements-demo.txt pyproject.toml -o requirements-dev.txt
 
 clean:  ## remove the environment, but not the data
 	rm -rf $(VENV) *.egg-info build

@@ -48,6 +48,7 @@
         │   └── SchemaChanged
         ├── DatabaseBusy
         ├── StorageUnavailable
+        ├── MilvusUnavailable
         ├── WriteConflict
         ├── TooBusy
         └── TooManyOpen
@@ -352,6 +353,12 @@ class DatabaseBusy(Unavailable):
     """The database has reached a limit, such as its disk or its connections; try again later."""
 
     retry_after_s = 30
+    may_pass = True
+
+
+class MilvusUnavailable(Unavailable):
+    """Milvus, which has the index of vectors, is not responding; try again soon."""
+
     may_pass = True
 
 

@@ -28,6 +28,8 @@ _SECRETS = {
     "API_KEYS",
     "CAPTION_KEY",
     "RATE_LIMIT_URL",
+    "MILVUS_TOKEN",
+    "MILVUS_URL",
 }
 
 # What one request that decodes counts as.
@@ -66,12 +68,22 @@ class Settings(BaseSettings):
         "llamaindex:NAME: what sees what an image shows. auto keeps the index's encoder; a new "
         "index gets clip if available, else lite.",
     )
-    vector_index: Literal["auto", "halfvec", "bit"] = Field(
+    vector_index: Literal["auto", "halfvec", "bit", "milvus"] = Field(
         "auto",
         description="The kind of a new index of vectors: halfvec, bit (a quarter of its size, "
-        "slower searches), or auto: halfvec while it fits the database's memory. "
-        "`lookalike vectors rebuild` makes another one of an index that there is.",
+        "slower searches), milvus (at MILVUS_URL), or auto: halfvec while it fits the database's "
+        "memory. `lookalike vectors rebuild` makes another one of an index that there is.",
     )
+    milvus_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/@\s]+/?$",
+        description="A Milvus for VECTOR_INDEX=milvus, as http://host:19530, or https:// for TLS. "
+        "Each server and worker of an index in Milvus needs it.",
+    )
+    milvus_token: SecretStr | None = Field(
+        None, description="Its token, or a user and password as user:password."
+    )
+    milvus_database: str = Field("default", description="The database there.")
     copy_encoder: Literal["builtin", "off"] = Field(
         "builtin",
         description="The encoder that knows the same image again, however altered: builtin, or "

@@ -21,10 +21,11 @@ from app.settings import read_settings
 from app.store.filters import NO_FILTERS, Filters
 from app.store.images import Entry
 from app.store.index_choice import Choice
-from app.store.index_kinds import begin_bulk, end_bulk, index_bytes
+from app.store.index_kinds import IndexKind, begin_bulk, end_bulk, index_bytes
+from app.store.milvus.filling import leave
 from app.store.nearest import nearest
 from app.store.row_counts import row_count
-from app.store.scans import SCANS, Kind
+from app.store.scans import SCANS
 from app.store.vectors import NewVector
 from bench.scale_vectors import Mixture, batches
 
@@ -106,7 +107,7 @@ class Bench:
             self.path.write_text(json.dumps(self.known))
         return self.known[name]
 
-    async def measure(self, kind: Kind) -> None:
+    async def measure(self, kind: IndexKind) -> None:
         if f"{kind}: done" in self.known:
             return
         queries = self.mixture.queries(0, BATCH, QUERIES)
@@ -116,16 +117,19 @@ class Bench:
         async for _ in end_bulk(self.vectors):
             pass
         self.keep(f"{kind}: seconds to build", round(perf_counter() - start, 1))
-        size = await index_bytes(self.vectors)
-        self.keep(f"{kind}: bytes per row", round(size / self.rows))
         await self.analyse()
-        row_count(self.vectors.table).kind = kind
+        if kind != "milvus":
+            size = await index_bytes(self.vectors)
+            self.keep(f"{kind}: bytes per row", round(size / self.rows))
+            row_count(self.vectors.table).kind = kind
         for share in SHARES:
             await self.searches(kind, share, queries)
         await self.writes(kind, queries)
+        outside = self.vectors.outside
+        await leave(self.vectors.database, outside.milvus, self.vectors.table, grace_s=0)
         self.keep(f"{kind}: done", True)
 
-    async def searches(self, kind: Kind, share: float, queries: Any) -> None:
+    async def searches(self, kind: IndexKind, share: float, queries: Any) -> None:
         right = await self.right(share, queries)
         times: list[float] = []
         recalled = 0
@@ -142,7 +146,7 @@ class Bench:
         figures = [round(float(p50), 1), round(float(p95), 1), round(recall, 3)]
         self.keep(f"{kind}, {share}%: p50, p95 in ms, recall@10", figures)
 
-    async def writes(self, kind: Kind, queries: Any) -> None:
+    async def writes(self, kind: IndexKind, queries: Any) -> None:
         """Write rows while others search; they are deleted again."""
         searched = 0
 
@@ -176,7 +180,7 @@ def passing(share: float) -> Filters:
 
 
 async def main(
-    rows: int, data_dir: Path, photos: list[Path], kinds: list[Kind], encoder: str
+    rows: int, data_dir: Path, photos: list[Path], kinds: list[IndexKind], encoder: str
 ) -> None:
     settings = read_settings(
         data_dir=data_dir / f"{encoder}-{rows}",
@@ -206,6 +210,8 @@ if __name__ == "__main__":
     parser.add_argument("--photos", type=Path, nargs="+", required=True)
     parser.add_argument("--data-dir", type=Path, default=Path("data/bench-scale"))
     parser.add_argument("--encoder", default="builtin")
-    parser.add_argument("--kinds", nargs="+", choices=list(SCANS), default=list(SCANS))
+    # milvus is at MILVUS_URL.
+    every = [*SCANS, "milvus"]
+    parser.add_argument("--kinds", nargs="+", choices=every, default=list(SCANS))
     given = parser.parse_args()
     asyncio.run(main(given.rows, given.data_dir, given.photos, given.kinds, given.encoder))

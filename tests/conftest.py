@@ -1,6 +1,6 @@
 import os
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -23,12 +23,14 @@ from app.settings import Settings, read_settings
 from app.store import near_urls, nearest, vectors
 from app.store.database import open_database
 from app.store.embedded import embedded_server
+from app.store.milvus import searching
 from app.store.scans import Kind
 from app.store.spaces import open_vectors
 from app.web.openapi import Operation
 from app.web.server import create_app
 from tests.image_host import ImageHost
 from tests.live import Loop
+from tests.milvus_server import MilvusServer
 from tests.onnx_models import write_clip
 
 pytest_plugins = ["tests.browser"]
@@ -36,7 +38,7 @@ pytest_plugins = ["tests.browser"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let tests run with another kind of vector index, or with thumbnails in files."""
-    parser.addoption("--vector-index", choices=["halfvec", "bit"], default="halfvec")
+    parser.addoption("--vector-index", choices=["halfvec", "bit", "milvus"], default="halfvec")
     parser.addoption("--thumbnails", choices=["database", "media"], default="database")
 
 
@@ -82,16 +84,31 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+# What all tests set, beside what is in `settings_of`.
+_chosen: dict[str, Any] = {}
+
+
 @pytest.fixture(scope="session", autouse=True)
-def vector_index(request: pytest.FixtureRequest) -> Generator[Kind]:
-    """The kind of vector index; if it is not the default, it is used for the smallest tables."""
-    kind: Kind = request.config.getoption("--vector-index")
-    with pytest.MonkeyPatch.context() as patch:
+def vector_index(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Kind]:
+    """The kind of vector index; if it is not the default, it is used for the smallest tables.
+
+    With Milvus, new tables of each test have their index there, in collections of their own.
+    """
+    kind = request.config.getoption("--vector-index")
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         if kind != "halfvec":
-            for module in (nearest, near_urls, vectors):
+            for module in (nearest, near_urls, vectors, searching):
                 patch.setattr(module, "most_of_small", lambda _: 0)
-            patch.setattr(nearest, "ROWS_PER_CANDIDATE", 0)
-        yield kind
+            for module in (nearest, searching):
+                patch.setattr(module, "ROWS_PER_CANDIDATE", 0)
+        if kind == "milvus":
+            server = MilvusServer(tmp_path_factory.mktemp("milvus"))
+            stack.callback(server.close)
+            server.start()
+            _chosen.update(vector_index="milvus", milvus_url=server.url)
+        yield "halfvec" if kind == "milvus" else kind
 
 
 @pytest.fixture(scope="session")
@@ -173,6 +190,7 @@ def settings_of(database_url: str, folder: Path) -> Settings:
         retry_s=0.01,
         # On a busy machine, the default is soon over.
         verify_ms=30_000,
+        **_chosen,
     )
 
 

@@ -24,6 +24,8 @@ async def show_stats(*, as_json: bool) -> None:
     if facts["unhashed"] == 0:
         del facts["unhashed"]
     facts |= {f"encoder {key}": value for key, value in facts.pop("encoder").items()}
+    milvus: dict[str, Any] = facts.pop("milvus") or {}
+    facts |= {f"milvus {key}": value for key, value in milvus.items() if value is not None}
     copy_encoder = facts.pop("copy_encoder")
     if copy_encoder is None:
         del facts["copy_vectors"]

@@ -16,7 +16,8 @@ def rebuild_vectors() -> None:
 
     Servers and workers go on meanwhile: searches use the old index until the new one is whole. With
     VECTOR_INDEX=auto, an index of whole vectors is made as long as it fits the database's memory,
-    and one of their signs (bit) from then on.
+    and one of their signs (bit) from then on. With VECTOR_INDEX=milvus, it is made in the Milvus at
+    MILVUS_URL, anew if it is there already; auto leaves it there.
     """
     from app.cli.vectors import rebuild
 

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from app.cli.terminal import bar, say
 from app.settings import read_settings
 from app.store.index import open_index
-from app.store.index_kinds import index_bytes, kind_for, rebuild_index
+from app.store.index_kinds import index_bytes, kind_for, kind_of, rebuild_index
 from app.store.spaces import Space
 
 
@@ -18,12 +18,17 @@ async def rebuild() -> None:
 
 async def _rebuild(space: Space) -> None:
     vectors = space.vectors
-    before, kind = vectors.kind, await kind_for(vectors)
+    before, kind = kind_of(vectors), await kind_for(vectors)
     bytes_before = await index_bytes(vectors)
     with bar(f"Indexing the vectors of {space.name}", 100) as show:
         async with aclosing(rebuild_index(vectors, kind)) as shares:
             async for share in shares:
                 show(round(100 * share))
+    if "milvus" in (before, kind):
+        where = "in Milvus" if kind == "milvus" else f"in Postgres, of the kind {kind}"
+        again = ", made anew" if before == kind else ""
+        say(f"The index of {space.name}'s vectors is {where} now{again}.")
+        return
     if before == kind:
         say(f"The index of {space.name}'s vectors is of the kind {kind} already.")
         return

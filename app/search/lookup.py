@@ -54,6 +54,7 @@ class Lookup:
                 vector,
                 limit=limit,
                 above=above,
+                outside=vectors.outside,
             )
             clock.lap("search")
             return NearUrls(_by_file(found), clock.timings())

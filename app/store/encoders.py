@@ -6,6 +6,7 @@ from sqlalchemy import Connection, delete, func, select, table, text
 from sqlalchemy.dialects.postgresql import insert
 
 from app.store.cascade import remove, tables
+from app.store.milvus import outbox
 from app.store.tables import ENCODERS
 
 
@@ -72,6 +73,7 @@ def record_encoder(
 def drop_vectors(connection: Connection, table: str) -> None:
     """Drop a vector table, and forget its encoder."""
     remove(connection, table)
+    outbox.drop_all(connection, table)
     quoted = connection.dialect.identifier_preparer.quote(table)
     connection.execute(text(f"DROP TABLE IF EXISTS public.{quoted}"))
     connection.execute(delete(ENCODERS).where(ENCODERS.c.vector_table == table))

@@ -106,9 +106,16 @@ async def drop_beside(database: Database, kept: Index, *, after_s: float) -> Non
     """Drop the other HNSW indexes of the table of one, after this time, while searches go on."""
     table = kept.table
     assert table is not None  # noqa: S101 - hnsw_index gave it one
+    await drop_all(database, table, kept=str(kept.name), after_s=after_s)
+
+
+async def drop_all(
+    database: Database, table: Table, *, kept: str | None = None, after_s: float = 0.0
+) -> None:
+    """Drop the HNSW indexes of a table, but one, after this time, while searches go on."""
     async with database.begin() as connection:
         there = await connection.run_sync(existing, table)
-    others = [index.name for index in there if index.name != kept.name]
+    others = [index.name for index in there if index.name != kept]
     if not others:
         return
     await asyncio.sleep(after_s)

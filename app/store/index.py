@@ -18,6 +18,9 @@ from app.store.database import Database, open_database
 from app.store.encoders import indexed_encoders, record_encoder
 from app.store.hashes import HashTable
 from app.store.keypoints import KeypointTable
+from app.store.milvus.applying import applying
+from app.store.milvus.client import Milvus
+from app.store.milvus.stats import MilvusStats, milvus_stats
 from app.store.sizes import Sizes, TableSize
 from app.store.spaces import Space, Spaces, open_spaces
 from app.store.thumbnails import ThumbnailFiles, Thumbnails
@@ -96,6 +99,9 @@ class StatsResponse(BaseModel):
         description="`lookalike model drop` drops the vectors of an encoder that is not in use."
     )
     database: Literal["embedded", "given"]
+    milvus: MilvusStats | None = Field(
+        description="The Milvus that has the index of vectors; null where Postgres has it."
+    )
     version: str
 
 
@@ -111,6 +117,7 @@ class Index:
     hashes: HashTable
     trash: TrashTable
     thumbnails: Thumbnails
+    milvus: Milvus | None = None
 
     def use_encoder(self) -> None:
         """Record the encoders as those in use; ENCODER=auto then chooses the last, the semantic."""
@@ -142,8 +149,14 @@ class Index:
             copy_encoder=None if are_one else EncoderStats.of(copy.encoder),
             tables=[self._table(size) for size in await self.sizes.tables()],
             database="embedded" if self.database.embedded else "given",
+            milvus=await self.milvus_stats(),
             version=VERSION,
         )
+
+    async def milvus_stats(self) -> MilvusStats | None:
+        """Return whether Milvus answers, and what it is to be told; None if it is not used."""
+        indexes = [space.vectors.outside for space in self.spaces.all]
+        return await milvus_stats(self.database, self.milvus, indexes)
 
     def _table(self, size: TableSize) -> TableStats:
         return TableStats(
@@ -175,6 +188,7 @@ async def open_index(
     Opening blocks the event loop, which has no other tasks yet, so that Ctrl-C stops a download.
     Raises a `StartProblem`.
     """
+    milvus = Milvus.of(settings)
     async with AsyncExitStack() as stack:
         database = open_database(settings, announce=announce)
         stack.push_async_callback(database.close)
@@ -184,14 +198,23 @@ async def open_index(
         thumbnails = Thumbnails(files)
         index = Index(
             database,
-            open_spaces(database, encoders, wanted=settings.vector_index, announce=announce),
+            open_spaces(
+                database,
+                encoders,
+                wanted=settings.vector_index,
+                milvus=milvus,
+                announce=announce,
+            ),
             Catalog(database, thumbnails),
             Sizes(database),
             KeypointTable(database, thumbnails),
             HashTable(database, thumbnails),
             TrashTable(database, thumbnails),
             thumbnails,
+            milvus,
         )
+        if milvus is not None:
+            await stack.enter_async_context(applying(database, milvus))
         if in_use:
             index.use_encoder()
             await _announce_outdated(index, announce)

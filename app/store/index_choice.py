@@ -9,7 +9,7 @@ from app.store.database import Database
 from app.store.machine import machine_memory
 from app.store.scans import SCANS, Kind
 
-Wanted: TypeAlias = Literal["auto", "halfvec", "bit"]
+Wanted: TypeAlias = Literal["auto", "halfvec", "bit", "milvus"]
 """What `VECTOR_INDEX` may be."""
 
 # An index of whole vectors may take this share of the database's memory: a search reads pages from
@@ -39,8 +39,8 @@ class Choice:
         return cls(wanted, max(LEAST_MEMORY, BUFFERS * (buffers or 0)))
 
     def kind(self, rows: int, dimensions: int) -> Kind:
-        """Return what is wanted, or else what fits the memory."""
-        if self.wanted != "auto":
+        """Return what is wanted in Postgres, or else what fits the memory."""
+        if self.wanted in ("halfvec", "bit"):
             return self.wanted
         size = rows * SCANS["halfvec"].bytes_per_row(dimensions)
         return "halfvec" if size <= SHARE_OF_MEMORY * self.memory else "bit"

@@ -1,7 +1,7 @@
 """The images nearest to a vector, as URLs: all that `/api/query` answers, in one statement."""
 
 from functools import cache
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, Literal, LiteralString, NamedTuple
 from uuid import UUID
 
 from psycopg import sql
@@ -10,6 +10,8 @@ from sqlalchemy import Table
 from app.encoding.encoder import Vector
 from app.store.database import Database, driver_connection
 from app.store.halfvec import Half
+from app.store.milvus.outbox import MOST_COMPARED
+from app.store.milvus.searching import MilvusIndex
 from app.store.nearest import is_small, most_of_small
 from app.store.row_counts import row_count
 from app.store.scans import EF_SEARCH, MAX_EF_SEARCH, MAX_SCANNED, SCANS, Kind
@@ -39,6 +41,17 @@ _ORDERS: dict[Kind, LiteralString] = {
     "bit": "binary_quantize(mixed_vector(embedding))::bit({size}) "
     "<~> binary_quantize(mixed_vector({vector}))::bit({size})",
 }
+# Those that Milvus brings, and those that it may not find as they are (store/milvus/).
+_BROUGHT = """
+    SELECT node_id, distance FROM (
+        SELECT node_id, embedding <=> {vector} AS distance FROM {table} WHERE id IN (
+            SELECT unnest(%(brought)s::bigint[]) UNION SELECT row_id FROM (
+                SELECT row_id FROM vector_outbox WHERE vector_table = {name}
+                ORDER BY version DESC LIMIT {most}
+            ) noted
+        ) OFFSET 0
+    ) compared ORDER BY distance LIMIT {limit}
+"""
 _RERANKED = "SELECT node_id, distance FROM ({near}) brought ORDER BY distance LIMIT {limit}"
 # A row without an image tells how many were found, should none be near enough.
 _URLS = """
@@ -60,18 +73,33 @@ class NearUrl(NamedTuple):
 
 
 async def near_urls(
-    database: Database, table: Table, vector: Vector, *, limit: int, above: float
+    database: Database,
+    table: Table,
+    vector: Vector,
+    *,
+    limit: int,
+    above: float,
+    outside: MilvusIndex | None = None,
 ) -> list[NearUrl]:
-    """Return those of the `limit` nearest images that are more similar than `above`, best first."""
+    """Return those of the `limit` nearest images that are more similar than `above`, best first.
+
+    `outside` is the index in Milvus that the table may have.
+    """
     most = most_of_small(limit)
     size: Any = table.c.embedding.type
+    brought = None
+    if outside is not None and outside.is_used:
+        brought = await outside.brought(vector, limit=limit)
     async with database.reading() as connection:
         counted = row_count(table)
         small = counted.known(most)
         if small is None:
             small = await is_small(connection, table, limit)
         driver = await driver_connection(connection)
-        given = {"vector": Half(vector), "limit": limit, "above": above}
+        given: dict[str, Any] = {"vector": Half(vector), "limit": limit, "above": above}
+        kind: Kind | Literal["milvus"] = counted.kind
+        if brought is not None:
+            kind, given["brought"] = "milvus", brought
         found, rows = 0, list[Any]()
         for exactly in (True,) if small else (False, True):
             statement = _statement(
@@ -79,7 +107,7 @@ async def near_urls(
                 table.name,
                 dimensions=size.dim,
                 limit=limit,
-                kind=None if exactly else counted.kind,
+                kind=None if exactly else kind,
             )
             cursor = await driver.execute(statement, given)
             rows = await cursor.fetchall()
@@ -91,7 +119,14 @@ async def near_urls(
 
 
 @cache
-def _statement(schema: str, name: str, *, dimensions: int, limit: int, kind: Kind | None) -> bytes:
+def _statement(
+    schema: str,
+    name: str,
+    *,
+    dimensions: int,
+    limit: int,
+    kind: Kind | Literal["milvus"] | None,
+) -> bytes:
     """Return the statement that searches by an index of this kind, or by comparing every row."""
     placeholders = {
         "table": sql.Identifier(schema, name),
@@ -99,7 +134,9 @@ def _statement(schema: str, name: str, *, dimensions: int, limit: int, kind: Kin
         "limit": sql.SQL("%(limit)s"),
     }
     near = sql.SQL(_EXACT).format(**placeholders)
-    if kind is not None:
+    if kind == "milvus":
+        near = sql.SQL(_BROUGHT).format(**placeholders, name=name, most=MOST_COMPARED)
+    elif kind is not None:
         brought = SCANS[kind].candidates(limit)
         near = sql.SQL(_BY_INDEX).format(
             **placeholders,

@@ -171,24 +171,24 @@ async def nearest(
     """
     distance = table.c.embedding.cosine_distance(vector).label("distance")
     wanted = conditions(table, filters)
-    query = select(table.c.node_id, distance).where(*wanted, *_after(table, distance, beyond))
+    query = select(table.c.node_id, distance).where(*wanted, *after(table, distance, beyond))
     if exactly:
-        return await _exact(connection, query, limit)
+        return await exact(connection, query, limit)
     scan = SCANS[await row_count(table).read_kind(connection, most_of_small(limit))]
     brought = scan.candidates(limit)
     candidates: float = brought
     if wanted:
-        rows, passing = await _estimate(connection, table, wanted)
+        rows, passing = await estimate(connection, table, wanted)
         if passing**2 <= ROWS_PER_CANDIDATE * brought * rows:
-            return await _exact(connection, query, limit)
+            return await exact(connection, query, limit)
         candidates = brought * rows / passing
     elif await is_small(connection, table, limit):
-        return await _exact(connection, query, limit)
+        return await exact(connection, query, limit)
     await connection.execute(*scan_settings(brought, candidates, narrowed=bool(wanted)))
     near = scan.nearest(table, vector, limit=limit, wanted=wanted)
     found = (await connection.execute(near)).all()
     if len(found) < limit:
-        return await _exact(connection, query, limit)
+        return await exact(connection, query, limit)
     # In relaxed order, the scan returns rows nearly in the order of their distances.
     return sorted(found, key=lambda row: row.distance)
 
@@ -251,7 +251,7 @@ async def neighbours(
     scan = SCANS[await row_count(table).read_kind(connection, most_of_small(limit))]
     brought = limit
     if await is_small(connection, table, limit):
-        # As in `_exact`.
+        # As in `exact`.
         distance = others.c.embedding.cosine_distance(mine.c.embedding).label("distance")
         rows = select(others.c.node_id, distance).correlate(mine).offset(0).subquery().lateral()
         nearest = select(rows).order_by(rows.c.distance).limit(limit).lateral()
@@ -308,7 +308,7 @@ async def table_rows(connection: AsyncConnection, table: Table) -> float:
     return await connection.scalar(size, {"name": table.name}) or 0
 
 
-async def _estimate(
+async def estimate(
     connection: AsyncConnection, table: Table, wanted: Sequence[ColumnElement[bool]]
 ) -> tuple[float, float]:
     """Return the estimated numbers of all rows and of those that pass, each at least 1."""
@@ -316,7 +316,8 @@ async def _estimate(
     return max(passing, await table_rows(connection, table)), passing
 
 
-async def _exact(connection: AsyncConnection, query: Select[Any], limit: int) -> list[Untyped]:
+async def exact(connection: AsyncConnection, query: Select[Any], limit: int) -> list[Untyped]:
+    """Return the `limit` rows of a query of (node_id, distance) that are nearest, by no index."""
     # OFFSET 0 keeps the planner from pushing the order, and with it the HNSW index, into the inner
     # query, for which it may use any index on the filters' columns.
     rows = query.offset(0).subquery()
@@ -324,7 +325,8 @@ async def _exact(connection: AsyncConnection, query: Select[Any], limit: int) ->
     return list((await connection.execute(ordered)).all())
 
 
-def _after(table: Table, distance: Untyped, beyond: Beyond | None) -> list[ColumnElement[bool]]:
+def after(table: Table, distance: Untyped, beyond: Beyond | None) -> list[ColumnElement[bool]]:
+    """Return the conditions of a page behind the first."""
     if beyond is None:
         return []
     file = func.left(table.c.metadata_["sha256"].astext, FILE_DIGITS)

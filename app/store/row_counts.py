@@ -8,6 +8,7 @@ from sqlalchemy import ScalarSelect, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.hnsw import kinds_query
+from app.store.milvus.outbox import active_query
 from app.store.scans import Kind, kinds_of
 
 # A search whose plan fits a table as it was so long ago finds the same, a little slower.
@@ -17,7 +18,8 @@ KNOWN_S = 5.0
 class RowCount:
     """The number of rows of a table, counted as far as somebody asks, at most every few seconds.
 
-    With it, the kind of its vector index is read, which another process may change meanwhile.
+    With it, the kind of its vector index is read, which another process may change meanwhile, or
+    the `collection` in Milvus that is its index.
     """
 
     def __init__(self, table: Table) -> None:
@@ -27,6 +29,7 @@ class RowCount:
         self._most = 0
         self._until = -float("inf")
         self.kind: Kind = "halfvec"
+        self.collection: str | None = None
 
     def known(self, most: int) -> bool | None:
         """Return whether there are no more rows than `most`; None if that must be counted."""
@@ -53,25 +56,31 @@ class RowCount:
             await self._count(connection, most)
         return self.kind
 
-    def counting(self, most: int) -> tuple[ScalarSelect[int], ScalarSelect[Any]]:
-        """Return the number of rows, up to one over `most`, and the kinds of index there are.
+    def counting(self, most: int) -> tuple[ScalarSelect[int], ScalarSelect[Any], ScalarSelect[Any]]:
+        """Return the number of rows, up to one over `most`, and the indexes there are.
+
+        That is, their kinds, and the collection in Milvus.
 
         They are columns of another statement.
         """
         some = select(self._table.c.id).limit(most + 1).subquery()
         counted = select(func.count()).select_from(some).scalar_subquery()
-        return counted, kinds_query(self._table).scalar_subquery()
+        collection = active_query(self._table).scalar_subquery()
+        return counted, kinds_query(self._table).scalar_subquery(), collection
 
-    def found(self, most: int, rows: int, kinds: Sequence[str] | None) -> None:
+    def found(
+        self, most: int, rows: int, kinds: Sequence[str] | None, collection: str | None
+    ) -> None:
         """Keep what was counted."""
+        self.collection = collection
         self._rows, self._most, self._until = rows, most + 1, monotonic() + KNOWN_S
         # Of an index that somebody else has made, the name says nothing.
         ours = kinds_of(kinds or ())
         self.kind = ours[-1] if ours else self.kind
 
     async def _count(self, connection: AsyncConnection, most: int) -> None:
-        [(rows, kinds)] = await connection.execute(select(*self.counting(most)))
-        self.found(most, rows, kinds)
+        [counted] = await connection.execute(select(*self.counting(most)))
+        self.found(most, *counted)
 
 
 def row_count(table: Table) -> RowCount:

@@ -10,6 +10,7 @@ from app.encoding.lite import LITE
 from app.encoding.loading import Encoders
 from app.store.database import Database
 from app.store.index_kinds import Wanted, set_up_vectors
+from app.store.milvus.client import Milvus
 from app.store.vectors import VectorTable
 
 
@@ -76,15 +77,17 @@ def open_spaces(
     encoders: Encoders,
     *,
     wanted: Wanted = "auto",
+    milvus: Milvus | None = None,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Spaces:
     """Return the spaces of encoders, their tables created or upgraded if need be.
 
-    `wanted` is the kind of new indexes; `announce` is called with what is to be said of others.
+    `wanted` is the kind of new indexes, and `milvus` where those of that kind are; `announce` is
+    called with what is to be said of others.
     """
 
     def opened(encoder: Encoder) -> Space:
-        vectors = open_vectors(database, encoder, wanted=wanted, announce=announce)
+        vectors = open_vectors(database, encoder, wanted=wanted, milvus=milvus, announce=announce)
         return Space(encoder, vectors)
 
     semantic = opened(encoders.semantic)
@@ -98,10 +101,11 @@ def open_vectors(
     encoder: Encoder,
     *,
     wanted: Wanted = "auto",
+    milvus: Milvus | None = None,
     announce: Callable[[str], None] = lambda _: None,
 ) -> VectorTable:
     """Return the encoder's vector table, created or upgraded if need be."""
-    vectors = VectorTable.for_encoder(database, encoder)
+    vectors = VectorTable.for_encoder(database, encoder, milvus=milvus)
     with database.set_up() as connection:
         set_up_vectors(connection, vectors, wanted, announce, name=encoder.model.name)
     return vectors

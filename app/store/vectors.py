@@ -33,6 +33,9 @@ from app.store.filters import NO_FILTERS, Described, Filters, facets_of
 from app.store.halfvec import halfvec_bytes
 from app.store.images import Entry
 from app.store.index_choice import Choice
+from app.store.milvus.client import Milvus
+from app.store.milvus.outbox import active_query
+from app.store.milvus.searching import MilvusIndex
 from app.store.nearest import (
     FACETS,
     Beyond,
@@ -87,7 +90,8 @@ class VectorTable:
 
     A vector has `dimensions` components; `m` and `ef_construction` are pgvector's HNSW parameters.
     `kind` is that of the index that is made next, and after `set_up` that of the one there is;
-    `choice` is how another one is chosen, if it is known.
+    `choice` is how another one is chosen, if it is known. `outside` is its index in `milvus`, if it
+    has that instead.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class VectorTable:
         m: int = HNSW_M,
         ef_construction: int = HNSW_EF_CONSTRUCTION,
         kind: Kind = "halfvec",
+        milvus: Milvus | None = None,
     ) -> None:
         self.database = database
         self.name = name
@@ -108,11 +113,15 @@ class VectorTable:
         self.kind: Kind = kind
         self.choice: Choice | None = None
         self.table = vector_table(f"data_{name}", dimensions)
+        self.outside = MilvusIndex(database, self.table, milvus)
 
     @classmethod
-    def for_encoder(cls, database: Database, encoder: Encoder) -> "VectorTable":
+    def for_encoder(
+        cls, database: Database, encoder: Encoder, *, milvus: Milvus | None = None
+    ) -> "VectorTable":
         """Return the table of an encoder's vectors; `set_up` creates it."""
-        return cls(database, table_name(encoder), dimensions=encoder.dimensions)
+        name = table_name(encoder)
+        return cls(database, name, dimensions=encoder.dimensions, milvus=milvus)
 
     @property
     def index(self) -> Index:
@@ -128,6 +137,9 @@ class VectorTable:
         `choose` is called for the kind of a vector index if there is none.
         """
         set_up_table(connection, self.table)
+        row_count(self.table).collection = connection.scalar(active_query(self.table))
+        if self.outside.is_used:
+            return
         self.kind = set_up_index(
             connection,
             self.table,
@@ -148,6 +160,10 @@ class VectorTable:
 
         There are `limit` of them, unless fewer images pass the filters.
         """
+        if self.outside.is_used:
+            found = await self.outside.nearest(vector, limit=limit, filters=filters, beyond=beyond)
+            if found is not None:
+                return [(UUID(row.node_id), _similarity(row.distance)) for row in found]
         # An exact search needs no settings, and so no transaction.
         exactly = beyond is not None or (
             not conditions(self.table, filters)
@@ -173,8 +189,14 @@ class VectorTable:
         Those of the `limit` nearest that are less similar are left out.
         """
         within = 1 - min_similarity + ROUNDING
-        async with self.database.begin() as connection:
-            rows = await neighbours(connection, self.table, _texts(ids), limit=limit, within=within)
+        rows = None
+        if self.outside.is_used:
+            rows = await self.outside.neighbours(_texts(ids), limit=limit, within=within)
+        if rows is None:
+            async with self.database.begin() as connection:
+                rows = await neighbours(
+                    connection, self.table, _texts(ids), limit=limit, within=within
+                )
         found: dict[UUID, list[tuple[UUID, float]]] = {}
         for row in rows:
             pair = (UUID(row.other), _similarity(row.distance))

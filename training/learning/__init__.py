@@ -1,4 +1,4 @@
-"""How both towers learn: the training loop, losses and least squares.
+"""How both towers learn: the training loop, and losses.
 
 It may import `data`.
 """

@@ -1,4 +1,4 @@
-"""The loop that every training runs: for a number of minutes, resuming from its checkpoint."""
+"""The loop that every training runs: for some minutes or steps, resuming from its checkpoint."""
 
 import json
 import math
@@ -38,7 +38,8 @@ def parse_and_seed(parser: ArgumentParser) -> Namespace:
 
 
 class TrainingLoop:
-    """Runs steps until the time is up, starting from the checkpoint in `path` if there is one.
+    """Runs steps until the time is up, or so many are done, starting from the checkpoint in `path`
+    if there is one.
 
     The optimizers' learning rates are the highest they reach: see `schedule`. `parts` are the
     modules to save, by their names in the checkpoint.
@@ -51,11 +52,12 @@ class TrainingLoop:
         optimizers: Sequence[torch.optim.Optimizer],
         *,
         minutes: float,
+        steps: float = math.inf,
     ) -> None:
         self._path, self._parts, self._optimizers = path, parts, optimizers
         for group in self._groups():
             group["highest"] = group["lr"]
-        self._budget_s = minutes * 60
+        self._budget_s, self._steps = minutes * 60, steps
         self._elapsed_s, self._step = 0.0, 0
         if path.exists():
             state = torch.load(path)
@@ -67,8 +69,8 @@ class TrainingLoop:
 
     @property
     def progress(self) -> float:
-        """The share of the time that has passed, from 0 to 1."""
-        return self._elapsed_s / self._budget_s
+        """The share of the time, or of the steps, that has passed, from 0 to 1."""
+        return max(self._elapsed_s / self._budget_s, self._step / self._steps)
 
     def run(self, step: Callable[[], dict[str, float]], *, shown_every: int = 25) -> None:
         """Train; `step` runs one step and returns its losses, whose means are printed."""

@@ -13,8 +13,8 @@ from app.encoding.efficientnet import Array
 from training.data.photos import is_trained_on, photo_files
 from training.lite.network import FEATURES, Network, Weights
 
-# Of each photo: the whole, then, if there are more, parts of it.
-VIEWS = 1
+# Of a photo with captions: the whole, and parts of it. Others have one view, which counts as all.
+VIEWS = 4
 BATCH = 16
 LEAST_AREA = 0.4
 
@@ -38,7 +38,13 @@ def opened(data: bytes) -> Image.Image:
 
 
 def features_of_photos(
-    names: Sequence[str], photos: Sequence[bytes], weights: Weights, ranges: Array, out: Path
+    names: Sequence[str],
+    photos: Sequence[bytes],
+    weights: Weights,
+    ranges: Array,
+    out: Path,
+    *,
+    captioned: set[str],
 ) -> PhotoFeatures:
     """Return the features of the photos' views, which take a while, so `out` keeps each view's."""
     network = Network(weights.layers, ["features"], ranges=ranges)
@@ -46,8 +52,13 @@ def features_of_photos(
     for view in range(VIEWS):
         kept = out / f"features{view}.npy"
         if not kept.exists():
-            np.save(kept, _features(names, photos, network, view))
-            print(f"features of view {view + 1} of {VIEWS}: {len(photos)} photos", flush=True)
+            seen = [place for place, name in enumerate(names) if not view or name in captioned]
+            features = views[0].copy() if view else np.zeros((len(names), FEATURES), np.float16)
+            features[seen] = _features(
+                [names[place] for place in seen], [photos[place] for place in seen], network, view
+            )
+            np.save(kept, features)
+            print(f"features of view {view + 1} of {VIEWS}: {len(seen)} photos", flush=True)
         views.append(np.load(kept))
     return PhotoFeatures(names, np.stack(views, 1))
 

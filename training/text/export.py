@@ -1,8 +1,7 @@
-"""Add a trained text tower to a model directory:
-`python -m training.text.export TRAINED FOLDER`.
+"""Make the model directory of a trained `lite`: `python -m training.text.export TRAINED FOLDER`.
 
-Weights are stored in 8 bits with a scale per row; ONNX Runtime turns them into float32 when it
-loads the model.
+The words' vectors are stored in 8 bits with a scale per word; ONNX Runtime turns them into float32
+when it loads the model.
 """
 
 import argparse
@@ -13,39 +12,43 @@ import numpy as np
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn import functional
 
-from app.encoding.onnx_model import TEXT, TOKENIZER
+from app.encoding.lite import NETWORK, SHIPPED, write_image_tower
+from app.encoding.onnx_model import PREPROCESSOR, TEXT, TOKENIZER
 from training.image.onnx_graph import quantized
-from training.text.network import TextNetwork
+from training.lite.features import read_features
+from training.lite.network import FEATURES
+from training.lite.prepare import RANGES
+from training.lite.projection import SHOWN, LinearMap
+from training.text.bank import usual_level
+from training.text.network import Towers
+from training.text.train import BANK, TRAINED
 
 # Quantizing a smaller tensor saves less than the nodes that restore it take.
 LEAST_ENTRIES = 4096
+# How much of an image's closeness to the bank is taken off its similarity to a text.
+BANK_WEIGHT = 0.6
 
 
 class ExportedText(nn.Module):
-    """A text network whose embeddings have unit length."""
+    """The text tower, with the last dimension, of unit length."""
 
-    def __init__(self, network: TextNetwork) -> None:
+    def __init__(self, towers: Towers) -> None:
         super().__init__()
-        self.network = network
+        self.towers = towers
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return functional.normalize(self.network(input_ids, attention_mask))
+        texts = self.towers.texts(input_ids, attention_mask)
+        last = torch.full_like(texts[:, :1], -BANK_WEIGHT)
+        return torch.cat([texts, last], 1) / (1 + BANK_WEIGHT**2) ** 0.5
 
 
-def export_text_tower(network: TextNetwork, path: Path) -> None:
+def export_text_tower(towers: Towers, path: Path) -> None:
     """Write the ONNX graph: input_ids and attention_mask, (n, words), to text_embeds, (n, 384)."""
-    # Multiply the last layers by the whitening: one matrix less.
-    for layer in (network.head, network.narrow):
-        layer.weight.data = network.whitening.T @ layer.weight
-        layer.bias.data = layer.bias @ network.whitening
-    network.whitening.copy_(torch.eye(len(network.whitening)))
     ids = torch.ones(2, 5, dtype=torch.long)
     torch.onnx.export(
-        ExportedText(network).eval(),
+        ExportedText(towers).eval(),
         (ids, ids),
         str(path),
         dynamo=False,
@@ -83,18 +86,32 @@ def quantize_weights(model: ModelProto) -> None:
     graph.node.extend(nodes)
 
 
+def read_towers(trained: Path) -> Towers:
+    """Return the towers of a checkpoint."""
+    state = torch.load(trained)["towers"]
+    nothing = LinearMap(np.zeros((SHOWN, FEATURES), np.float32), np.zeros(SHOWN, np.float32))
+    towers = Towers(len(state["words.weight"]), nothing, torch.zeros(2, FEATURES))
+    towers.load_state_dict(state)
+    return towers
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("trained", type=Path, help="the folder that training.text.train wrote to")
-    parser.add_argument("folder", type=Path, help="the model directory of the image tower")
+    parser.add_argument("folder", type=Path, help="the model directory to make")
     args = parser.parse_args()
-    tokenizer = args.trained / "tokenizer.json"
-    vocabulary = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
-    state = torch.load(args.trained / "text.pt")["network"]
-    network = TextNetwork(vocabulary, state["whitening"])
-    network.load_state_dict(state)
-    with torch.no_grad():
-        export_text_tower(network, args.folder / TEXT)
+    towers = read_towers(args.trained / TRAINED)
+    (args.folder / TEXT).parent.mkdir(parents=True, exist_ok=True)
+    bank = torch.from_numpy(np.load(args.trained / BANK))
+    whole = torch.from_numpy(read_features(args.trained).views[:, 0].astype(np.float32))
+    projection = towers.projection(bank, usual_level(towers, bank, whole))
+    values = dict(zip(NETWORK, (np.load(args.trained / RANGES), *projection), strict=True))
+    stored = {name: value.astype(np.float16) for name, value in values.items()}
+    np.savez(args.folder / "network.npz", **stored)
+    shutil.copyfile(SHIPPED / PREPROCESSOR, args.folder / PREPROCESSOR)
+    write_image_tower(args.folder)
+    export_text_tower(towers, args.folder / TEXT)
+    tokenizer = args.trained / TOKENIZER
     shutil.copyfile(tokenizer, args.folder / TOKENIZER)
     size = (args.folder / TEXT).stat().st_size + tokenizer.stat().st_size
     print(f"{args.folder / TEXT} and {TOKENIZER}: {size / 1e6:.1f} MB")

@@ -1,43 +1,50 @@
 """Train `lite`: `python -m training.text.train --data PLACE… --out FOLDER`.
 
-Each PLACE is a folder or a tar file of photos. The image tower is prepared first, if FOLDER has
-none; then the text tower is trained against it (locked-image tuning: Zhai et al., "LiT", CVPR
-2022).
+Each PLACE is a folder or a tar file of photos. The features of the photos are computed first. Then
+a linear map of them, half of an image's vector, and the words are trained together; the network
+stays as it is (locked-image tuning: Zhai et al., "LiT", CVPR 2022).
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
-from tokenizers import Tokenizer
-from torch.nn import functional
 
 from training.data.tables import files_in_test_split, read_captions, read_classes, read_labels
 from training.data.wordnet import names_of_classes, read_nouns
 from training.data.words import make_tokenizer
-from training.learning.least_squares import whitening
 from training.learning.losses import many_positives
 from training.learning.training_loop import (
     TrainingLoop,
     add_arguments,
-    decay_groups,
     parse_and_seed,
 )
+from training.lite.network import Weights
 from training.lite.prepare import prepare
-from training.text.embedded_photos import EmbeddedPhotos, embedded_photos
-from training.text.network import TextNetwork
+from training.lite.projection import principal_components
+from training.text.bank import text_bank
+from training.text.correlation import start
+from training.text.network import Towers
 from training.text.pairs import Pairs
-from training.text.word_vectors import fit_word_vectors
+from training.text.photo_features import training_photos
 
+TRAINED, BANK = "text.pt", "bank.npy"
+# More steps learn the captions by heart.
+STEPS = 300
 # Texts in a step, and the photos each is compared with, at least.
-TEXTS, CANDIDATES = 384, 2048
+TEXTS, CANDIDATES = 1024, 2500
 LABEL_SMOOTHING = 0.1
-RATE, DECAY = 1e-3, 0.1
+# How much finding a photo's captions counts beside finding a text's photos.
+PHOTOS_WEIGHT = 0.5
+RATE, WORDS_DECAY = 2e-3, 1.0
+IMAGES_RATE, DECAY = 1e-3, 0.1
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser, minutes=15)
+    add_arguments(parser, minutes=60)
+    parser.add_argument("--steps", type=int, default=STEPS, help="when to stop, if it is earlier")
     parser.add_argument("--classes", type=Path, help="the network's 1,001 classes, one per line")
     parser.add_argument("--wordnet", type=Path, help="the folder that holds WordNet's data.noun")
     parser.add_argument("--labels", type=Path, help="tab-separated file: file, label")
@@ -47,8 +54,10 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     captions = read_captions(args.captions)
-    prepare(args.data, args.out, without=files_in_test_split(captions))
-    photos = embedded_photos(args.out)
+    captioned = {caption.file for caption in captions}
+    prepare(args.data, args.out, without=files_in_test_split(captions), captioned=captioned)
+    weights = Weights()
+    photos = training_photos(args.out, weights)
     captions = [caption for caption in captions if caption.file in photos.places]
     names = read_names(args.classes, args.wordnet)
     labels = read_labels(args.labels)
@@ -61,7 +70,10 @@ def main() -> None:
         flush=True,
     )
     pairs = Pairs(photos, tokenizer, captions=captions, names=names, labels=labels, seed=args.seed)
-    TextTrainer(args, photos, tokenizer, pairs).run()
+    shown = principal_components(photos.whole().numpy(), weights.classes)
+    towers = Towers(tokenizer.get_vocab_size(), shown, photos.whole())
+    Trainer(args, towers, pairs).run()
+    np.save(args.out / BANK, text_bank(towers, pairs).numpy())
 
 
 def read_names(classes: Path | None, wordnet: Path | None) -> dict[str, set[int]]:
@@ -71,38 +83,47 @@ def read_names(classes: Path | None, wordnet: Path | None) -> dict[str, set[int]
     return names_of_classes(read_classes(classes), read_nouns(wordnet) if wordnet else {})
 
 
-class TextTrainer:
-    """The text tower, what it learns from, and one step of its training."""
+class Trainer:
+    """Both towers, what they learn from, and one step of their training."""
 
-    def __init__(
-        self, args: argparse.Namespace, photos: EmbeddedPhotos, tokenizer: Tokenizer, pairs: Pairs
-    ) -> None:
-        self.pairs = pairs
-        vectors = photos.vectors.flatten(0, 1)
-        vocabulary, whiten = tokenizer.get_vocab_size(), whitening(vectors)
-        self.network = TextNetwork(vocabulary, whiten)
-        checkpoint = args.out / "text.pt"
+    def __init__(self, args: argparse.Namespace, towers: Towers, pairs: Pairs) -> None:
+        self.towers, self.pairs = towers, pairs
+        checkpoint = args.out / TRAINED
         if not checkpoint.exists():
-            words = fit_word_vectors(pairs, vocabulary, vectors.mean(0), whiten)
-            self.network.start_from(words)
+            start(towers, pairs)
         self.optimizer = torch.optim.AdamW(
-            decay_groups(self.network.parameters(), decay=DECAY), lr=RATE, betas=(0.9, 0.98)
+            [
+                {"params": [towers.words.weight], "weight_decay": WORDS_DECAY},
+                {"params": [towers.bias, towers.scale], "weight_decay": 0.0},
+                {"params": towers.told.parameters(), "lr": IMAGES_RATE, "weight_decay": DECAY},
+            ],
+            lr=RATE,
+            betas=(0.9, 0.98),
         )
-        parts = {"network": self.network}
-        self.loop = TrainingLoop(checkpoint, parts, [self.optimizer], minutes=args.minutes)
+        parts = {"towers": towers}
+        self.loop = TrainingLoop(
+            checkpoint, parts, [self.optimizer], minutes=args.minutes, steps=args.steps
+        )
 
     def run(self) -> None:
-        self.network.train()
-        self.loop.run(self._train_step, shown_every=50)
+        self.towers.train()
+        self.loop.run(self._train_step)
 
     def _train_step(self) -> dict[str, float]:
         batch = self.pairs.draw(TEXTS, CANDIDATES)
-        texts = functional.normalize(self.network(batch.ids, batch.mask))
-        logits = texts @ batch.vectors.T * self.network.scale.exp().clamp(max=100)
-        loss = many_positives(logits, batch.targets, smoothing=LABEL_SMOOTHING)
+        images = self.towers.images(batch.features)
+        texts = self.towers.texts(batch.ids, batch.mask)
+        logits = texts @ images.T * self.towers.scale.exp().clamp(max=100)
+        found = many_positives(logits, batch.targets, smoothing=LABEL_SMOOTHING)
+        # A photo's captions among those of the batch.
+        of_photos = logits[: len(batch.own), batch.own].T
+        same = (batch.own == batch.own[:, None]).float()
+        shares = same / same.sum(1, keepdim=True)
+        told = many_positives(of_photos, shares, smoothing=LABEL_SMOOTHING) if len(same) else 0.0
+        loss = found + PHOTOS_WEIGHT * told
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.towers.parameters(), 1.0)
         self.optimizer.step()
         return {"loss": loss.item()}
 

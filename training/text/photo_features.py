@@ -1,19 +1,13 @@
-"""The photos as embedded by the frozen image tower, with the network's classes: what texts are
-trained against.
-"""
+"""The features of the photos, with the network's classes: what both towers are trained on."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from app.encoding.efficientnet import Array
-from app.encoding.efficientnet_graph import Projection
-from app.encoding.lite import NETWORK
 from training.lite.features import read_features
 from training.lite.network import Weights
 
@@ -22,41 +16,41 @@ from training.lite.network import Weights
 IMAGINED, LIKELY = 3, (5.0, 9.0)
 
 
-class EmbeddedPhotos:
-    """The photos' names; unit vectors of views of each, (photos, views, 384); and the probabilities
-    of ImageNet's classes, (photos, 1000).
+class TrainingPhotos:
+    """The photos' names; the features of views of each, (photos, views, 1280), in half precision;
+    and the probabilities of ImageNet's classes, (photos, 1000).
 
     Imagined photos come last and have no names.
     """
 
-    def __init__(self, names: Sequence[str], vectors: Tensor, shares: Tensor) -> None:
-        self.names, self.vectors, self.shares = list(names), vectors, shares
+    def __init__(self, names: Sequence[str], features: Tensor, shares: Tensor) -> None:
+        self.names, self.features, self.shares = list(names), features, shares
         self.places = {name: place for place, name in enumerate(self.names)}
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self.features)
 
     def draw(self, photos: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the vector of a random view, and the classes' probabilities, of each photo."""
-        views = torch.randint(self.vectors.shape[1], (len(photos),))
-        return self.vectors[photos, views], self.shares[photos].float()
+        """Return the features of a random view, and the classes' probabilities, of each photo."""
+        views = torch.randint(self.features.shape[1], (len(photos),))
+        return self.features[photos, views].float(), self.shares[photos].float()
+
+    def whole(self) -> Tensor:
+        """Return the features of the whole photos that are not imagined, (photos, 1280)."""
+        return self.features[: len(self.names), 0].float()
 
 
-def embedded_photos(out: Path) -> EmbeddedPhotos:
+def training_photos(out: Path, weights: Weights) -> TrainingPhotos:
     """Return the photos that `training.lite.prepare` left in `out`, and imagined ones of every
     class.
     """
-    photos, weights = read_features(out), Weights()
-    with np.load(out / "model" / "network.npz") as stored:
-        projection = Projection(*(stored[name].astype(np.float32) for name in NETWORK[1:]))
+    photos = read_features(out)
     whole = photos.views[:, 0].astype(np.float32)
     shown = imagined(whole, weights, photos.views.shape[1])
-    views = [photos.views, shown.astype(np.float16)]
-    vectors = np.concatenate([_vectors(part, projection) for part in views])
     shares = [weights.probabilities(whole), weights.probabilities(shown[:, 0])]
-    return EmbeddedPhotos(
+    return TrainingPhotos(
         photos.names,
-        functional.normalize(torch.from_numpy(vectors), dim=-1),
+        torch.from_numpy(np.concatenate([photos.views, shown.astype(np.float16)])),
         torch.from_numpy(np.concatenate(shares)).half(),
     )
 
@@ -81,11 +75,3 @@ def imagined(features: Array, weights: Weights, views: int) -> Array:
         wanted = rng.uniform(*LIKELY, (len(classes), 1)) * np.sqrt(variances)
         found.append(some + directions / variances * (wanted - now))
     return np.stack(found, 1).astype(np.float32)
-
-
-def _vectors(views: NDArray[np.float16], projection: Projection) -> Array:
-    parts = [
-        views[first : first + 1024].astype(np.float32) @ projection.weight.T + projection.bias
-        for first in range(0, len(views), 1024)
-    ]
-    return np.concatenate(parts)

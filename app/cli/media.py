@@ -25,7 +25,8 @@ async def move(to: str | None) -> None:
         say(f"Moved {moving.moved} thumbnails into {NAMES[target]}.")
         if moving.lost:
             say(f"{moving.lost} others are no longer in MEDIA_URL: index their images again.")
-        if left := await mover.count() - moving.lost:
+        # Of the lost ones, some may have been indexed again by now.
+        if (left := await mover.count() - moving.lost) > 0:
             say(f"{left} came or changed meanwhile: run it again.")
         if lookalike.settings.thumbnails not in ("auto", target):
             say(f"New ones still go elsewhere: set THUMBNAILS={target}, or auto.")

@@ -88,15 +88,19 @@ class MediaThumbnails:
         await self._run(lambda: self._media.put_thumbnail(key, data))
 
     async def delete(self, keys: Collection[str]) -> None:
-        """Remove files, if they are there."""
+        """Remove files, if they are there; all together may take as long as a bucket may."""
         for key in keys:
             self._cached.pop(key, None)
 
         async def remove(key: str) -> None:
             await self._run(lambda: self._media.delete_thumbnail(key))
 
-        removals = [asyncio.create_task(remove(key)) for key in keys]
-        results = await asyncio.gather(*removals, return_exceptions=True)
+        try:
+            # Who notes one of them again waits until they are removed.
+            async with asyncio.timeout(LOAD_S):
+                results = await asyncio.gather(*map(remove, keys), return_exceptions=True)
+        except TimeoutError as exc:
+            raise StorageUnavailable from exc
         for failure in results:
             if failure is not None:
                 raise failure
@@ -125,7 +129,9 @@ class MediaThumbnails:
     async def _load(self, key: str, found: dict[str, bytes]) -> None:
         data = await self._run(lambda: self._media.load_thumbnail(key))
         if data is None or not holds(key, data):
-            logger.warning("a thumbnail in MEDIA_URL is lost", extra=fields(key=key))
+            logger.warning(
+                "a thumbnail is not in MEDIA_URL, or damaged there", extra=fields(key=key)
+            )
             return
         found[key] = self._cached[key] = data
         if len(self._cached) > MOST_CACHED:

@@ -195,7 +195,7 @@ async def open_index(
         if encoders is None:
             encoders = _open_encoders(settings, database, announce, completing=not in_use)
             stack.callback(encoders.close)
-        thumbnails = Thumbnails(files)
+        thumbnails = Thumbnails(files, database)
         index = Index(
             database,
             open_spaces(

@@ -26,6 +26,7 @@ from app.problems import (
     NotFound,
     Problem,
     SchemaChanged,
+    StorageUnavailable,
     WriteConflict,
 )
 
@@ -37,16 +38,25 @@ MOST_LAG_S, KNOWN_FOR_S = 5.0, 3.0
 # After a write, a client reads the primary for so long: longer than both together.
 FRESH_S = 10
 # What may be otherwise on the primary: lost connections, queries that the replica cancelled because
-# of what it replays, writes, and images that are not there yet.
-_REPEATED = (DatabaseUnavailable, DatabaseBusy, WriteConflict, NotFound)
+# of what it replays, writes, images that are not there yet, and thumbnails that are others by now.
+_REPEATED = (DatabaseUnavailable, DatabaseBusy, WriteConflict, NotFound, StorageUnavailable)
+PROMOTED = "The database of DATABASE_READ_URL was promoted: it follows DATABASE_URL no more."
 
 State: TypeAlias = Literal["in use", "behind", "away"]
 T = TypeVar("T")
 
-_POSITION = text("SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint")
+# Of one that writes, the history it writes, which is another one after each promotion, begins the
+# names of its files.
+_POSITION = text("""
+    SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint,
+        left(pg_walfile_name(pg_current_wal_flush_lsn()), 8)
+""")
 _REPLAYED = text("""
     SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-        ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn)::bigint, version_num
+        ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn)::bigint,
+        CASE WHEN NOT pg_is_in_recovery()
+            THEN left(pg_walfile_name(pg_current_wal_flush_lsn()), 8) END,
+        version_num
     FROM alembic_version
 """)
 
@@ -74,6 +84,7 @@ class Replica:
         self.reads: Counter[str] = Counter({"primary": 0, "replica": 0})
         self._revision = revision
         self._positions: deque[tuple[float, int]] = deque(maxlen=600)
+        self._timeline: str | None = None
         self._status = Status("away", None)
         self._checked_at = -float("inf")
         self.is_watched = False
@@ -122,25 +133,29 @@ class Replica:
         # If the primary is away, what is known of it becomes older.
         with suppress(SQLAlchemyError, OSError, TimeoutError):
             async with asyncio.timeout(CHECKED_WITHIN_S):
-                self._positions.append((monotonic(), await _position(primary)))
+                asked_at = monotonic()
+                position, self._timeline = await _position(primary)
+                self._positions.append((asked_at, position))
         try:
             async with asyncio.timeout(CHECKED_WITHIN_S), self.engine.connect() as connection:
-                asked_at = monotonic()
-                [(replayed, revision)] = await connection.execute(_REPLAYED)
+                [(replayed, timeline, revision)] = await connection.execute(_REPLAYED)
             if revision != self._revision:
                 raise SchemaChanged
+            if timeline not in (None, self._timeline):
+                raise DatabaseUnavailable(PROMOTED)
         except (SQLAlchemyError, OSError, TimeoutError, Problem) as exc:
             self._note(Status("away", None), cause=exc)
             return
-        lag_s = self._lag(replayed, asked_at)
+        lag_s = self._lag(replayed)
         self._note(Status("in use" if lag_s <= MOST_LAG_S else "behind", round(lag_s, 2)))
 
-    def _lag(self, replayed: int, asked_at: float) -> float:
+    def _lag(self, replayed: int) -> float:
         """Return for how long the primary may have committed what the replica has not replayed."""
+        now = monotonic()
         had = [at for at, position in self._positions if position <= replayed]
         if had:
-            return max(0.0, asked_at - had[-1])
-        return asked_at - self._positions[0][0] + MOST_LAG_S if self._positions else MOST_LAG_S * 2
+            return now - had[-1]
+        return now - self._positions[0][0] + MOST_LAG_S if self._positions else MOST_LAG_S * 2
 
     def _note(self, status: Status, *, cause: object = None) -> None:
         before, self._status = self._status, status
@@ -163,7 +178,8 @@ class Replica:
             await asyncio.sleep(CHECK_S)
 
 
-async def _position(primary: AsyncEngine) -> int:
+async def _position(primary: AsyncEngine) -> tuple[int, str]:
+    """Return the position of the primary's log, and its timeline."""
     async with primary.connect() as connection:
-        [(position,)] = await connection.execute(_POSITION)
-    return position
+        [(position, timeline)] = await connection.execute(_POSITION)
+    return position, timeline

@@ -32,6 +32,8 @@ def place_of(connection: Connection, wanted: Wanted, *, is_bucket: bool) -> Plac
 
 async def record_place(connection: AsyncConnection, place: Place) -> None:
     """Let `auto` be this place from now on."""
+    # Of two moves that end at once, the second finds what the first recorded.
+    await connection.execute(text("LOCK TABLE thumbnail_place IN EXCLUSIVE MODE"))
     await connection.execute(text("DELETE FROM thumbnail_place"))
     await connection.execute(
         text("INSERT INTO thumbnail_place (place) VALUES (:place)"), {"place": place}

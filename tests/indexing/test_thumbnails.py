@@ -22,6 +22,7 @@ from app.search.query import Query, Term
 from app.settings import Settings
 from app.store.images import Entry, ImageRow
 from app.store.loose_thumbnails import Place
+from app.store.misplaced_thumbnails import MisplacedThumbnails
 from app.web.server import create_app
 from tests.buckets import Bucket
 from tests.conftest import Server, client_of, opened
@@ -106,11 +107,12 @@ def make_keypoints(lookalike: Lookalike, loop: Loop) -> None:
 
 
 def move(lookalike: Lookalike, loop: Loop, to: Place) -> Moving:
-    async def run() -> Moving:
-        mover = ThumbnailMover(lookalike.database, lookalike.thumbnails, to)
-        return ([Moving(0, 0)] + [moving async for moving in mover.run()])[-1]
+    return loop.run(moved(lookalike, to))
 
-    return loop.run(run())
+
+async def moved(lookalike: Lookalike, to: Place) -> Moving:
+    mover = ThumbnailMover(lookalike.database, lookalike.thumbnails, to)
+    return ([Moving(0, 0)] + [moving async for moving in mover.run()])[-1]
 
 
 def test_a_new_index_with_a_bucket_stores_them_there_and_goes_on_so(
@@ -462,6 +464,78 @@ def test_an_image_that_changes_or_goes_while_it_is_moved_is_left_alone(
     loop.run(lookalike.thumbnails.sweep())
     assert Bucket.keys(bucket) == keys(lookalike, loop)
     assert loop.run(lookalike.catalog.thumbnail(changed)) == kept
+
+
+@pytest.mark.parametrize("places", [["database"], ["database", "media"]])
+def test_who_has_read_a_row_finds_its_thumbnail_after_a_move(
+    lookalike: Lookalike,
+    loop: Loop,
+    urls: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    places: list[Place],
+) -> None:
+    """Else an export would leave images out, and keypoints would be made of nothing."""
+    ids, index, files = ids_of(urls), lookalike.index, lookalike.thumbnails.files
+    before = dict(loop.run(shown(lookalike)))
+
+    def moves_before(name: str) -> None:
+        """Move them between the reading of rows and that of their files."""
+        load = getattr(files, name)
+
+        async def later(keys: list[str]) -> object:
+            monkeypatch.setattr(files, name, load)
+            for place in places:
+                await moved(lookalike, place)
+            files._cached.clear()
+            return await load(keys)
+
+        loop.run(moved(lookalike, "media"))
+        monkeypatch.setattr(files, name, later)
+
+    moves_before("load")
+    assert dict(loop.run(shown(lookalike))) == before
+    moves_before("load")
+    assert loop.run(lookalike.catalog.thumbnail(ids[0])) is not None
+    moves_before("load_soon")
+    stored = loop.run(index.keypoints.find(ids))
+    assert {image_id: row.thumbnail for image_id, row in stored.items()} == before
+    loop.run(lookalike.trash.put(ids))
+    moves_before("load")
+    assert loop.run(index.trash.thumbnail(ids[1])) == before[ids[1]]
+
+
+async def shown(lookalike: Lookalike) -> list[tuple[UUID, bytes]]:
+    found = await lookalike.catalog.thumbnails(limit=10)
+    return [(image.id, data) for image, data in found]
+
+
+def test_two_moves_at_once_end_well(
+    lookalike: Lookalike, loop: Loop, urls: list[str], bucket: str
+) -> None:
+    """Each finishes while the other does; what was recorded last is the one place."""
+    places: list[Place] = ["media", "database", "media", "database"]
+
+    async def finish(place: Place) -> None:
+        await MisplacedThumbnails(lookalike.database, place).finish()
+
+    async def together() -> int:
+        async with lookalike.database.begin() as connection:
+            # All have begun before any of them can write.
+            await connection.execute(text("LOCK thumbnail_place IN ACCESS EXCLUSIVE MODE"))
+            finishing = [asyncio.create_task(finish(place)) for place in places]
+            waiting = text(
+                "SELECT count(*) FROM pg_locks "
+                "WHERE NOT granted AND relation = 'thumbnail_place'::regclass"
+            )
+            async with asyncio.timeout(60):
+                while (await connection.scalar(waiting) or 0) < len(places):
+                    assert not any(task.done() for task in finishing)
+                    await asyncio.sleep(0)
+        await asyncio.gather(*finishing)
+        async with lookalike.database.begin() as connection:
+            return await connection.scalar(text("SELECT count(*) FROM thumbnail_place")) or 0
+
+    assert loop.run(together()) == 1
 
 
 def test_browsers_may_be_sent_to_the_bucket(

@@ -11,12 +11,12 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.encoding.encoder import Encoder
-from app.problems import WrongSetting
+from app.problems import StorageUnavailable, WrongSetting
 from app.settings import Settings
 from app.store import replica as replica_module
 from app.store.database import open_database
 from app.store.images import Entry
-from app.store.replica import Replica
+from app.store.replica import Replica, replica_engine
 from app.web.server import create_app
 from tests.conftest import Server, client_of, opened
 from tests.image_host import ImageHost
@@ -157,6 +157,20 @@ def test_what_the_replica_does_not_have_is_looked_for_on_the_primary(
     assert replica_of(server).reads == {"replica": 0, "primary": 1}
 
 
+def test_a_thumbnail_that_the_replica_has_no_more_is_read_on_the_primary(
+    server: Server, loop: Loop
+) -> None:
+    """Its file went with the one that the primary replaced."""
+
+    async def read() -> str:
+        if replica_engine() is not None:
+            raise StorageUnavailable
+        return "found"
+
+    assert loop.run(replica_of(server).read(read)) == "found"
+    assert replica_of(server).status.state == "in use"
+
+
 def test_a_replica_that_is_away_is_said_once_and_not_read(
     server: Server,
     loop: Loop,
@@ -286,4 +300,26 @@ def test_a_standby_that_stops_costs_no_search(
         standby.server.start()
         wait_for(standby, database_url)
         assert check(server, loop) == "in use"
+        assert found(client, png(0)) == [url]
+
+
+@pytest.mark.slow
+def test_a_standby_that_was_promoted_is_not_read(
+    replicated: Server, standby: Standby, database_url: str, loop: Loop, host: ImageHost
+) -> None:
+    """It goes its own way: its positions say nothing of what the primary has."""
+    server = replicated
+    wait_for(standby, database_url)
+    assert check(server, loop) == "in use"
+    standby.execute("SELECT pg_promote()")
+    # Its own log grows by far more than the primary's.
+    standby.execute(
+        "SELECT count(pg_logical_emit_message(false, '', repeat('a', 100000)))"
+        " FROM generate_series(1, 500)"
+    )
+    standby.execute("SELECT pg_switch_wal()")
+    url = host.add("0.png", png(0))
+    server.upsert([{"url": url}])
+    assert check(server, loop) == "away"
+    with stranger(server) as client:
         assert found(client, png(0)) == [url]

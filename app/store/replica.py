@@ -23,7 +23,7 @@ from app.logs import fields
 from app.problems import (
     DatabaseBusy,
     DatabaseUnavailable,
-    NotFound,
+    InvalidRequest,
     Problem,
     SchemaChanged,
     StorageUnavailable,
@@ -38,8 +38,9 @@ MOST_LAG_S, KNOWN_FOR_S = 5.0, 3.0
 # After a write, a client reads the primary for so long: longer than both together.
 FRESH_S = 10
 # What may be otherwise on the primary: lost connections, queries that the replica cancelled because
-# of what it replays, writes, images that are not there yet, and thumbnails that are others by now.
-_REPEATED = (DatabaseUnavailable, DatabaseBusy, WriteConflict, NotFound, StorageUnavailable)
+# of what it replays, writes, images or faces that a query names and that are not there yet, and
+# thumbnails that are others by now.
+_REPEATED = (DatabaseUnavailable, DatabaseBusy, WriteConflict, InvalidRequest, StorageUnavailable)
 PROMOTED = "The database of DATABASE_READ_URL was promoted: it follows DATABASE_URL no more."
 
 State: TypeAlias = Literal["in use", "behind", "away"]

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.encoding.encoder import Encoder
-from app.problems import StorageUnavailable, WrongSetting
+from app.problems import InvalidRequest, Problem, StorageUnavailable, WrongSetting
 from app.settings import Settings
 from app.store import replica as replica_module
 from app.store.database import open_database
@@ -157,14 +157,15 @@ def test_what_the_replica_does_not_have_is_looked_for_on_the_primary(
     assert replica_of(server).reads == {"replica": 0, "primary": 1}
 
 
-def test_a_thumbnail_that_the_replica_has_no_more_is_read_on_the_primary(
-    server: Server, loop: Loop
+@pytest.mark.parametrize("refusal", [StorageUnavailable, InvalidRequest])
+def test_what_a_replica_refuses_is_asked_of_the_primary(
+    server: Server, loop: Loop, refusal: type[Problem]
 ) -> None:
-    """Its file went with the one that the primary replaced."""
+    """It may lack the faces of an image that it has, or have a thumbnail that was replaced."""
 
     async def read() -> str:
         if replica_engine() is not None:
-            raise StorageUnavailable
+            raise refusal("not there")
         return "found"
 
     assert loop.run(replica_of(server).read(read)) == "found"

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     ColumnClause,
     Row,
+    Select,
     Text,
     Uuid,
     and_,
@@ -199,9 +200,18 @@ class Catalog:
             query = query.where(IMAGES.c.id > after)
         if ids is not None:
             query = query.where(IMAGES.c.id.in_(ids))
+        shown = await self._shown(query)
+        lost = [image_id for image_id, (_, data) in shown.items() if not data]
+        if lost:
+            # Those that were indexed again meanwhile have another file.
+            shown |= await self._shown(select(IMAGES).where(IMAGES.c.id.in_(lost)))
+        return list(shown.values())
+
+    async def _shown(self, query: Select[Any]) -> dict[UUID, tuple[ImageRow, bytes]]:
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).all()
-        return list(zip(map(_image, rows), await self._thumbnails.read(rows), strict=True))
+        read = await self._thumbnails.read(rows)
+        return {row.id: (_image(row), data) for row, data in zip(rows, read, strict=True)}
 
     async def walk(self, *, after: UUID | None, limit: int, prefix: str = "") -> list[ImageRow]:
         """Return images whose URL starts with `prefix`, by id, with ids greater than `after`."""

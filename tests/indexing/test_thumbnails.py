@@ -504,6 +504,32 @@ def test_who_has_read_a_row_finds_its_thumbnail_after_a_move(
     assert loop.run(index.trash.thumbnail(ids[1])) == before[ids[1]]
 
 
+def test_images_that_are_indexed_again_meanwhile_are_in_an_export(
+    lookalike: Lookalike,
+    loop: Loop,
+    urls: list[str],
+    host: ImageHost,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files, load = lookalike.thumbnails.files, lookalike.thumbnails.files.load
+    before, going = dict(loop.run(shown(lookalike))), images(lookalike, loop, urls[:1])
+
+    async def later(keys: list[str]) -> object:
+        monkeypatch.setattr(files, "load", load)
+        host.add("1.png", png(11))
+        await lookalike.indexer.upsert("web", Entry(urls[1]))
+        await lookalike.indexer.delete(going)
+        await lookalike.thumbnails.sweep()
+        return await load(keys)
+
+    monkeypatch.setattr(files, "load", later)
+    gone = ids_of(urls)[0]
+    during = dict(loop.run(shown(lookalike)))
+    after = dict(loop.run(shown(lookalike)))
+    assert after.keys() == before.keys() - {gone}
+    assert {image_id: data for image_id, data in during.items() if image_id != gone} == after
+
+
 async def shown(lookalike: Lookalike) -> list[tuple[UUID, bytes]]:
     found = await lookalike.catalog.thumbnails(limit=10)
     return [(image.id, data) for image, data in found]

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -184,6 +184,15 @@ def test_a_url_is_sent_as_it_is_written() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [("/a/b/..", "/a/"), ("/a/.", "/a/"), ("/a/..", "/"), ("/..", "/"), ("/a/../../b", "/b"),
+     ("/./a/...", "/a/..."), ("/a//../b", "/a/b"), ("/a.", "/a."), ("/a/..?b/..", "/?b/..")],
+)  # fmt: skip
+def test_dots_are_removed_from_paths_as_browsers_do(written: str, sent: str) -> None:
+    assert target_of(f"http://h.example{written}").url == f"http://h.example{sent}"
+
+
 PIECES = "abzAZ09-._~!$&'()*+,;=:@/?[]{}|\\^`\"<> %\u00e9\u2603"
 pieces = st.lists(
     st.sampled_from([*PIECES, "%41", "%2f", "%zz", "/../", "/./", "/..", "//", "?"]), max_size=12
@@ -197,6 +206,8 @@ pieces = st.lists(
 @example(origin="http://h.example", rest="?")
 def test_what_is_sent_is_what_other_clients_send_and_read(origin: str, rest: str) -> None:
     url = f"{origin}/{rest}"
+    # httpx drops the slash after these.
+    assume(not url.partition("?")[0].endswith(("/.", "/..")))
     target = target_of(url)
     other = httpx.URL(url)
     path = other.raw_path.decode().rstrip("?") or "/"

@@ -10,10 +10,10 @@ from app.store.images import ImageRow
 MOST_VERIFIED = 20
 # No copy is looked for below this similarity. By the built-in encoder, of 260 photos, no crop to
 # 30% of the area has less, nor an easy alteration, and one in 250 crops to 20% (at 0.77, 15 of
-# them); the nearest stranger among 259 has 0.79 to 0.88 in eight of ten searches. By lite, 95 of 100
+# them); the nearest stranger among 259 has 0.79 to 0.88 in eight of ten searches. By lite, 95% of
 # crops to 40% have 0.60 or more, half of the nearest strangers among 400 0.56, and a tenth-nearest
-# one 0.58 at the most in 95 searches; what it misses, the copy vector finds. Encoders not listed
-# have no floor.
+# one 0.58 at the most in 95% of searches; what it misses, the copy vector finds. Encoders not
+# listed have no floor.
 FLOORS: Mapping[str, float] = {"builtin": 0.73, "lite": 0.5}
 
 

@@ -23,13 +23,15 @@ class StoredVectors:
 
 
 def indexed_encoders(connection: Connection) -> list[str]:
-    """Return the sources of the encoders that have vectors, the last used first."""
-    return [
-        stored.source
-        for stored in stored_vectors(connection)
-        if stored.source
-        and connection.scalar(select(1).select_from(table(stored.table)).limit(1)) is not None
-    ]
+    """Return the sources of the encoders that have vectors, the last used first.
+
+    A newer version of an encoder has the same source. Until `reindex`, only the older one's vectors
+    are there, and it is still the encoder of the index.
+    """
+    stored = [stored for stored in stored_vectors(connection) if stored.source]
+    sources = dict.fromkeys(encoder.source for encoder in stored)
+    tables = {source: [s.table for s in stored if s.source == source] for source in sources}
+    return [source for source in sources if any(_has_rows(connection, t) for t in tables[source])]
 
 
 def stored_vectors(connection: Connection) -> list[StoredVectors]:
@@ -41,6 +43,10 @@ def stored_vectors(connection: Connection) -> list[StoredVectors]:
             left.remove(row.vector_table)
             found.append(StoredVectors(row.vector_table, row.name, row.source))
     return found + [StoredVectors(name) for name in sorted(left)]
+
+
+def _has_rows(connection: Connection, name: str) -> bool:
+    return connection.scalar(select(1).select_from(table(name)).limit(1)) is not None
 
 
 def record_encoder(

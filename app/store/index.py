@@ -262,8 +262,8 @@ async def _announce_missing(
         return
     if space is spaces.semantic:
         announce(
-            f"{missing} images were embedded with another encoder and searches do not find them: "
-            "run `lookalike reindex`"
+            f"{missing} images were embedded with another encoder, or another version of it, and "
+            "searches do not find them: run `lookalike reindex`"
         )
     else:
         announce(

@@ -168,6 +168,8 @@ def _without_dots(path: str) -> str:
             kept.pop()
         elif segment not in (".", ".."):
             kept.append(segment)
+    if path.endswith(("/.", "/..")):
+        kept.append("")
     return "/".join(kept)
 
 

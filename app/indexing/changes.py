@@ -84,7 +84,10 @@ class Changer:
 
         An image that cannot be changed fails alone.
         """
-        change = Change.model_validate(await self._job_items.change(items[0].job_id))
+        found = await self._job_items.change(items[0].job_id)
+        if found is None:  # The job was deleted meanwhile.
+            return
+        change = Change.model_validate(found)
         if change.edit is not None:
             await gather([self._edit(item, change.edit) for item in items])
         else:

@@ -141,7 +141,8 @@ class Fetcher:
             raise BadUrl(URL_TOO_LONG)
         try:
             host = target_of(bare).host
-        except AddressRefused:
+        except AddressRefused as problem:
+            self.outcomes[problem.slug()] += 1
             await asyncio.sleep(REFUSAL_S)
             raise
         per_host = self._hosts.get(host) or asyncio.Semaphore(MOST_FETCHES_PER_HOST)
@@ -163,7 +164,8 @@ class Fetcher:
         """Fetch a URL and count how it ended; raises what `_ask` raises."""
         try:
             answer = await self._ask(url, headers, max_bytes)
-        except Problem as problem:
+        except (Problem, _Refused) as exc:
+            problem = exc.problem if isinstance(exc, _Refused) else exc
             self.outcomes[problem.slug()] += 1
             raise
         self.outcomes["unchanged" if answer.data is None else "fetched"] += 1

@@ -7,12 +7,14 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
 import aiohttp
 import certifi
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from app.indexing.addresses import Address, Target
@@ -59,7 +61,7 @@ class HttpClient:
             return socket.socket(family, kind, protocol)
 
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 resolver=_Resolver(resolve),
                 use_dns_cache=False,
                 socket_factory=open_socket,
@@ -91,6 +93,23 @@ class HttpClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = partial[ResponseHandler](_Connection, loop=self._loop)
+
+
+class _Connection(ResponseHandler):
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Fail the body that is being read if the connection broke, and was not closed.
+
+        The client itself would take what has come of a body without a length for all of it.
+        """
+        if exc is not None and self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(aiohttp.ClientPayloadError("the connection broke"), exc)
+        super().connection_lost(exc)
 
 
 class _Resolver(AbstractResolver):

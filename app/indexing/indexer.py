@@ -17,7 +17,7 @@ from app.indexing.fetcher import Fetcher
 from app.indexing.files import file_title, read_file
 from app.indexing.originals import NAME_TOO_LONG, Originals
 from app.indexing.outcomes import Outcome, OutcomeStatus
-from app.indexing.writes import RowGone, Write, Writer
+from app.indexing.writes import EditEnded, RowGone, Write, Writer
 from app.pictures.decoding import Decoder, Facts, Picture
 from app.problems import (
     CredentialsDropped,
@@ -171,13 +171,15 @@ class Indexer:
         """Change the metadata of an image; a None in the entry keeps the value.
 
         With `fills`, so does a value that is not empty by now; with an `edit`, values are made of
-        those that the image has by now. Raises `NotFound` if the image has been deleted, and what
-        the edit raises.
+        those that the image has by now, unless the item has ended meanwhile. Raises `NotFound` if
+        the image has been deleted, and what the edit raises.
         """
         async with self._lock(image.url):
             try:
                 write = Write(_of(entry, image), fills=fills, edit=edit, creates=False, item=item)
                 return await self._writes.submit(write)
+            except EditEnded:
+                return "unchanged"
             except RowGone as exc:
                 raise NotFound("The image is no longer in the index.") from exc
 

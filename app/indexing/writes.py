@@ -27,6 +27,10 @@ class RowGone(Exception):  # noqa: N818 - not a problem of the client's
     """The image to change was deleted meanwhile."""
 
 
+class EditEnded(Exception):  # noqa: N818 - not a problem of the client's
+    """The item whose edit this is has ended, or was cancelled, meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """An image to write; without `picture` and `vectors`, only what is said of it changes.
@@ -78,7 +82,8 @@ class Writer:
     async def write(self, writes: Sequence[Write]) -> list[OutcomeStatus]:
         """Write images in one transaction; each may occur only once.
 
-        Raises `RowGone`, and `WriteConflict` if someone else inserted one of them at this moment.
+        Raises `RowGone`, `EditEnded`, and `WriteConflict` if someone else inserted one of them at
+        this moment.
         """
         async with self._database.begin() as connection:
             rows = await self._locked(connection, writes)
@@ -132,8 +137,20 @@ class Writer:
                 if write.item
             ]
             if ended:
+                await self._check_edits(connection, writes)
                 await self._job_items.end(connection, ended)
         return statuses
+
+    async def _check_edits(self, connection: AsyncConnection, writes: Sequence[Write]) -> None:
+        """Raise `EditEnded` if an edit is no longer wanted: made again, it would add twice.
+
+        This locks the jobs of all items, and so comes last, as the end of items does.
+        """
+        if any(write.edit and write.item for write in writes):
+            items = [write.item for write in writes if write.item]
+            waiting = await self._job_items.still_waiting(connection, items)
+            if any(write.edit and write.item and write.item not in waiting for write in writes):
+                raise EditEnded
 
     async def _locked(
         self, connection: AsyncConnection, writes: Sequence[Write]

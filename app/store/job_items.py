@@ -240,8 +240,14 @@ class JobItems:
 
         Items that failed as they were added would only fail again, and stay as they are.
         """
+        # What only now moves to the trash is kept there from now on, not from the job's creation.
+        now = func.jsonb_build_object("at", func.now())
+        is_trashing = JOBS.c.change["do"].astext == "trash"
+        change = case((is_trashing, JOBS.c.change.concat(now)), else_=JOBS.c.change)
         await connection.execute(
-            update(JOBS).values(cancelled_at=None, tokens=0).where(JOBS.c.id == job_id)
+            update(JOBS)
+            .values(cancelled_at=None, tokens=0, change=change)
+            .where(JOBS.c.id == job_id)
         )
         failed = and_(ITEMS.c.state == "failed", ITEMS.c.tries > 0)
         statement = (

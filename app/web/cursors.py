@@ -45,7 +45,7 @@ def moment(text: str) -> datetime:
 
 def number(text: str, most: int) -> int:
     """Return a number from 0 to `most`; raises `ValueError`."""
-    if not re.fullmatch("[0-9]{1,19}", text, re.ASCII) or int(text) > most:
+    if not re.fullmatch("[0-9]{1,19}", text) or int(text) > most:
         raise ValueError("no such number")
     return int(text)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -12,6 +13,7 @@ import pytest
 
 from app.indexing.changes import Change, Changer
 from app.indexing.edits import Edit
+from app.lookalike import Lookalike
 from app.store.catalog import Selection
 from tests.conftest import Server
 from tests.image_host import ImageHost
@@ -63,6 +65,16 @@ def locked(database_url: str, image_id: str) -> Generator[psycopg.Connection[Any
     with psycopg.connect(database_url) as connection:
         connection.execute("SELECT FROM images WHERE id = %s FOR UPDATE", [image_id])
         yield connection
+
+
+def changer_of(lookalike: Lookalike) -> Changer:
+    return Changer(
+        database=lookalike.database,
+        catalog=lookalike.catalog,
+        indexer=lookalike.indexer,
+        trash=lookalike.trash,
+        job_items=lookalike.job_items,
+    )
 
 
 def test_a_few_are_changed_at_once_and_only_those_that_match(
@@ -145,15 +157,8 @@ def test_undo_cancels_a_job_that_still_moves_images(
     assert (job["state"], job["cancelled"], job["moved"]) == ("cancelled", 8, 0)
     assert len(titles(server)) == 8
     items = loop.run(lookalike.job_items.items(job["id"], state=None, after=-1, limit=99))
-    changer = Changer(
-        database=lookalike.database,
-        catalog=lookalike.catalog,
-        indexer=lookalike.indexer,
-        trash=lookalike.trash,
-        job_items=lookalike.job_items,
-    )
     # A worker that had read the items before they were cancelled.
-    loop.run(changer.change(items))
+    loop.run(changer_of(lookalike).change(items))
     assert (len(titles(server)), trashed(server)) == (8, 0)
 
 
@@ -193,3 +198,51 @@ def test_an_image_that_is_gone_by_then_fails_alone(
             connection.commit()
         job = server.done(job_id)
         assert (job["failed"], job["updated"] + job["moved"]) == (1, 3 - number)
+
+
+def test_an_edit_is_made_once_and_not_after_it_was_cancelled(
+    server: Server, ids: list[str], database_url: str, loop: Loop
+) -> None:
+    lookalike, edit = server.lookalike, Edit(field="title", how="add", text="at night")
+    with locked(database_url, ids[0]):
+        job_id = loop.run(lookalike.jobs.change(Change(do="edit", edit=edit), Selection()))
+        items = loop.run(lookalike.job_items.items(job_id, state=None, after=-1, limit=99))
+        server.client.post(f"/api/jobs/{job_id}/cancel")
+    assert server.done(job_id)["cancelled"] == 8
+    # A worker that had read the items before they were cancelled.
+    loop.run(changer_of(lookalike).change(items))
+    assert "night" not in "".join(titles(server))
+    server.client.post(f"/api/jobs/{job_id}/retry")
+    assert server.done(job_id)["updated"] == 8
+    # Another that was taken for dead, and goes on.
+    loop.run(changer_of(lookalike).change(items))
+    assert titles(server) == [*(f"Beach {n} at night" for n in range(1, 8)), "Hill 0 at night"]
+
+
+def test_what_a_retried_job_moves_is_kept_in_the_trash_from_then_on(
+    server: Server, ids: list[str], database_url: str, loop: Loop
+) -> None:
+    jobs = server.lookalike.jobs
+    with locked(database_url, ids[0]):
+        long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+        job_id = loop.run(jobs.change(Change(do="trash", at=long_ago), Selection()))
+        server.client.post(f"/api/jobs/{job_id}/cancel")
+    server.done(job_id)
+    server.client.post(f"/api/jobs/{job_id}/retry")
+    assert server.done(job_id)["moved"] == 8
+    loop.run(jobs.keep_up())
+    assert trashed(server) == 8
+
+
+def test_a_job_that_was_deleted_meanwhile_changes_nothing(
+    server: Server, ids: list[str], database_url: str, loop: Loop
+) -> None:
+    lookalike = server.lookalike
+    with locked(database_url, ids[0]):
+        change = Change(do="restore")
+        job_id = loop.run(lookalike.jobs.change(change, Selection()))
+        items = loop.run(lookalike.job_items.items(job_id, state=None, after=-1, limit=99))
+        server.client.post(f"/api/jobs/{job_id}/cancel")
+    server.done(job_id)
+    assert server.client.delete(f"/api/jobs/{job_id}").status_code in (200, 204)
+    loop.run(changer_of(lookalike).change(items))

@@ -77,6 +77,7 @@ class Database:
         self.sync_engine: Engine = create_engine(url, **OPTIONS)
         self.replica = read_url and Replica(pooled_engine(read_url), revision=newest_revision())
         self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._readers: dict[AsyncEngine, AsyncEngine] = {}
         self._unwritable: BaseException | None = None
         self._unwritable_at = -float("inf")
         self.most_connections = POOL_SIZE + MAX_OVERFLOW
@@ -105,15 +106,20 @@ class Database:
 
         Raises what `begin` raises.
         """
-        engine = replica_engine() or self.engine
-        reader = engine.execution_options(isolation_level="AUTOCOMMIT")
-        async with self._watched(), reader.connect() as connection:
+        async with self._watched(), self._reader().connect() as connection:
             try:
                 yield connection
             except psycopg.Error:
                 # Of the driver's own, which SQLAlchemy did not see.
                 await connection.invalidate()
                 raise
+
+    def _reader(self) -> AsyncEngine:
+        """Return the engine of reads: made once, as making it takes longer than a short query."""
+        engine = replica_engine() or self.engine
+        if engine not in self._readers:
+            self._readers[engine] = engine.execution_options(isolation_level="AUTOCOMMIT")
+        return self._readers[engine]
 
     @asynccontextmanager
     async def _watched(self) -> AsyncGenerator[None]:

@@ -85,14 +85,13 @@ async def near_urls(
 
     `outside` is the index in Milvus that the table may have.
     """
-    most = most_of_small(limit)
     size: Any = table.c.embedding.type
-    brought = None
-    if outside is not None and outside.is_used:
-        brought = await outside.brought(vector, limit=limit)
+    brought, counted = None, row_count(table)
+    small = counted.known(most_of_small(limit))
+    if outside is not None and await outside.is_there(limit):
+        small = counted.known(most_of_small(limit))
+        brought = None if small else await outside.brought(vector, limit=limit)
     async with database.reading() as connection:
-        counted = row_count(table)
-        small = counted.known(most)
         if small is None:
             small = await is_small(connection, table, limit)
         driver = await driver_connection(connection)

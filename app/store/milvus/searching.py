@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from sqlalchemy import ARRAY, BigInteger, Select, Table, cast, func, literal, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ARRAY, BigInteger, Select, Table, any_, cast, func, literal, select
 
 from app.encoding.encoder import Vector
 from app.problems import MilvusUnavailable
@@ -57,18 +56,28 @@ class MilvusIndex:
         """Whether the table had its index in Milvus when that was last read."""
         return row_count(self._table).collection is not None
 
+    async def is_there(self, limit: int) -> bool:
+        """Return whether the table has its index in Milvus, as of a few seconds ago.
+
+        If that must be read, rows are counted for a search of `limit` results, too. A process that
+        knows no Milvus reads it with its searches.
+        """
+        known = row_count(self._table)
+        if (self.is_used or self.milvus is not None) and not known.is_recent:
+            async with self._database.reading() as connection:
+                await known.read_kind(connection, most_of_small(limit))
+        return self.is_used
+
     async def nearest(
         self, vector: Vector, *, limit: int, filters: Filters, beyond: Beyond | None
-    ) -> list[Untyped] | None:
-        """Return rows as nearest.py's `nearest` does; None if the index is in Milvus no more."""
+    ) -> list[Untyped]:
+        """Return rows as nearest.py's `nearest` does."""
         table = self._table
         distance = table.c.embedding.cosine_distance(vector).label("distance")
         wanted = conditions(table, filters)
         query = select(table.c.node_id, distance).where(*wanted, *after(table, distance, beyond))
         share = 1.0
         async with self._database.reading() as connection:
-            if not await self._is_there(connection, limit):
-                return None
             if wanted:
                 rows, passing = await estimate(connection, table, wanted)
                 if passing**2 <= ROWS_PER_CANDIDATE * limit * rows:
@@ -84,31 +93,26 @@ class MilvusIndex:
             brought = min(brought, MOST_RESULTS)
             [ids] = await self.search([vector], limit=brought, share=share, filters=filters)
             async with self._database.reading() as connection:
-                found = await exact(connection, self._among(query, ids), limit)
-                if len(found) >= limit:
+                found = await exact(connection, self._among(query, vector, ids), limit)
+                is_all = len(ids) < brought
+                # Behind the last that was brought, there may be nearer rows than those noted.
+                if len(found) >= limit and (is_all or found[-1].distance <= found[-1].horizon):
                     return found
-                if len(ids) < brought or brought == MOST_RESULTS:
+                if is_all or brought == MOST_RESULTS:
                     return await exact(connection, query, limit)
             brought *= DEEPER
 
-    async def brought(self, vector: Vector, *, limit: int) -> list[int] | None:
-        """Return ids of rows that are about the nearest; None if the index is not to be asked."""
-        async with self._database.reading() as connection:
-            if not await self._is_there(connection, limit):
-                return None
-            if await is_small(connection, self._table, limit):
-                return None
+    async def brought(self, vector: Vector, *, limit: int) -> list[int]:
+        """Return ids of rows that are about the nearest, some more than `limit`."""
         [ids] = await self.search([vector], limit=min(limit + SPARE, MOST_RESULTS))
         return ids
 
     async def neighbours(
         self, ids: Sequence[str], *, limit: int, within: float
     ) -> list[Untyped] | None:
-        """Return rows as nearest.py's `neighbours` does; None if the index is not to be asked."""
+        """Return rows as nearest.py's `neighbours` does; None if the table is small."""
         c = self._table.c
         async with self._database.reading() as connection:
-            if not await self._is_there(connection, limit):
-                return None
             if await is_small(connection, self._table, limit):
                 return None
             query = select(c.id, c.embedding).where(c.node_id.in_(ids))
@@ -144,15 +148,22 @@ class MilvusIndex:
             )
         )
 
-    async def _is_there(self, connection: AsyncConnection, limit: int) -> bool:
-        await row_count(self._table).read_kind(connection, most_of_small(limit))
-        return self.is_used
+    def _among(self, query: Select[Any], vector: Vector, ids: Sequence[int]) -> Select[Any]:
+        """Return a query of these rows and of those that are noted only.
 
-    def _among(self, query: Select[Any], ids: Sequence[int]) -> Select[Any]:
-        """Return a query of these rows and of those that are noted only."""
-        brought = func.unnest(cast(list(ids), ARRAY(BigInteger))).column_valued("brought")
-        some = select(brought).union(select(noted(self._table).subquery().c.id))
-        return query.where(self._table.c.id.in_(some))
+        It has one column more, `horizon`: the distance up to which `ids` has the rows that are not
+        noted, -1 if it has none of them.
+        """
+        given = cast(list(ids), ARRAY(BigInteger))
+        fresh, brought = noted(self._table).cte("noted"), self._table.alias("brought")
+        farthest = func.max(brought.c.embedding.cosine_distance(vector))
+        horizon = (
+            select(func.coalesce(farthest, -1.0))
+            .where(brought.c.id == any_(given), brought.c.id.not_in(select(fresh.c.id)))
+            .scalar_subquery()
+        )
+        some = select(func.unnest(given)).union(select(fresh.c.id))
+        return query.add_columns(horizon.label("horizon")).where(self._table.c.id.in_(some))
 
     def _pairs(
         self, ids: Sequence[int], pairs: Sequence[tuple[int, int]], *, limit: int, within: float

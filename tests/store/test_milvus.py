@@ -25,7 +25,7 @@ from app.store.hnsw import existing
 from app.store.index import open_index
 from app.store.index_kinds import rebuild_index
 from app.store.milvus import client, outbox
-from app.store.milvus.client import Milvus
+from app.store.milvus.client import Brought, Milvus
 from app.store.milvus.rows import StoredRow, expression, fields_of, label_hash
 from app.store.near_urls import near_urls
 from app.store.nearest import Beyond
@@ -47,12 +47,19 @@ class Brings(Milvus):
     def __init__(self, ids: Sequence[int] = ()) -> None:
         super().__init__(NOWHERE)
         self.ids = ids
+        # As it has them, of each id.
+        self.vectors: dict[int, Any] = {}
         self.asked = 0
 
-    def search(self, name: str, vectors: Any, **options: Any) -> list[list[int]]:
+    def search(self, name: str, vectors: Any, **options: Any) -> list[Brought]:
         assert name == "brought"
         self.asked += 1
-        return [list(self.ids)[: options["limit"]] for _ in vectors]
+        ids = self.ids[: options["limit"]]
+        whole = len(ids) == options["limit"]
+        return [
+            Brought(ids, 1 - float(self.vectors[ids[-1]] @ vector)) if whole else Brought(ids)
+            for vector in vectors
+        ]
 
 
 @pytest.fixture
@@ -227,6 +234,8 @@ def many(database: Database, milvus: Milvus) -> Tabled:
     tabled.execute("DELETE FROM vector_outbox")
     tabled.analyse()
     tabled.forget()
+    if isinstance(milvus, Brings):
+        milvus.vectors = dict(zip(ids_by_place(tabled), VECTORS, strict=True))
     return tabled
 
 
@@ -297,6 +306,11 @@ def test_what_is_noted_and_far_takes_no_place_of_what_milvus_has_not_brought_yet
     tabled.write([row(order[66], VECTORS[order[-1]], ["moved"])])
     found = tabled.nearest(query)
     assert found == [images[place] for place in [right[0], *right[2:], order[75]]]
+    # Nor is any more asked for because what it has brought is noted, too.
+    tabled.execute("UPDATE data_noted SET width = width + 1")
+    brings.asked = 0
+    assert tabled.nearest(VECTORS[order[0]])
+    assert brings.asked <= 2
 
 
 def test_a_process_that_was_idle_learns_that_the_index_is_in_milvus_now(
@@ -336,16 +350,16 @@ def test_urls_have_what_milvus_brings_and_what_is_noted(database: Database) -> N
         "FROM data_noted"
     )
     brings.ids = rows[:300]
-    tabled.write([row(1000, VECTORS[1000], ["new"])])
+    tabled.write([row(place, VECTORS[place], ["new"]) for place in (1000, 2998, 2999)])
 
-    def nearest(place: int) -> list[UUID]:
+    def nearest(place: int, *, above: float = 0.99) -> list[UUID]:
         found = tabled.run(
             lambda: near_urls(
                 tabled.database,
                 tabled.vectors.table,
                 VECTORS[place],
                 limit=3,
-                above=0.99,
+                above=above,
                 outside=tabled.vectors.outside,
             )
         )
@@ -354,6 +368,12 @@ def test_urls_have_what_milvus_brings_and_what_is_noted(database: Database) -> N
     assert nearest(1000) == [images[1000]]
     assert nearest(20) == [images[20]]
     assert nearest(2000) == []
+    # More of the nearest are gone than are brought beside those wanted; others noted are far.
+    order = [int(place) for place in np.argsort(-(VECTORS @ VECTORS[20]))]
+    brings.ids = [rows[place] for place in order]
+    for place in order[:60]:
+        tabled.execute("DELETE FROM data_noted WHERE id = :id", id=rows[place])
+    assert nearest(20, above=-1) == [images[place] for place in order[60:63]]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pymilvus import DataType, MilvusException
 
 from app.problems import MilvusUnavailable
 from app.store.milvus.applying import Applier
-from app.store.milvus.client import INVALID, Milvus, Refused
+from app.store.milvus.client import INVALID, Brought, Milvus, Refused
 from app.store.milvus.rows import StoredRow
 
 ROW = StoredRow(7, None, None, None, None, None, None, np.ones(4, np.float32) / 2)
@@ -84,7 +84,7 @@ def test_a_question_that_milvus_refuses_is_unavailable_and_stops_no_other(
     with pytest.raises(MilvusUnavailable, match="Milvus says: too much"):
         milvus.search("made", [ROW.vector], limit=1, ef=1)
     stand_in.fails = None
-    assert milvus.search("made", [ROW.vector], limit=1, ef=1) == [[]]
+    assert milvus.search("made", [ROW.vector], limit=1, ef=1) == [Brought([])]
     stand_in.fails = MilvusException(INVALID, "not this row")
     with pytest.raises(Refused, match="not this row"):
         milvus.put("made", [ROW])

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
 from typing import Any, TypeVar
@@ -39,6 +40,17 @@ INVALID = 1100
 
 class Refused(Exception):  # noqa: N818 - of one row, and kept here
     """Milvus does not take a row as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """The ids of rows near a vector, the nearest first.
+
+    `reach` is the cosine distance, as Milvus has the vectors, up to which there are no others.
+    """
+
+    ids: Sequence[int]
+    reach: float = float("inf")
 
 
 class Milvus:
@@ -156,8 +168,8 @@ class Milvus:
 
     def search(
         self, name: str, vectors: Sequence[Vector], *, limit: int, ef: int, expression: str = ""
-    ) -> list[list[int]]:
-        """Return for each vector the ids of about `limit` rows that pass, the nearest first.
+    ) -> list[Brought]:
+        """Return for each vector the `limit` nearest rows that pass, as far as the index knows.
 
         What was written seconds ago may be missing.
         """
@@ -173,7 +185,14 @@ class Milvus:
                 timeout=SEARCH_S,
             )
         )
-        return [[int(hit["id"]) for hit in hits] for hits in found]
+        return [
+            Brought(
+                [int(hit["id"]) for hit in hits],
+                # What Milvus calls the distance is the cosine.
+                1 - hits[-1]["distance"] if len(hits) >= limit else float("inf"),
+            )
+            for hits in found
+        ]
 
     def count(self, name: str) -> int:
         """Return the number of rows, all that was written included."""

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from sqlalchemy import ARRAY, BigInteger, Select, Table, any_, cast, func, literal, select
+from sqlalchemy import ARRAY, BigInteger, Select, Table, cast, func, literal, select
 
 from app.encoding.encoder import Vector
 from app.problems import MilvusUnavailable
 from app.store.database import Database
 from app.store.filters import Filters
-from app.store.milvus.client import MOST_RESULTS, Milvus
+from app.store.milvus.client import MOST_RESULTS, Brought, Milvus
 from app.store.milvus.outbox import noted
 from app.store.milvus.rows import expression
 from app.store.nearest import (
@@ -39,6 +39,8 @@ LEAST_EF, EF_BY_SHARE, MOST_EF = 200, 60.0, 2_000
 SPARE = 50
 # A page behind the first begins among so many of the nearest, or four, or sixteen times as many.
 DEEPER = 4
+# More than Milvus and Postgres differ by in the distance of the same vectors.
+ROUNDING = 1e-5
 
 
 class MilvusIndex:
@@ -91,21 +93,20 @@ class MilvusIndex:
         brought = brought * DEEPER if beyond else brought
         while True:
             brought = min(brought, MOST_RESULTS)
-            [ids] = await self.search([vector], limit=brought, share=share, filters=filters)
+            [near] = await self.search([vector], limit=brought, share=share, filters=filters)
             async with self._database.reading() as connection:
-                found = await exact(connection, self._among(query, vector, ids), limit)
-                is_all = len(ids) < brought
-                # Behind the last that was brought, there may be nearer rows than those noted.
-                if len(found) >= limit and (is_all or found[-1].distance <= found[-1].horizon):
+                found = await exact(connection, self._among(query, near.ids), limit)
+                # Farther than that, rows may be missing, and those that are noted are not next.
+                if len(found) >= limit and found[-1].distance <= near.reach + ROUNDING:
                     return found
-                if is_all or brought == MOST_RESULTS:
+                if len(near.ids) < brought or brought == MOST_RESULTS:
                     return await exact(connection, query, limit)
             brought *= DEEPER
 
-    async def brought(self, vector: Vector, *, limit: int) -> list[int]:
-        """Return ids of rows that are about the nearest, some more than `limit`."""
-        [ids] = await self.search([vector], limit=min(limit + SPARE, MOST_RESULTS))
-        return ids
+    async def brought(self, vector: Vector, *, limit: int) -> Brought:
+        """Return the rows that are about the nearest, some more than `limit`."""
+        [near] = await self.search([vector], limit=min(limit + SPARE, MOST_RESULTS))
+        return near
 
     async def neighbours(
         self, ids: Sequence[str], *, limit: int, within: float
@@ -121,7 +122,9 @@ class MilvusIndex:
             return []
         vectors = [np.array(row.embedding, np.float32) for row in mine]
         found = await self.search(vectors, limit=min(limit + SPARE, MOST_RESULTS))
-        pairs = [(row.id, other) for row, near in zip(mine, found, strict=True) for other in near]
+        pairs = [
+            (row.id, other) for row, near in zip(mine, found, strict=True) for other in near.ids
+        ]
         query = self._pairs([row.id for row in mine], pairs, limit=limit, within=within)
         async with self._database.reading() as connection:
             return list((await connection.execute(query)).all())
@@ -133,8 +136,8 @@ class MilvusIndex:
         limit: int,
         share: float = 1.0,
         filters: Filters | None = None,
-    ) -> list[list[int]]:
-        """Return the ids that Milvus brings for each vector; raises `MilvusUnavailable`."""
+    ) -> list[Brought]:
+        """Return the rows that Milvus brings for each vector; raises `MilvusUnavailable`."""
         collection, milvus = row_count(self._table).collection, self.milvus
         if milvus is None or collection is None:
             raise MilvusUnavailable(
@@ -148,22 +151,11 @@ class MilvusIndex:
             )
         )
 
-    def _among(self, query: Select[Any], vector: Vector, ids: Sequence[int]) -> Select[Any]:
-        """Return a query of these rows and of those that are noted only.
-
-        It has one column more, `horizon`: the distance up to which `ids` has the rows that are not
-        noted, -1 if it has none of them.
-        """
-        given = cast(list(ids), ARRAY(BigInteger))
-        fresh, brought = noted(self._table).cte("noted"), self._table.alias("brought")
-        farthest = func.max(brought.c.embedding.cosine_distance(vector))
-        horizon = (
-            select(func.coalesce(farthest, -1.0))
-            .where(brought.c.id == any_(given), brought.c.id.not_in(select(fresh.c.id)))
-            .scalar_subquery()
-        )
-        some = select(func.unnest(given)).union(select(fresh.c.id))
-        return query.add_columns(horizon.label("horizon")).where(self._table.c.id.in_(some))
+    def _among(self, query: Select[Any], ids: Sequence[int]) -> Select[Any]:
+        """Return a query of these rows and of those that are noted only."""
+        given = func.unnest(cast(list(ids), ARRAY(BigInteger)))
+        some = select(given).union(select(noted(self._table).subquery().c.id))
+        return query.where(self._table.c.id.in_(some))
 
     def _pairs(
         self, ids: Sequence[int], pairs: Sequence[tuple[int, int]], *, limit: int, within: float

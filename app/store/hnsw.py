@@ -46,6 +46,11 @@ _EXISTING = """
     WHERE indrelid = to_regclass(:table)
     AND relam = (SELECT oid FROM pg_am WHERE amname = 'hnsw') ORDER BY indexrelid
 """
+# A transaction holds the lock: a pooler may lend a connection to others between two of them.
+ALONE = text("SELECT pg_try_advisory_xact_lock(:lock, to_regclass(:table)::oid::int)")
+# An index takes longer than some servers let a transaction idle. As the last statement, it also
+# ends the snapshot of the one before, for which a build would wait for ever.
+HOLDING = text("SET LOCAL idle_in_transaction_session_timeout = 0")
 _BUILDING = text(
     "SELECT count(*) FROM pg_stat_progress_create_index WHERE relid = to_regclass(:table)"
 )
@@ -179,18 +184,18 @@ def _build_beside(database: Database, index: Index, rows: int) -> None:
 def _alone(database: Database, table: Table) -> Generator[None]:
     """Let no one else build an index of a table beside another; raises `WriteConflict`.
 
-    What is being built can be seen in Postgres, but not before it has begun. A transaction holds
-    the lock, on a connection of its own: a pooler may lend the one that builds to others between
-    two statements.
+    What is being built can be seen in Postgres, but not before it has begun.
     """
-    lock = text("SELECT pg_try_advisory_xact_lock(:lock, to_regclass(:table)::oid::int)")
     with database.sync_engine.begin() as connection:
-        if not connection.scalar(lock, {"lock": BUILDING_LOCK, "table": qualified(table)}):
+        if not connection.scalar(ALONE, building_lock(table)):
             raise WriteConflict(UNDER_WAY)
-        # A build takes longer than some servers let a transaction idle. As the last statement, it
-        # also ends the snapshot of the one before, for which the build would wait for ever.
-        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        connection.execute(HOLDING)
         yield
+
+
+def building_lock(table: Table) -> dict[str, object]:
+    """Return the parameters of `ALONE`, the same for every kind of index of a table."""
+    return {"lock": BUILDING_LOCK, "table": qualified(table)}
 
 
 def _concurrent(index: Index) -> Index:

@@ -9,7 +9,6 @@ from app.problems import MilvusUnavailable, WrongSetting
 from app.store.hnsw import (
     build,
     drop,
-    drop_all,
     drop_beside,
     drop_named,
     existing,
@@ -18,6 +17,7 @@ from app.store.hnsw import (
 from app.store.index_choice import Choice, Wanted
 from app.store.milvus import outbox
 from app.store.milvus.filling import fill, leave, start
+from app.store.replica import KNOWN_FOR_S, MOST_LAG_S
 from app.store.row_counts import KNOWN_S
 from app.store.scans import Kind
 from app.store.vector_schema import set_up_table
@@ -25,8 +25,8 @@ from app.store.vectors import VectorTable
 
 IndexKind: TypeAlias = Kind | Literal["milvus"]
 
-# By then, every process has read anew which index there is.
-GRACE_S = 2 * KNOWN_S
+# By then, every process has read anew which index there is, also one that reads a replica.
+GRACE_S = 2 * KNOWN_S + MOST_LAG_S + KNOWN_FOR_S
 
 
 def set_up_vectors(
@@ -165,7 +165,6 @@ async def rebuild_index(vectors: VectorTable, kind: IndexKind) -> AsyncGenerator
         filling = fill(database, outside.milvus, vectors.table, vectors.dimensions, grace_s=GRACE_S)
         async for share in filling:
             yield share
-        await drop_all(database, vectors.table)
         return
     vectors.kind = kind
     rows = await vectors.count()

@@ -11,7 +11,7 @@ from app.encoding.encoder import Vector
 from app.store.database import Database, driver_connection
 from app.store.halfvec import Half
 from app.store.milvus.outbox import MOST_COMPARED
-from app.store.milvus.searching import MilvusIndex
+from app.store.milvus.searching import ROUNDING, MilvusIndex
 from app.store.nearest import is_small, most_of_small
 from app.store.row_counts import row_count
 from app.store.scans import EF_SEARCH, MAX_EF_SEARCH, MAX_SCANNED, SCANS, Kind
@@ -41,7 +41,8 @@ _ORDERS: dict[Kind, LiteralString] = {
     "bit": "binary_quantize(mixed_vector(embedding))::bit({size}) "
     "<~> binary_quantize(mixed_vector({vector}))::bit({size})",
 }
-# Those that Milvus brings, and those that it may not find as they are (store/milvus/).
+# Those that Milvus brings, and those that it may not find as they are, as far as none is missing
+# (store/milvus/).
 _BROUGHT = """
     SELECT node_id, distance FROM (
         SELECT node_id, embedding <=> {vector} AS distance FROM {table} WHERE id IN (
@@ -50,7 +51,7 @@ _BROUGHT = """
                 ORDER BY version DESC LIMIT {most}
             ) noted
         ) OFFSET 0
-    ) compared ORDER BY distance LIMIT {limit}
+    ) compared WHERE distance <= %(reach)s::float8 ORDER BY distance LIMIT {limit}
 """
 _RERANKED = "SELECT node_id, distance FROM ({near}) brought ORDER BY distance LIMIT {limit}"
 # A row without an image tells how many were found, should none be near enough.
@@ -85,21 +86,21 @@ async def near_urls(
 
     `outside` is the index in Milvus that the table may have.
     """
-    most = most_of_small(limit)
     size: Any = table.c.embedding.type
-    brought = None
-    if outside is not None and outside.is_used:
-        brought = await outside.brought(vector, limit=limit)
+    brought, counted = None, row_count(table)
+    small = counted.known(most_of_small(limit))
+    if outside is not None and await outside.is_there(limit):
+        small = counted.known(most_of_small(limit))
+        brought = None if small else await outside.brought(vector, limit=limit)
     async with database.reading() as connection:
-        counted = row_count(table)
-        small = counted.known(most)
         if small is None:
             small = await is_small(connection, table, limit)
         driver = await driver_connection(connection)
         given: dict[str, Any] = {"vector": Half(vector), "limit": limit, "above": above}
         kind: Kind | Literal["milvus"] = counted.kind
         if brought is not None:
-            kind, given["brought"] = "milvus", brought
+            kind = "milvus"
+            given |= {"brought": list(brought.ids), "reach": brought.reach + ROUNDING}
         found, rows = 0, list[Any]()
         for exactly in (True,) if small else (False, True):
             statement = _statement(

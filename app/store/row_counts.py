@@ -31,9 +31,14 @@ class RowCount:
         self.kind: Kind = "halfvec"
         self.collection: str | None = None
 
+    @property
+    def is_recent(self) -> bool:
+        """Whether it was read at most a few seconds ago."""
+        return monotonic() < self._until
+
     def known(self, most: int) -> bool | None:
         """Return whether there are no more rows than `most`; None if that must be counted."""
-        if monotonic() >= self._until:
+        if not self.is_recent:
             return None
         if self._rows > most:
             return False
@@ -52,16 +57,15 @@ class RowCount:
 
         If it must be read, rows are counted up to `most`, too.
         """
-        if monotonic() >= self._until:
+        if not self.is_recent:
             await self._count(connection, most)
         return self.kind
 
     def counting(self, most: int) -> tuple[ScalarSelect[int], ScalarSelect[Any], ScalarSelect[Any]]:
-        """Return the number of rows, up to one over `most`, and the indexes there are.
+        """Return columns for another statement, with what `found` takes.
 
-        That is, their kinds, and the collection in Milvus.
-
-        They are columns of another statement.
+        They are the number of rows, up to one over `most`, the kinds of the indexes, and the
+        collection in Milvus.
         """
         some = select(self._table.c.id).limit(most + 1).subquery()
         counted = select(func.count()).select_from(some).scalar_subquery()

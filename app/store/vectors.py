@@ -160,10 +160,9 @@ class VectorTable:
 
         There are `limit` of them, unless fewer images pass the filters.
         """
-        if self.outside.is_used:
-            found = await self.outside.nearest(vector, limit=limit, filters=filters, beyond=beyond)
-            if found is not None:
-                return [(UUID(row.node_id), _similarity(row.distance)) for row in found]
+        if await self.outside.is_there(limit):
+            rows = await self.outside.nearest(vector, limit=limit, filters=filters, beyond=beyond)
+            return [(UUID(row.node_id), _similarity(row.distance)) for row in rows]
         # An exact search needs no settings, and so no transaction.
         exactly = beyond is not None or (
             not conditions(self.table, filters)
@@ -190,7 +189,7 @@ class VectorTable:
         """
         within = 1 - min_similarity + ROUNDING
         rows = None
-        if self.outside.is_used:
+        if await self.outside.is_there(limit):
             rows = await self.outside.neighbours(_texts(ids), limit=limit, within=within)
         if rows is None:
             async with self.database.begin() as connection:

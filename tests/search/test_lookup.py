@@ -11,6 +11,7 @@ from app.pictures.decoding import Picture
 from app.search.query import Query, Term
 from app.store import near_urls, row_counts
 from app.store.images import Entry
+from app.web import search_api
 from tests.conftest import Server
 from tests.image_host import ImageHost
 from tests.live import Loop
@@ -65,6 +66,7 @@ def test_a_scan_that_finds_too_few_is_followed_by_an_exact_one(
     indexed: Lookalike, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_counts.RowCount, "known", lambda *_: False)
+    monkeypatch.setattr(row_counts.RowCount, "is_recent", True)
     with round_trips(indexed.database) as trips:
         assert len(loop.run(indexed.lookup.find(png(2), above=-1, limit=100)).images) == 17
     assert len(trips) == 2
@@ -75,8 +77,10 @@ def test_nothing_near_is_no_error(indexed: Lookalike, loop: Loop) -> None:
 
 
 def test_a_query_asks_the_database_once(
-    indexed: Lookalike, server: Server, host: ImageHost, loop: Loop
+    indexed: Lookalike, server: Server, host: ImageHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Fewer than there are: a scan that finds too few is followed by another statement.
+    monkeypatch.setattr(search_api, "QUERY_LIMIT", 5)
     for _ in range(2):
         with round_trips(indexed.database) as trips:
             assert host.url("seed/2.png") in server.query(png(2))

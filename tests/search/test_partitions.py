@@ -27,13 +27,12 @@ from app.search import components, cursors
 from app.search.asked import Asked
 from app.search.duplicates import MAX_REMEMBERED, DuplicateFinder, Position
 from app.search.pair_proofs import Proved, Two
-from app.settings import read_settings
 from app.store import nearest, scans
 from app.store.catalog import Entry, NewImage
 from app.store.filters import Filters
 from app.store.fingerprints import Fingerprints
 from app.store.vectors import NewVector
-from tests.conftest import named
+from tests.conftest import named, settings_of
 from tests.live import Loop
 from tests.samples import facts
 
@@ -174,11 +173,8 @@ def index(
 ) -> Generator[Index]:
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE DATABASE partitions TEMPLATE migrated")
-    chosen = read_settings(
-        database_url=named(postgres, "partitions"),
-        data_dir=tmp_path_factory.mktemp("partitions"),
-        encoder="builtin",
-    )
+    folder = tmp_path_factory.mktemp("partitions")
+    chosen = settings_of(named(postgres, "partitions"), folder)
     opened = open_lookalike(chosen, announce=lambda _: None, encoders=Encoders.single(encoder))
     with loop.entered(opened) as lookalike:
         finder = DuplicateFinder(

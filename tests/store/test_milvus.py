@@ -15,24 +15,27 @@ import pytest
 from sqlalchemy import text
 
 from app.lookalike import Lookalike
-from app.problems import MilvusUnavailable, WrongSetting
+from app.problems import MilvusUnavailable, WriteConflict, WrongSetting
 from app.settings import read_settings
 from app.store import cascade
 from app.store.database import Database, open_database
 from app.store.encoders import drop_vectors
 from app.store.filters import Box, Filters
+from app.store.hnsw import existing
 from app.store.index import open_index
+from app.store.index_kinds import rebuild_index
 from app.store.milvus import client, outbox
-from app.store.milvus.client import Milvus
+from app.store.milvus.client import Brought, Milvus
 from app.store.milvus.rows import StoredRow, expression, fields_of, label_hash
 from app.store.near_urls import near_urls
 from app.store.nearest import Beyond
 from app.store.row_counts import row_count
+from app.store.vectors import VectorTable
 from tests.conftest import Server, settings_of
 from tests.image_host import ImageHost
 from tests.live import Loop
 from tests.samples import png
-from tests.store.milvus_tables import Tabled, made, row
+from tests.store.milvus_tables import DIMENSIONS, LIMIT, Tabled, made, row
 
 VECTORS = made(0, 3000).astype(np.float16).astype(np.float32)
 NOWHERE = "http://127.0.0.1:1"
@@ -44,10 +47,19 @@ class Brings(Milvus):
     def __init__(self, ids: Sequence[int] = ()) -> None:
         super().__init__(NOWHERE)
         self.ids = ids
+        # As it has them, of each id.
+        self.vectors: dict[int, Any] = {}
+        self.asked = 0
 
-    def search(self, name: str, vectors: Any, **options: Any) -> list[list[int]]:
+    def search(self, name: str, vectors: Any, **options: Any) -> list[Brought]:
         assert name == "brought"
-        return [list(self.ids)[: options["limit"]] for _ in vectors]
+        self.asked += 1
+        ids = self.ids[: options["limit"]]
+        whole = len(ids) == options["limit"]
+        return [
+            Brought(ids, 1 - float(self.vectors[ids[-1]] @ vector)) if whole else Brought(ids)
+            for vector in vectors
+        ]
 
 
 @pytest.fixture
@@ -222,6 +234,8 @@ def many(database: Database, milvus: Milvus) -> Tabled:
     tabled.execute("DELETE FROM vector_outbox")
     tabled.analyse()
     tabled.forget()
+    if isinstance(milvus, Brings):
+        milvus.vectors = dict(zip(ids_by_place(tabled), VECTORS, strict=True))
     return tabled
 
 
@@ -273,6 +287,58 @@ def test_pages_go_on_behind_the_last_and_have_what_is_noted(database: Database) 
     assert set(seen) == {images[place] for place in order[: len(seen)]}
 
 
+def test_what_is_noted_and_far_takes_no_place_of_what_milvus_has_not_brought_yet(
+    database: Database,
+) -> None:
+    brings = Brings()
+    tabled = many(database, brings)
+    rows, query = ids_by_place(tabled), VECTORS[5]
+    order = [int(place) for place in np.argsort(-(VECTORS @ query))]
+    images = [new.entry.id for new in places(0, len(VECTORS))]
+    # Of the nearest, Milvus brings more that are gone since than it is asked for beside the others.
+    gone, right = order[:65], order[65:75]
+    brings.ids = [rows[place] for place in order]
+    for place in gone:
+        tabled.execute("DELETE FROM data_noted WHERE id = :id", id=rows[place])
+    tabled.write([row(place, VECTORS[place], ["new"]) for place in order[-20:]])
+    assert tabled.nearest(query) == [images[place] for place in right]
+    # One that Milvus has in its old place says nothing of how far it has brought the rest.
+    tabled.write([row(order[66], VECTORS[order[-1]], ["moved"])])
+    found = tabled.nearest(query)
+    assert found == [images[place] for place in [right[0], *right[2:], order[75]]]
+    # Nor is any more asked for because what it has brought is noted, too.
+    tabled.execute("UPDATE data_noted SET width = width + 1")
+    brings.asked = 0
+    assert tabled.nearest(VECTORS[order[0]])
+    assert brings.asked <= 2
+
+
+def test_a_process_that_was_idle_learns_that_the_index_is_in_milvus_now(
+    database: Database,
+) -> None:
+    brings = Brings()
+    tabled = many(database, brings)
+    brings.ids = ids_by_place(tabled)[:100]
+    images = [new.entry.id for new in places(0, len(VECTORS))]
+    searched = [
+        lambda: tabled.vectors.nearest(VECTORS[2000], limit=LIMIT),
+        lambda: tabled.vectors.neighbours([images[2000]], limit=LIMIT),
+        lambda: near_urls(
+            tabled.database,
+            tabled.vectors.table,
+            VECTORS[2000],
+            limit=LIMIT,
+            above=0,
+            outside=tabled.vectors.outside,
+        ),
+    ]
+    for asked, search in enumerate(searched):
+        row_count(tabled.vectors.table).collection = None
+        tabled.forget()
+        tabled.run(search)
+        assert brings.asked == asked + 1
+
+
 def test_urls_have_what_milvus_brings_and_what_is_noted(database: Database) -> None:
     brings = Brings()
     tabled = many(database, brings)
@@ -284,16 +350,16 @@ def test_urls_have_what_milvus_brings_and_what_is_noted(database: Database) -> N
         "FROM data_noted"
     )
     brings.ids = rows[:300]
-    tabled.write([row(1000, VECTORS[1000], ["new"])])
+    tabled.write([row(place, VECTORS[place], ["new"]) for place in (1000, 2998, 2999)])
 
-    def nearest(place: int) -> list[UUID]:
+    def nearest(place: int, *, above: float = 0.99) -> list[UUID]:
         found = tabled.run(
             lambda: near_urls(
                 tabled.database,
                 tabled.vectors.table,
                 VECTORS[place],
                 limit=3,
-                above=0.99,
+                above=above,
                 outside=tabled.vectors.outside,
             )
         )
@@ -302,6 +368,12 @@ def test_urls_have_what_milvus_brings_and_what_is_noted(database: Database) -> N
     assert nearest(1000) == [images[1000]]
     assert nearest(20) == [images[20]]
     assert nearest(2000) == []
+    # More of the nearest are gone than are brought beside those wanted; others noted are far.
+    order = [int(place) for place in np.argsort(-(VECTORS @ VECTORS[20]))]
+    brings.ids = [rows[place] for place in order]
+    for place in order[:60]:
+        tabled.execute("DELETE FROM data_noted WHERE id = :id", id=rows[place])
+    assert nearest(20, above=-1) == [images[place] for place in order[60:63]]
 
 
 @pytest.fixture
@@ -363,6 +435,39 @@ def test_the_collections_of_a_table_that_is_dropped_are_to_be_dropped(tabled: Ta
         assert outbox.states(connection) == {"brought": ("data_noted", "dropped")}
         assert "data_noted" not in cascade.tables(connection)
     assert not noted(tabled)
+
+
+def test_only_one_index_of_a_table_is_made_at_a_time_whatever_the_kinds(
+    database: Database, database_url: str, tmp_path: Any
+) -> None:
+    met = list[type[Exception]]()
+
+    def rebuild(database: Database, milvus: Milvus, kind: Any) -> None:
+        vectors = VectorTable(database, "noted", dimensions=DIMENSIONS, milvus=milvus)
+
+        async def run() -> None:
+            async for _ in rebuild_index(vectors, kind):
+                pass
+
+        try:
+            asyncio.run(run())
+        except (WriteConflict, MilvusUnavailable) as problem:
+            met.append(type(problem))
+
+    class Meanwhile(Brings):
+        def create(self, name: str, dimensions: int) -> None:
+            for kind in ("bit", "milvus"):
+                other = open_database(settings_of(database_url, tmp_path))
+                rebuild(other, self, kind)
+                asyncio.run(other.close())
+            raise MilvusUnavailable
+
+    tabled = in_milvus(database, Brings())
+    rebuild(database, Meanwhile(), "milvus")
+    assert met == [WriteConflict, WriteConflict, MilvusUnavailable]
+    with database.sync_engine.begin() as connection:
+        there = existing(connection, tabled.vectors.table)
+    assert [index.kind for index in there] == ["halfvec"]
 
 
 def test_nothing_is_noted_where_there_is_no_milvus(database: Database) -> None:

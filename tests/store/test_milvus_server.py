@@ -137,6 +137,18 @@ def test_what_milvus_brings_is_what_comparing_each_row_brings(filled: Tabled, sh
     assert found / expected >= 0.99
 
 
+def test_what_is_brought_reaches_as_far_as_its_last(filled: Tabled) -> None:
+    [near] = filled.milvus.search(filled.collection, [VECTORS[0]], limit=100, ef=200)
+    vectors = filled.vectors.table.name
+    query = f"SELECT embedding <=> :vector ::halfvec FROM {vectors} WHERE id = :id"
+    with filled.database.sync_engine.begin() as connection:
+        given = {"vector": str(VECTORS[0].tolist()), "id": near.ids[-1]}
+        assert connection.scalar(text(query), given) == pytest.approx(near.reach, abs=1e-5)
+    [near] = filled.milvus.search(filled.collection, [VECTORS[0]], limit=2, ef=200)
+    assert near.ids[0] != near.ids[1]
+    assert 0 < near.reach < 1
+
+
 def image(place: int) -> UUID:
     return rows(range(place, place + 1))[0].entry.id
 
@@ -148,7 +160,7 @@ def brought(tabled: Tabled, place: int) -> bool:
     with tabled.database.sync_engine.begin() as connection:
         wanted = connection.scalar(text(query), {"id": str(image(place))})
     [found] = tabled.milvus.search(tabled.collection, [VECTORS[place]], limit=5, ef=100)
-    return found[:1] == [wanted]
+    return found.ids[:1] == [wanted]
 
 
 def forget_noted(tabled: Tabled) -> None:

@@ -49,22 +49,19 @@ class Applier:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Do what there is to do until told to stop; what has begun ends."""
-        away = False
+        failed: type[Exception] | None = None
         while not stopping.is_set():
             try:
-                busy = await self.once(loading=away)
-                away = False
-            except Unavailable as exc:
-                if not away:
-                    said = fields(cause=exc.__cause__ or exc.detail)
-                    logger.warning("Milvus is not told of changes for a while", extra=said)
-                busy, away = False, True
-            except Exception:
-                logger.exception("Milvus is not told of changes for a while")
-                busy, away = False, True
+                busy = await self.once(loading=failed is not None)
+                failed = None
+            except Exception as exc:
+                # Once, and not every two seconds for as long as it lasts.
+                if type(exc) is not failed:
+                    _warn(exc)
+                busy, failed = False, type(exc)
             if not busy:
                 with suppress(TimeoutError):
-                    pause_s = POLL_AWAY_S if away else POLL_S
+                    pause_s = POLL_AWAY_S if failed else POLL_S
                     await asyncio.wait_for(stopping.wait(), pause_s)
 
     async def once(self, *, loading: bool = False) -> bool:
@@ -74,16 +71,18 @@ class Applier:
         """
         async with self._database.reading() as connection:
             known = await connection.run_sync(outbox.states)
-        for name, (_, state) in known.items():
-            if state == "dropped":
-                await self.drop(name)
-            elif loading:
-                await self._milvus.call(lambda milvus, name=name: milvus.load(name))
         busy = False
+        for name, (_, state) in known.items() if loading else ():
+            if state in KEPT:
+                await self._milvus.call(lambda milvus, name=name: milvus.load(name))
         kept = {table for table, state in known.values() if state in KEPT}
         for table in (vector_table(name, 1) for name in sorted(kept)):
             busy = await self.apply(table) or busy
             await self.settle(table)
+        # Last: what cannot be dropped keeps nothing from being told.
+        for name, (_, state) in known.items():
+            if state == "dropped":
+                await self.drop(name)
         return busy
 
     async def drop(self, name: str) -> None:
@@ -148,6 +147,16 @@ class Applier:
 
     async def _collections(self, connection: AsyncConnection, table: Table) -> list[str]:
         return await connection.run_sync(lambda sync: outbox.in_state(sync, table, *KEPT))
+
+
+def _warn(exc: Exception) -> None:
+    is_away = isinstance(exc, Unavailable)
+    said = fields(cause=exc.__cause__ or exc.detail) if is_away else fields()
+    logger.warning(
+        "Milvus is not told of changes for a while",
+        extra=said,
+        exc_info=None if is_away else exc,
+    )
 
 
 async def put_all(milvus: Milvus, name: str, rows: Sequence[StoredRow]) -> None:

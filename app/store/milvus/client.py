@@ -3,6 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
 from typing import Any, TypeVar
@@ -21,6 +24,8 @@ T = TypeVar("T")
 CHECK_S, SEARCH_S, WRITE_S, SET_UP_S = 2.0, 5.0, 60.0, 120.0
 # After a failure, nothing is asked for so long, so that who searches is not kept waiting.
 PAUSE_S = 2.0
+# Its own threads: while Milvus hangs, decoding and all else that needs one goes on.
+THREADS = 8
 # As with pgvector, but a build is longer, and recall is better where filters narrow the search.
 HNSW_M, HNSW_EF_CONSTRUCTION = 16, 128
 # Milvus' maximum of results.
@@ -37,6 +42,17 @@ class Refused(Exception):  # noqa: N818 - of one row, and kept here
     """Milvus does not take a row as it is."""
 
 
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """The ids of rows near a vector, the nearest first.
+
+    `reach` is the cosine distance, as Milvus has the vectors, up to which there are no others.
+    """
+
+    ids: Sequence[int]
+    reach: float = float("inf")
+
+
 class Milvus:
     """A Milvus server; its methods that are not `async` block.
 
@@ -49,7 +65,8 @@ class Milvus:
         self.url, self._token, self._database = url, token, database
         self._lock = Lock()
         self._client: Any = None
-        self._half = False
+        self._types: dict[str, Any] = {}
+        self._threads = ThreadPoolExecutor(THREADS, "milvus")
         self._failed_at = -float("inf")
         self.failure = ""
 
@@ -70,14 +87,16 @@ class Milvus:
         return cls(settings.milvus_url, token=token, database=settings.milvus_database)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; nothing can be asked any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._client is not None:
             self._client.close()
             self._client = None
 
     async def call(self, work: Callable[["Milvus"], T]) -> T:
         """Run one of the methods that block, in a thread."""
-        return await asyncio.to_thread(work, self)
+        loop, context = asyncio.get_running_loop(), copy_context()
+        return await loop.run_in_executor(self._threads, lambda: context.run(work, self))
 
     def check(self) -> None:
         """Raise `MilvusUnavailable` unless Milvus answers."""
@@ -98,7 +117,8 @@ class Milvus:
                 schema.add_field(field, DataType.INT64)
             for field in ("latitude", "longitude"):
                 schema.add_field(field, DataType.DOUBLE)
-            kind = DataType.FLOAT16_VECTOR if self._half else DataType.FLOAT_VECTOR
+            half = _version(client.get_server_version(timeout=SEARCH_S)) >= FLOAT16_SINCE
+            kind = DataType.FLOAT16_VECTOR if half else DataType.FLOAT_VECTOR
             schema.add_field("vector", kind, dim=dimensions)
             index = client.prepare_index_params()
             index.add_index(
@@ -126,10 +146,19 @@ class Milvus:
 
         Raises `Refused` if one of them cannot be taken.
         """
-        kind = np.float16 if self._half else np.float32
-        data = [{**fields_of(row), "vector": row.vector.astype(kind)} for row in rows]
-        if data:
-            self._ask(lambda client: client.upsert(name, data, timeout=WRITE_S), anyway=True)
+
+        def put(client: Any) -> None:
+            kind = self._type_of(client, name)
+            data = [{**fields_of(row), "vector": row.vector.astype(kind)} for row in rows]
+            try:
+                client.upsert(name, data, timeout=WRITE_S)
+            except Exception as exc:
+                if _refuses(exc):
+                    raise Refused(_reason(exc)) from exc
+                raise
+
+        if rows:
+            self._ask(put, anyway=True)
 
     def delete(self, name: str, ids: Sequence[int]) -> None:
         """Delete the rows that there are of these."""
@@ -139,17 +168,16 @@ class Milvus:
 
     def search(
         self, name: str, vectors: Sequence[Vector], *, limit: int, ef: int, expression: str = ""
-    ) -> list[list[int]]:
-        """Return for each vector the ids of about `limit` rows that pass, the nearest first.
+    ) -> list[Brought]:
+        """Return for each vector the `limit` nearest rows that pass, as far as the index knows.
 
         What was written seconds ago may be missing.
         """
         params = {"metric_type": "COSINE", "params": {"ef": max(ef, limit)}}
-        kind = np.float16 if self._half else np.float32
         found = self._ask(
             lambda client: client.search(
                 name,
-                data=[np.asarray(vector, kind) for vector in vectors],
+                data=[np.asarray(vector, self._type_of(client, name)) for vector in vectors],
                 limit=limit,
                 filter=expression,
                 search_params=params,
@@ -157,7 +185,14 @@ class Milvus:
                 timeout=SEARCH_S,
             )
         )
-        return [[int(hit["id"]) for hit in hits] for hits in found]
+        return [
+            Brought(
+                [int(hit["id"]) for hit in hits],
+                # What Milvus calls the distance is the cosine.
+                1 - hits[-1]["distance"] if len(hits) >= limit else float("inf"),
+            )
+            for hits in found
+        ]
 
     def count(self, name: str) -> int:
         """Return the number of rows, all that was written included."""
@@ -199,40 +234,63 @@ class Milvus:
 
     def _ask(self, work: Callable[[Any], T], *, anyway: bool = False) -> T:
         """Do something with the client; `anyway` even if Milvus has just failed to answer."""
-        if not anyway and monotonic() - self._failed_at < PAUSE_S:
-            raise MilvusUnavailable(self._said())
         try:
-            found = work(self._connected())
+            found = work(self._connected(anyway=anyway))
+        except (MilvusUnavailable, Refused):
+            raise
         except Exception as exc:
-            if getattr(exc, "code", None) == INVALID or type(exc).__name__ in _MISTAKES:
-                raise Refused(_reason(exc)) from exc
-            self._failed_at, self.failure = monotonic(), _reason(exc)
-            raise MilvusUnavailable(self._said()) from exc
+            raise self._failed(exc) from exc
         if self.failure:
             logger.info("Milvus answers again", extra=fields(url=self.url))
         self.failure = ""
         return found
 
-    def _said(self) -> str:
-        """Return what to tell who asked."""
-        return f"{MilvusUnavailable().detail} Milvus says: {self.failure}"
+    def _failed(self, exc: Exception) -> MilvusUnavailable:
+        """Note that Milvus failed; return what to tell who asked."""
+        reason = _reason(exc)
+        # What is wrong with one question says nothing of the next.
+        if not _refuses(exc):
+            self._failed_at, self.failure = monotonic(), reason
+        return _unavailable(reason)
 
-    def _connected(self) -> Any:
+    def _check_pause(self, *, anyway: bool) -> None:
+        if not anyway and monotonic() - self._failed_at < PAUSE_S:
+            raise _unavailable(self.failure)
+
+    def _connected(self, *, anyway: bool) -> Any:
+        self._check_pause(anyway=anyway)
         with self._lock:
             if self._client is None:
-                from pymilvus import MilvusClient
-
-                # It logs a traceback with whatever fails, and we say it in a line.
-                logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-                self._client = MilvusClient(
-                    self.url,
-                    token=self._token,
-                    db_name=self._database,
-                    timeout=SEARCH_S,
-                    dedicated=True,
-                )
-                self._half = _version(self._client.get_server_version()) >= FLOAT16_SINCE
+                # Who waited for another to connect in vain need not try as long again.
+                self._check_pause(anyway=anyway)
+                try:
+                    self._client = self._connect()
+                except Exception as exc:
+                    raise self._failed(exc) from exc
             return self._client
+
+    def _connect(self) -> Any:
+        from pymilvus import MilvusClient
+
+        # It logs a traceback with whatever fails, and we say it in a line.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        return MilvusClient(
+            self.url,
+            token=self._token,
+            db_name=self._database,
+            timeout=SEARCH_S,
+            dedicated=True,
+        )
+
+    def _type_of(self, client: Any, name: str) -> Any:
+        """Return numpy's type of a collection's vectors, which an older Milvus may have made."""
+        if name not in self._types:
+            from pymilvus import DataType
+
+            described = client.describe_collection(name, timeout=SEARCH_S)
+            [kind] = [field["type"] for field in described["fields"] if field["name"] == "vector"]
+            self._types[name] = np.float16 if kind == DataType.FLOAT16_VECTOR else np.float32
+        return self._types[name]
 
 
 # What pymilvus itself refuses.
@@ -250,6 +308,15 @@ def _version(text: str) -> tuple[int, int]:
     """Return the first two numbers of a version such as v2.3.5-lite."""
     parts = [part for part in text.lstrip("v").split(".")[:2] if part.isdigit()]
     return (int(parts[0]), int(parts[1])) if len(parts) == 2 else (0, 0)
+
+
+def _refuses(exc: Exception) -> bool:
+    """Return whether what was asked is at fault, and not Milvus."""
+    return getattr(exc, "code", None) == INVALID or type(exc).__name__ in _MISTAKES
+
+
+def _unavailable(reason: str) -> MilvusUnavailable:
+    return MilvusUnavailable(f"{MilvusUnavailable().detail} Milvus says: {reason}")
 
 
 def _reason(exc: Exception) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table, func, select
 
 from app.problems import WriteConflict
 from app.store.database import Database
+from app.store.hnsw import ALONE, HOLDING, UNDER_WAY, building_lock, drop_all
 from app.store.milvus import outbox
 from app.store.milvus.applying import Applier, put_all, stored_row
 from app.store.milvus.client import Milvus
@@ -46,7 +47,7 @@ async def fill(
     """Fill a new collection, and let it take the place of the index that there is.
 
     Yields the share done. Others learn of it within `grace_s` seconds; until then, the old
-    collection is kept true, too. Raises `WriteConflict` if this is being done already.
+    index is kept true, too. Raises `WriteConflict` if this is being done already.
     """
     async with _alone(database, table):
         name, applier = _new_name(table), Applier(database, milvus)
@@ -78,6 +79,7 @@ async def fill(
         yield 0.9
         await asyncio.sleep(grace_s)
         await _drop(applier, database, table, "retiring")
+        await drop_all(database, table)
     yield 1.0
 
 
@@ -156,15 +158,12 @@ async def _drop(
 
 @asynccontextmanager
 async def _alone(database: Database, table: Table) -> AsyncGenerator[None]:
-    """Keep others from filling a collection of this table within the context."""
-    key = (outbox.LOCK + 1, select(func.hashtext(table.name)).scalar_subquery())
-    async with database.reading() as connection:
-        if not await connection.scalar(select(func.pg_try_advisory_lock(*key))):
-            raise WriteConflict("A vector index of this table is being built already.")
-        try:
-            yield
-        finally:
-            await connection.execute(select(func.pg_advisory_unlock(*key)))
+    """Keep others from making or leaving an index of this table, of any kind."""
+    async with database.begin() as connection:
+        if not await connection.scalar(ALONE, building_lock(table)):
+            raise WriteConflict(UNDER_WAY)
+        await connection.execute(HOLDING)
+        yield
 
 
 def _new_name(table: Table) -> str:

@@ -10,13 +10,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from sqlalchemy import ARRAY, BigInteger, Select, Table, cast, func, literal, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.encoding.encoder import Vector
 from app.problems import MilvusUnavailable
 from app.store.database import Database
 from app.store.filters import Filters
-from app.store.milvus.client import MOST_RESULTS, Milvus
+from app.store.milvus.client import MOST_RESULTS, Brought, Milvus
 from app.store.milvus.outbox import noted
 from app.store.milvus.rows import expression
 from app.store.nearest import (
@@ -40,6 +39,8 @@ LEAST_EF, EF_BY_SHARE, MOST_EF = 200, 60.0, 2_000
 SPARE = 50
 # A page behind the first begins among so many of the nearest, or four, or sixteen times as many.
 DEEPER = 4
+# More than Milvus and Postgres differ by in the distance of the same vectors.
+ROUNDING = 1e-5
 
 
 class MilvusIndex:
@@ -57,18 +58,28 @@ class MilvusIndex:
         """Whether the table had its index in Milvus when that was last read."""
         return row_count(self._table).collection is not None
 
+    async def is_there(self, limit: int) -> bool:
+        """Return whether the table has its index in Milvus, as of a few seconds ago.
+
+        If that must be read, rows are counted for a search of `limit` results, too. A process that
+        knows no Milvus reads it with its searches.
+        """
+        known = row_count(self._table)
+        if (self.is_used or self.milvus is not None) and not known.is_recent:
+            async with self._database.reading() as connection:
+                await known.read_kind(connection, most_of_small(limit))
+        return self.is_used
+
     async def nearest(
         self, vector: Vector, *, limit: int, filters: Filters, beyond: Beyond | None
-    ) -> list[Untyped] | None:
-        """Return rows as nearest.py's `nearest` does; None if the index is in Milvus no more."""
+    ) -> list[Untyped]:
+        """Return rows as nearest.py's `nearest` does."""
         table = self._table
         distance = table.c.embedding.cosine_distance(vector).label("distance")
         wanted = conditions(table, filters)
         query = select(table.c.node_id, distance).where(*wanted, *after(table, distance, beyond))
         share = 1.0
         async with self._database.reading() as connection:
-            if not await self._is_there(connection, limit):
-                return None
             if wanted:
                 rows, passing = await estimate(connection, table, wanted)
                 if passing**2 <= ROWS_PER_CANDIDATE * limit * rows:
@@ -82,33 +93,27 @@ class MilvusIndex:
         brought = brought * DEEPER if beyond else brought
         while True:
             brought = min(brought, MOST_RESULTS)
-            [ids] = await self.search([vector], limit=brought, share=share, filters=filters)
+            [near] = await self.search([vector], limit=brought, share=share, filters=filters)
             async with self._database.reading() as connection:
-                found = await exact(connection, self._among(query, ids), limit)
-                if len(found) >= limit:
+                found = await exact(connection, self._among(query, near.ids), limit)
+                # Farther than that, rows may be missing, and those that are noted are not next.
+                if len(found) >= limit and found[-1].distance <= near.reach + ROUNDING:
                     return found
-                if len(ids) < brought or brought == MOST_RESULTS:
+                if len(near.ids) < brought or brought == MOST_RESULTS:
                     return await exact(connection, query, limit)
             brought *= DEEPER
 
-    async def brought(self, vector: Vector, *, limit: int) -> list[int] | None:
-        """Return ids of rows that are about the nearest; None if the index is not to be asked."""
-        async with self._database.reading() as connection:
-            if not await self._is_there(connection, limit):
-                return None
-            if await is_small(connection, self._table, limit):
-                return None
-        [ids] = await self.search([vector], limit=min(limit + SPARE, MOST_RESULTS))
-        return ids
+    async def brought(self, vector: Vector, *, limit: int) -> Brought:
+        """Return the rows that are about the nearest, some more than `limit`."""
+        [near] = await self.search([vector], limit=min(limit + SPARE, MOST_RESULTS))
+        return near
 
     async def neighbours(
         self, ids: Sequence[str], *, limit: int, within: float
     ) -> list[Untyped] | None:
-        """Return rows as nearest.py's `neighbours` does; None if the index is not to be asked."""
+        """Return rows as nearest.py's `neighbours` does; None if the table is small."""
         c = self._table.c
         async with self._database.reading() as connection:
-            if not await self._is_there(connection, limit):
-                return None
             if await is_small(connection, self._table, limit):
                 return None
             query = select(c.id, c.embedding).where(c.node_id.in_(ids))
@@ -117,7 +122,9 @@ class MilvusIndex:
             return []
         vectors = [np.array(row.embedding, np.float32) for row in mine]
         found = await self.search(vectors, limit=min(limit + SPARE, MOST_RESULTS))
-        pairs = [(row.id, other) for row, near in zip(mine, found, strict=True) for other in near]
+        pairs = [
+            (row.id, other) for row, near in zip(mine, found, strict=True) for other in near.ids
+        ]
         query = self._pairs([row.id for row in mine], pairs, limit=limit, within=within)
         async with self._database.reading() as connection:
             return list((await connection.execute(query)).all())
@@ -129,8 +136,8 @@ class MilvusIndex:
         limit: int,
         share: float = 1.0,
         filters: Filters | None = None,
-    ) -> list[list[int]]:
-        """Return the ids that Milvus brings for each vector; raises `MilvusUnavailable`."""
+    ) -> list[Brought]:
+        """Return the rows that Milvus brings for each vector; raises `MilvusUnavailable`."""
         collection, milvus = row_count(self._table).collection, self.milvus
         if milvus is None or collection is None:
             raise MilvusUnavailable(
@@ -144,14 +151,10 @@ class MilvusIndex:
             )
         )
 
-    async def _is_there(self, connection: AsyncConnection, limit: int) -> bool:
-        await row_count(self._table).read_kind(connection, most_of_small(limit))
-        return self.is_used
-
     def _among(self, query: Select[Any], ids: Sequence[int]) -> Select[Any]:
         """Return a query of these rows and of those that are noted only."""
-        brought = func.unnest(cast(list(ids), ARRAY(BigInteger))).column_valued("brought")
-        some = select(brought).union(select(noted(self._table).subquery().c.id))
+        given = func.unnest(cast(list(ids), ARRAY(BigInteger)))
+        some = select(given).union(select(noted(self._table).subquery().c.id))
         return query.where(self._table.c.id.in_(some))
 
     def _pairs(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.lite.features import features_of_photos, opened, read_images
+from training.lite.features import VIEWS, features_of_photos, opened, read_images
 from training.lite.network import Weights
 from training.lite.ranges import PHOTOS, ranges_of_maps
 
@@ -18,7 +18,7 @@ def prepare(sources: Sequence[Path], out: Path, *, without: set[str], captioned:
 
     Photos that are `captioned` have several views.
     """
-    if (out / "names.npy").exists():
+    if all((out / name).exists() for name in ("names.npy", f"features{VIEWS - 1}.npy")):
         return
     names, photos = read_images(sources, without=without)
     weights = Weights()

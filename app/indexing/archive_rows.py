@@ -298,7 +298,5 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys((_NEEDS_CREDENTIALS, "truncated", "too_plain"), _FLAG),
     "tags": ("a list of texts", _is_list_of(_is_text)),
     "thumbnail": ("bytes", _is_binary),
-    **dict.fromkeys(
-        ENCODERS, ("a list of floating-point numbers", _is_list_of(pa.types.is_floating))
-    ),
+    **dict.fromkeys(ENCODERS, _VECTOR),
 }

@@ -29,9 +29,9 @@ def indexed_encoders(connection: Connection) -> list[str]:
     are there, and it is still the encoder of the index.
     """
     stored = [stored for stored in stored_vectors(connection) if stored.source]
-    sources = dict.fromkeys(encoder.source for encoder in stored)
-    tables = {source: [s.table for s in stored if s.source == source] for source in sources}
-    return [source for source in sources if any(_has_rows(connection, t) for t in tables[source])]
+    filled = {vectors.source for vectors in stored if _has_rows(connection, vectors.table)}
+    sources = dict.fromkeys(vectors.source for vectors in stored)
+    return [source for source in sources if source in filled]
 
 
 def stored_vectors(connection: Connection) -> list[StoredVectors]:

@@ -74,12 +74,6 @@ class LooseThumbnails:
             yield len(keys), [key for key in keys if key not in needed]
             await hold(connection, keys)
 
-    async def count_due(self) -> int:
-        """Return how many files are to be removed."""
-        query = select(func.count()).where(LOOSE_THUMBNAILS.c.due_at <= func.now())
-        async with self._database.reading() as connection:
-            return await connection.scalar(query) or 0
-
 
 async def hold(connection: AsyncConnection, keys: Sequence[str]) -> None:
     """Forget what was noted of files, in the transaction that stores their keys."""

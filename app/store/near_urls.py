@@ -88,10 +88,11 @@ async def near_urls(
     """
     size: Any = table.c.embedding.type
     brought, counted = None, row_count(table)
+    if outside is not None and not await outside.is_there(limit):
+        outside = None
     small = counted.known(most_of_small(limit))
-    if outside is not None and await outside.is_there(limit):
-        small = counted.known(most_of_small(limit))
-        brought = None if small else await outside.brought(vector, limit=limit)
+    if outside is not None and not small:
+        brought = await outside.brought(vector, limit=limit)
     async with database.reading() as connection:
         if small is None:
             small = await is_small(connection, table, limit)

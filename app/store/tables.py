@@ -145,8 +145,6 @@ LOOSE_THUMBNAILS = Table(
     Column("due_at", DateTime(timezone=True)),
 )
 
-THUMBNAIL_PLACE = Table("thumbnail_place", _metadata, Column("place", Text, primary_key=True))
-
 QUERIES = Table(
     "queries",
     _metadata,
@@ -237,4 +235,22 @@ API_KEYS = Table(
     Column("expires_at", DateTime(timezone=True)),
     Column("used_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
+)
+
+COLLECTIONS = Table(
+    "milvus_collections",
+    _metadata,
+    Column("name", Text, primary_key=True),
+    Column("vector_table", Text),
+    Column("state", Text),
+    Column("flushed_at", DateTime(timezone=True)),
+)
+
+OUTBOX = Table(
+    "vector_outbox",
+    _metadata,
+    Column("vector_table", Text, primary_key=True),
+    Column("row_id", BigInteger, primary_key=True),
+    Column("version", BigInteger),
+    Column("applied_at", DateTime(timezone=True)),
 )

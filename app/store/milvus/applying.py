@@ -20,8 +20,9 @@ from app.problems import Unavailable
 from app.store.database import Database
 from app.store.milvus import outbox
 from app.store.milvus.client import Milvus, Refused
-from app.store.milvus.outbox import COLLECTIONS, OUTBOX, State
+from app.store.milvus.outbox import State
 from app.store.milvus.rows import StoredRow
+from app.store.tables import COLLECTIONS, OUTBOX
 from app.store.vector_schema import vector_table
 
 logger = logging.getLogger(__name__)

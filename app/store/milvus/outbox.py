@@ -13,12 +13,8 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    Column,
     Connection,
-    DateTime,
-    MetaData,
     Select,
-    String,
     Table,
     cast,
     delete,
@@ -30,6 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.store.tables import COLLECTIONS, OUTBOX
+
 Untyped: TypeAlias = Any
 State = Literal["filling", "active", "retiring", "dropped"]
 
@@ -37,24 +35,6 @@ State = Literal["filling", "active", "retiring", "dropped"]
 MOST_COMPARED = 50_000
 # With the name of a table, the key of its advisory lock; arbitrary, but the same in every version.
 LOCK = 0x0B0C5
-
-_TABLES = MetaData()
-COLLECTIONS = Table(
-    "milvus_collections",
-    _TABLES,
-    Column("name", String, primary_key=True),
-    Column("vector_table", String),
-    Column("state", String),
-    Column("flushed_at", DateTime(timezone=True)),
-)
-OUTBOX = Table(
-    "vector_outbox",
-    _TABLES,
-    Column("vector_table", String, primary_key=True),
-    Column("row_id", BigInteger, primary_key=True),
-    Column("version", BigInteger),
-    Column("applied_at", DateTime(timezone=True)),
-)
 
 _EVENTS = {
     "insert": "AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows",

@@ -21,9 +21,6 @@ NO_DEGREES = 1000.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-SCALARS = ("labels", "width", "height", "taken_at", "latitude", "longitude")
-"""The fields beside `id` and `vector`, named like the columns."""
-
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:

@@ -23,16 +23,35 @@ from tests.samples import facts
 T = TypeVar("T")
 
 DIMENSIONS, LIMIT = 128, 10
-SHARES = (100, 10, 1, 0.1)
+SHARES = (100, 50, 20, 10, 8, 5, 1, 0.1)
+# Of each photo. Around near copies, a graph that is followed past few of the rows that do not pass
+# a filter ends soon.
+VERSIONS = 5
 
 
-def made(seed: int, number: int) -> Any:
-    """Unit vectors that spread in some directions much more than in others."""
-    directions = np.random.default_rng(7).normal(size=(24, DIMENSIONS))
-    generator = np.random.default_rng(seed)
-    found = generator.normal(size=(number, 24)) @ directions
-    found += generator.normal(size=(number, DIMENSIONS))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+def made(number: int) -> Any:
+    """Unit vectors of photos, `VERSIONS` of each, which spread in some directions more."""
+    return _versions(np.repeat(_photos(number // VERSIONS), VERSIONS, 0), 0)
+
+
+def queries(number: int) -> Any:
+    """Unit vectors of one more version of each of the first photos."""
+    return _versions(_photos(number), 1)
+
+
+def _photos(number: int) -> Any:
+    generator = np.random.default_rng(7)
+    directions = generator.normal(size=(24, DIMENSIONS))
+    spread = [
+        generator.normal(size=24) @ directions + generator.normal(size=DIMENSIONS)
+        for _ in range(number)
+    ]
+    return np.array(spread)
+
+
+def _versions(photos: Any, seed: int) -> Any:
+    made = photos + 0.5 * np.random.default_rng(seed).normal(size=photos.shape)
+    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
 
 
 def row(place: int, vector: Any, tags: list[str]) -> NewVector:

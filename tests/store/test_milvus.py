@@ -37,7 +37,7 @@ from tests.live import Loop
 from tests.samples import png
 from tests.store.milvus_tables import DIMENSIONS, LIMIT, Tabled, made, row
 
-VECTORS = made(0, 3000).astype(np.float16).astype(np.float32)
+VECTORS = made(3000).astype(np.float16).astype(np.float32)
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -352,7 +352,7 @@ def test_urls_have_what_milvus_brings_and_what_is_noted(database: Database) -> N
     brings.ids = rows[:300]
     tabled.write([row(place, VECTORS[place], ["new"]) for place in (1000, 2998, 2999)])
 
-    def nearest(place: int, *, above: float = 0.99) -> list[UUID]:
+    def nearest(place: int, *, above: float = 0.999) -> list[UUID]:
         found = tabled.run(
             lambda: near_urls(
                 tabled.database,

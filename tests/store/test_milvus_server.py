@@ -27,18 +27,21 @@ from app.store.milvus.applying import Applier
 from app.store.milvus.client import Milvus
 from tests.conftest import databases, settings_of
 from tests.milvus_server import MilvusServer
-from tests.store.milvus_tables import LIMIT, SHARES, Tabled, made, row
+from tests.store.milvus_tables import LIMIT, SHARES, Tabled, made, queries, row
 
 pytestmark = pytest.mark.slow
 
 ROWS, QUERIES = 20_000, 50
-VECTORS = made(0, ROWS).astype(np.float16).astype(np.float32)
-TAGGED = {share: np.random.default_rng(9).random(ROWS) * 100 < share for share in SHARES}
+VECTORS = made(ROWS).astype(np.float16).astype(np.float32)
+QUERIED = queries(QUERIES)
+TAGGED = {f"p{s}": np.random.default_rng(9).random(ROWS) * 100 < s for s in SHARES}
+# All that is not much like the first query.
+TAGGED["far"] = VECTORS @ QUERIED[0] < np.quantile(VECTORS @ QUERIED[0], 0.7)
 
 
 def rows(places: range) -> list[Any]:
     return [
-        row(place, VECTORS[place], [f"p{s}" for s in SHARES if TAGGED[s][place]])
+        row(place, VECTORS[place], [tag for tag, chosen in TAGGED.items() if chosen[place]])
         for place in places
     ]
 
@@ -129,12 +132,21 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_milvus_brings_is_what_comparing_each_row_brings(filled: Tabled, share: float) -> None:
     filters = NO_FILTERS if share == 100 else Filters(tags=[f"p{share}"])
     found = expected = 0
-    for query in made(1, QUERIES):
+    for query in QUERIED:
         right = filled.right(query, filters)
         found += len(set(right) & set(filled.nearest(query, filters=filters)))
         expected += len(right)
     assert expected >= QUERIES * min(LIMIT, ROWS * share / 100 / 2)
     assert found / expected >= 0.99
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_filter_may_keep_away_all_that_is_near(filled: Tabled) -> None:
+    filters = Filters(tags=["far"])
+    found = filled.nearest(QUERIED[0], filters=filters)
+    assert len(found) == LIMIT
+    # By a graph that leads away from them, not all are found.
+    assert len(set(found) & set(filled.right(QUERIED[0], filters))) > LIMIT / 2
 
 
 def test_what_is_brought_reaches_as_far_as_its_last(filled: Tabled) -> None:

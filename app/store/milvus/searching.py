@@ -3,6 +3,10 @@
 Milvus brings ids; Postgres adds those that the outbox has noted, filters them all, and compares
 their vectors. So an answer may lack images, by the recall of the index, and is never wrong; and
 what was stored is found at once. Where few rows pass, no index is asked, as in nearest.py.
+
+Where 7% or more of its rows pass a filter, Milvus' own filtered search misses many of the nearest
+(docs/scale.md). So it is asked for more of them without the filter first, and with the filter only
+if too few of those pass.
 """
 
 from collections.abc import Sequence
@@ -32,9 +36,10 @@ from app.store.row_counts import row_count
 
 Untyped: TypeAlias = Any
 
-# The size of Milvus' candidate list: where a share of the rows passes, the list is longer
-# (docs/design.md, on `store/milvus/`).
-LEAST_EF, EF_BY_SHARE, MOST_EF = 200, 60.0, 2_000
+# The size of Milvus' candidate list: twice what is wanted, within these bounds, or all of it.
+LEAST_EF, MOST_EF = 200, 2_000
+# Milvus brings without the filter what is wanted as if at least this share of the rows passed.
+LEAST_SHARE = 0.03
 # More than wanted, for those that are deleted since.
 SPARE = 50
 # A page behind the first begins among so many of the nearest, or four, or sixteen times as many.
@@ -87,21 +92,29 @@ class MilvusIndex:
                 share = passing / rows
             elif await is_small(connection, table, limit):
                 return await exact(connection, query, limit)
-        # What only Postgres compares leaves out some of what is brought.
         brought = limit + SPARE
-        brought = round(brought / share) if filters.ranges else brought
         brought = brought * DEEPER if beyond else brought
+        others: Sequence[int] = ()
+        if wanted:
+            some = min(round(brought / max(share, LEAST_SHARE)), MOST_RESULTS)
+            [near] = await self.search([vector], limit=some)
+            found = await self._compared(query, near.ids, limit)
+            if _is_whole(found, near, limit):
+                return found
+            others = near.ids
+        # What only Postgres compares leaves out some of what is brought.
+        brought = round(brought / share) if filters.ranges else brought
         while True:
             brought = min(brought, MOST_RESULTS)
-            [near] = await self.search([vector], limit=brought, share=share, filters=filters)
-            async with self._database.reading() as connection:
-                found = await exact(connection, self._among(query, near.ids), limit)
-                # Farther than that, rows may be missing, and those that are noted are not next.
-                if len(found) >= limit and found[-1].distance <= near.reach + ROUNDING:
-                    return found
-                if len(near.ids) < brought or brought == MOST_RESULTS:
-                    return await exact(connection, query, limit)
+            [near] = await self.search([vector], limit=brought, filters=filters)
+            found = await self._compared(query, [*others, *near.ids], limit)
+            if _is_whole(found, near, limit):
+                return found
+            if len(near.ids) < brought or brought == MOST_RESULTS:
+                break
             brought *= DEEPER
+        async with self._database.reading() as connection:
+            return await exact(connection, query, limit)
 
     async def brought(self, vector: Vector, *, limit: int) -> Brought:
         """Return the rows that are about the nearest, some more than `limit`."""
@@ -134,7 +147,6 @@ class MilvusIndex:
         vectors: Sequence[Vector],
         *,
         limit: int,
-        share: float = 1.0,
         filters: Filters | None = None,
     ) -> list[Brought]:
         """Return the rows that Milvus brings for each vector; raises `MilvusUnavailable`."""
@@ -144,18 +156,19 @@ class MilvusIndex:
                 "The index of vectors is in Milvus, and this process has no MILVUS_URL."
             )
         passing = expression(filters) if filters else ""
-        ef = candidate_list(limit, share)
+        ef = max(limit, LEAST_EF, min(2 * limit, MOST_EF))
         return await milvus.call(
             lambda milvus: milvus.search(
                 collection, vectors, limit=limit, ef=ef, expression=passing
             )
         )
 
-    def _among(self, query: Select[Any], ids: Sequence[int]) -> Select[Any]:
-        """Return a query of these rows and of those that are noted only."""
+    async def _compared(self, query: Select[Any], ids: Sequence[int], limit: int) -> list[Untyped]:
+        """Return the `limit` nearest that a query has of these rows and of those that are noted."""
         given = func.unnest(cast(list(ids), ARRAY(BigInteger)))
         some = select(given).union(select(noted(self._table).subquery().c.id))
-        return query.where(self._table.c.id.in_(some))
+        async with self._database.reading() as connection:
+            return await exact(connection, query.where(self._table.c.id.in_(some)), limit)
 
     def _pairs(
         self, ids: Sequence[int], pairs: Sequence[tuple[int, int]], *, limit: int, within: float
@@ -193,6 +206,7 @@ class MilvusIndex:
         )
 
 
-def candidate_list(limit: int, share: float) -> int:
-    """Return Milvus' `ef` for so many results, if this share of the rows passes."""
-    return max(limit, round(min(max(LEAST_EF, 2 * limit, EF_BY_SHARE / share), MOST_EF)))
+def _is_whole(found: Sequence[Untyped], near: Brought, limit: int) -> bool:
+    """Return whether the rows found are the nearest that there are, as far as the index knows."""
+    # Farther than what was brought, rows may be missing, and those that are noted are not next.
+    return len(found) >= limit and found[-1].distance <= near.reach + ROUNDING

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from app.indexing.media import Media
 from app.logs import fields
-from app.problems import StorageUnavailable
+from app.problems import StorageUnavailable, Unavailable
 from app.store.thumbnails import holds
 
 logger = logging.getLogger(__name__)
@@ -87,23 +87,28 @@ class MediaThumbnails:
         """Write a file; it is there in full when this returns."""
         await self._run(lambda: self._media.put_thumbnail(key, data))
 
-    async def delete(self, keys: Collection[str]) -> None:
-        """Remove files, if they are there; all together may take as long as a bucket may."""
+    async def delete(self, keys: Collection[str]) -> dict[str, Unavailable]:
+        """Remove files, if they are there; return those that could not be removed, and why.
+
+        All together may take as long as a bucket may: `StorageUnavailable` otherwise.
+        """
         for key in keys:
             self._cached.pop(key, None)
+        failed: dict[str, Unavailable] = {}
 
         async def remove(key: str) -> None:
-            await self._run(lambda: self._media.delete_thumbnail(key))
+            try:
+                await self._run(lambda: self._media.delete_thumbnail(key))
+            except Unavailable as exc:
+                failed[key] = exc
 
         try:
             # Who notes one of them again waits until they are removed.
             async with asyncio.timeout(LOAD_S):
-                results = await asyncio.gather(*map(remove, keys), return_exceptions=True)
+                await asyncio.gather(*map(remove, keys))
         except TimeoutError as exc:
             raise StorageUnavailable from exc
-        for failure in results:
-            if failure is not None:
-                raise failure
+        return failed
 
     async def reread(self, key: str) -> bytes | None:
         """Return a file as it is in the bucket by now, None if it is not as it should be."""

@@ -62,10 +62,14 @@ class ThumbnailKeeper:
         """
         removed = 0
         while True:
-            async with self._loose.unneeded(limit=SWEPT_AT_ONCE) as (due, unneeded):
-                await self.files.delete(unneeded)
-            removed += len(unneeded)
-            if due < SWEPT_AT_ONCE:
+            async with self._loose.unneeded(limit=SWEPT_AT_ONCE) as found:
+                failed = await self.files.delete(found.keys)
+                if failed and len(failed) == len(found.keys):
+                    raise next(iter(failed.values()))
+                # One that cannot be removed does not keep the others from it.
+                found.left.update(failed)
+            removed += len(found.keys) - len(failed)
+            if found.due < SWEPT_AT_ONCE:
                 return removed
 
     async def sweep_if_possible(self) -> None:

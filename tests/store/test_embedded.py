@@ -125,15 +125,26 @@ def test_one_that_a_killed_process_left_behind_is_taken_over(folder: Path) -> No
     until(lambda: not runs(number))
 
 
-def test_a_number_that_another_process_has_now_does_not_prevent_a_start(folder: Path) -> None:
-    """As after the container was killed: the file is there, and its number is someone else's."""
+@pytest.mark.parametrize("depth", [1, 60], ids=["beside its data", "its path is too long there"])
+def test_a_number_that_another_process_has_now_does_not_prevent_a_start(
+    folder: Path, tmp_path: Path, depth: int
+) -> None:
+    """As after the container was killed: its lock files are there, with the number of another."""
+    folder = folder.joinpath(*["d"] * depth)
     server = embedded_server(folder)
     left = (folder / "postmaster.pid").read_text().splitlines()
+    of_socket = Path(left[4], f".s.PGSQL.{left[3]}.lock")
+    locks = {folder / "postmaster.pid": left, of_socket: of_socket.read_text().splitlines()}
     server.cleanup()
-    (folder / "postmaster.pid").write_text("\n".join([str(os.getpid()), *left[1:]]) + "\n")
+    # Postgres takes heed only of processes of its own user.
+    other = embedded_server(tmp_path / "other")
+    for path, lines in locks.items():
+        path.write_text("\n".join([str(postmaster_id(tmp_path / "other")), *lines[1:]]) + "\n")
     server = embedded_server(folder)
     assert answers(server)
     server.cleanup()
+    assert answers(other)
+    other.cleanup()
 
 
 def test_a_server_and_the_commands_beside_it_share_and_keep_it(folder: Path) -> None:

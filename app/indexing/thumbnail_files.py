@@ -5,6 +5,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import monotonic
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -90,24 +91,24 @@ class MediaThumbnails:
     async def delete(self, keys: Collection[str]) -> dict[str, Unavailable]:
         """Remove files, if they are there; return those that could not be removed, and why.
 
-        All together may take as long as a bucket may: `StorageUnavailable` otherwise.
+        All together may take as long as a bucket may.
         """
         for key in keys:
             self._cached.pop(key, None)
-        failed: dict[str, Unavailable] = {}
+        failed: dict[str, Unavailable] = {key: StorageUnavailable() for key in keys}
 
         async def remove(key: str) -> None:
             try:
                 await self._run(lambda: self._media.delete_thumbnail(key))
             except Unavailable as exc:
                 failed[key] = exc
+            else:
+                del failed[key]
 
-        try:
-            # Who notes one of them again waits until they are removed.
+        # Who notes one of them again waits until they are removed.
+        with suppress(TimeoutError):
             async with asyncio.timeout(LOAD_S):
                 await asyncio.gather(*map(remove, keys))
-        except TimeoutError as exc:
-            raise StorageUnavailable from exc
         return failed
 
     async def reread(self, key: str) -> bytes | None:

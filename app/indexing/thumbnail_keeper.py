@@ -58,19 +58,22 @@ class ThumbnailKeeper:
     async def sweep(self) -> int:
         """Remove the files that no image needs, in the index or the trash; return their number.
 
-        Raises `StorageUnavailable`; what is left then, the next sweep removes.
+        Raises `StorageUnavailable` at the end if some could not be removed: they are tried again
+        later. If that is a whole batch, the storage is away, and the rest waits for the next sweep.
         """
-        removed = 0
+        removed, failed = 0, dict[str, Unavailable]()
         while True:
             async with self._loose.unneeded(limit=SWEPT_AT_ONCE) as found:
-                failed = await self.files.delete(found.keys)
-                if failed and len(failed) == len(found.keys):
-                    raise next(iter(failed.values()))
-                # One that cannot be removed does not keep the others from it.
-                found.left.update(failed)
-            removed += len(found.keys) - len(failed)
-            if found.due < SWEPT_AT_ONCE:
-                return removed
+                left = await self.files.delete(found.keys)
+                # They do not keep the next ones from it.
+                found.left.update(left)
+            failed |= left
+            removed += len(found.keys) - len(left)
+            if found.due < SWEPT_AT_ONCE or (left and len(left) == len(found.keys)):
+                break
+        if failed:
+            raise next(iter(failed.values()))
+        return removed
 
     async def sweep_if_possible(self) -> None:
         """Remove them, unless the storage or the database is away: they are removed later then."""

@@ -22,8 +22,8 @@ Place: TypeAlias = Literal["database", "media"]
 
 # From the note to the commit, nothing takes that long.
 WRITTEN_WITHIN_S = 86_400
-# What cannot be removed is tried again after so long.
-TRIED_AGAIN_S = 86_400
+# What cannot be removed while others can is tried again after so long.
+TRIED_AGAIN_S = 3600
 
 _NEEDED = text("""
     SELECT thumbnail_key FROM images WHERE id = ANY(:ids) AND thumbnail_key = ANY(:keys)
@@ -69,7 +69,7 @@ class LooseThumbnails:
         """Yield the due files, up to a limit, that no row has.
 
         Due files are no longer noted once the context is left without an exception; those `left`
-        are due again in a day.
+        are due again in an hour, or if they are all, at the end of those that are due.
         """
         due = (
             select(LOOSE_THUMBNAILS.c.key)
@@ -86,7 +86,9 @@ class LooseThumbnails:
             found = Unneeded(len(keys), [key for key in keys if key not in needed])
             yield found
             await hold(connection, [key for key in keys if key not in found.left])
-            await connection.execute(_due_in(found.left, TRIED_AGAIN_S))
+            if found.left:
+                after_s = 0 if len(found.left) == len(found.keys) else TRIED_AGAIN_S
+                await connection.execute(_due_in(found.left, after_s))
 
 
 async def hold(connection: AsyncConnection, keys: Sequence[str]) -> None:

@@ -34,7 +34,8 @@ EF_SEARCH = 100
 MIN_EF_FILTERED, MAX_EF_FILTERED = 150, 500
 # pgvector's maximum.
 MAX_EF_SEARCH = 1000
-# Rows that the iterative scan visits before it gives up and an exact search follows.
+# Rows that the iterative scan visits before it gives up and an exact search follows, or twice as
+# many as are needed for enough that pass.
 MAX_SCANNED = 40_000
 
 # Of the rows nearest by their signs, so many are compared by their vectors: for the few nearest,
@@ -194,10 +195,14 @@ def scan_settings(
         return local_settings(limit)
     ef_search = min(max(2 * round(candidates), MIN_EF_FILTERED), MAX_EF_FILTERED)
     # Plans with a sort are penalised, that is all but the HNSW index's.
-    return _settings(max(limit, ef_search), order="relaxed_order", sort="off")
+    return _settings(
+        max(limit, ef_search), order="relaxed_order", most=2 * round(candidates), sort="off"
+    )
 
 
-def _settings(ef_search: int, *, order: str, sort: str = "on") -> tuple[TextClause, dict[str, str]]:
+def _settings(
+    ef_search: int, *, order: str, most: int = 0, sort: str = "on"
+) -> tuple[TextClause, dict[str, str]]:
     statement = text(
         "SELECT set_config('hnsw.ef_search', :ef_search, true), "
         "set_config('hnsw.iterative_scan', :order, true), "
@@ -207,6 +212,6 @@ def _settings(ef_search: int, *, order: str, sort: str = "on") -> tuple[TextClau
     return statement, {
         "ef_search": str(min(ef_search, MAX_EF_SEARCH)),
         "order": order,
-        "most": str(MAX_SCANNED),
+        "most": str(max(most, MAX_SCANNED)),
         "sort": sort,
     }

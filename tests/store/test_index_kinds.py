@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event, text
 
 from app.problems import WriteConflict
-from app.store import cascade, hnsw, index_kinds
+from app.store import cascade, hnsw, index_kinds, scans
 from app.store import near_urls as near_urls_module
 from app.store import nearest as nearest_module
 from app.store.database import Database, open_database
@@ -152,6 +152,8 @@ def used(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (nearest_module, near_urls_module):
         monkeypatch.setattr(module, "most_of_small", lambda _: 0)
     monkeypatch.setattr(nearest_module, "ROWS_PER_CANDIDATE", 0)
+    # Of so few, that signs say too little would not show among more.
+    monkeypatch.setattr(scans, "MIN_RERANKED", 100)
     monkeypatch.setattr(index_kinds, "GRACE_S", 0)
 
 

@@ -322,6 +322,6 @@ def _unavailable(reason: str) -> MilvusUnavailable:
 def _reason(exc: Exception) -> str:
     # Where pymilvus says only that it cannot connect, gRPC says why not.
     details: Any = getattr(exc.__cause__, "details", None)
-    said = details() if callable(details) else getattr(exc, "message", "")
-    lines = str(said or exc).strip().splitlines()
+    said = (details() if callable(details) else "") or getattr(exc, "message", "") or exc
+    lines = str(said).strip().splitlines()
     return lines[0][:300] if lines else type(exc).__name__

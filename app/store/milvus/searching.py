@@ -6,7 +6,7 @@ what was stored is found at once. Where few rows pass, no index is asked, as in 
 
 Where 7% or more of its rows pass a filter, Milvus' own filtered search misses many of the nearest
 (docs/scale.md). So it is asked for more of them without the filter first, and with the filter only
-if too few of those pass.
+if too few of those pass, or for pages that are very far behind.
 """
 
 from collections.abc import Sequence
@@ -92,27 +92,17 @@ class MilvusIndex:
                 share = passing / rows
             elif await is_small(connection, table, limit):
                 return await exact(connection, query, limit)
-        brought = limit + SPARE
-        brought = brought * DEEPER if beyond else brought
         others: Sequence[int] = ()
-        if wanted:
-            some = min(round(brought / max(share, LEAST_SHARE)), MOST_RESULTS)
-            [near] = await self.search([vector], limit=some)
-            found = await self._compared(query, near.ids, limit)
-            if _is_whole(found, near, limit):
-                return found
-            others = near.ids
-        # What only Postgres compares leaves out some of what is brought.
-        brought = round(brought / share) if filters.ranges else brought
-        while True:
-            brought = min(brought, MOST_RESULTS)
-            [near] = await self.search([vector], limit=brought, filters=filters)
+        for size, narrowing in _asks(limit, share, filters, further=beyond is not None):
+            [near] = await self.search([vector], limit=size, filters=narrowing)
             found = await self._compared(query, [*others, *near.ids], limit)
-            if _is_whole(found, near, limit):
+            # Farther than what was brought, rows may be missing, and those that are noted are not
+            # next.
+            if len(found) >= limit and found[-1].distance <= near.reach + ROUNDING:
                 return found
-            if len(near.ids) < brought or brought == MOST_RESULTS:
+            if len(near.ids) < size:
                 break
-            brought *= DEEPER
+            others = others if narrowing else near.ids
         async with self._database.reading() as connection:
             return await exact(connection, query, limit)
 
@@ -206,7 +196,30 @@ class MilvusIndex:
         )
 
 
-def _is_whole(found: Sequence[Untyped], near: Brought, limit: int) -> bool:
-    """Return whether the rows found are the nearest that there are, as far as the index knows."""
-    # Farther than what was brought, rows may be missing, and those that are noted are not next.
-    return len(found) >= limit and found[-1].distance <= near.reach + ROUNDING
+def _asks(
+    limit: int, share: float, filters: Filters, *, further: bool
+) -> list[tuple[int, Filters | None]]:
+    """Return how many rows to ask for, one after the other until they suffice, and by what filters.
+
+    `further` for a page behind the first.
+    """
+    brought = (limit + SPARE) * (DEEPER if further else 1)
+    if not expression(filters):
+        # What only Postgres compares leaves out some of what is brought.
+        return [(size, None) for size in _deeper(brought / share)]
+    plain = _deeper(brought / max(share, LEAST_SHARE))
+    # On the first page, one that does not suffice shows that the filter keeps away what is near.
+    plain = plain if further else plain[:1]
+    narrowed = _deeper(brought / share if filters.ranges else brought)
+    return [
+        *((size, None) for size in plain if size * share >= limit),
+        *((size, filters) for size in narrowed),
+    ]
+
+
+def _deeper(first: float) -> list[int]:
+    """Return ever larger numbers of rows, up to the most that Milvus brings."""
+    sizes = [min(round(first), MOST_RESULTS)]
+    while sizes[-1] < MOST_RESULTS:
+        sizes.append(min(DEEPER * sizes[-1], MOST_RESULTS))
+    return sizes

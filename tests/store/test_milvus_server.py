@@ -25,7 +25,7 @@ from app.store.index_kinds import begin_bulk, kind_of, rebuild_index
 from app.store.milvus import applying, outbox, searching
 from app.store.milvus.applying import Applier
 from app.store.milvus.client import Milvus
-from app.store.nearest import Beyond
+from app.store.nearest import FILE_DIGITS, Beyond
 from tests.conftest import databases, settings_of
 from tests.milvus_server import MilvusServer
 from tests.store.milvus_tables import LIMIT, SHARES, Tabled, made, queries, row
@@ -143,15 +143,15 @@ def test_what_milvus_brings_is_what_comparing_each_row_brings(filled: Tabled, sh
 
 @pytest.mark.parametrize("share", [50, 10])
 def test_pages_of_what_passes_a_filter_lose_little(filled: Tabled, share: float) -> None:
-    filters, [query, *_] = Filters(tags=[f"p{share}"]), QUERIED
-    places = {image(place): place for place in range(ROWS)}
+    filters, query = Filters(tags=[f"p{share}"]), QUERIED[0]
+    files = {image(place): rows(range(place, place + 1))[0].sha256 for place in range(ROWS)}
+    nearest = filled.vectors.nearest
     shown: list[UUID] = []
     beyond = None
     for _ in range(40):
-        shown += filled.nearest(query, filters=filters, beyond=beyond)
-        last = VECTORS[places[shown[-1]]]
-        distance = 1 - float(last @ query / np.linalg.norm(last) / np.linalg.norm(query))
-        beyond = Beyond(distance, [row(places[shown[-1]], last, []).sha256[:16]])
+        found = filled.run(lambda: nearest(query, limit=LIMIT, filters=filters, beyond=beyond))  # noqa: B023
+        shown += [image_id for image_id, _ in found]
+        beyond = Beyond(1 - found[-1][1], [files[shown[-1]][:FILE_DIGITS]])
     order = np.argsort(-(VECTORS @ query))
     right = [image(place) for place in order if TAGGED[f"p{share}"][place]]
     assert len(set(shown)) == len(shown) == 40 * LIMIT

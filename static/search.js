@@ -14,6 +14,7 @@ let finding = null;
 let shown = listUrl();
 
 const form = () => document.querySelector("#search");
+const words = () => document.querySelector("#text");
 const answer = () => document.querySelector("#answer");
 
 // `push` adds an entry to the history; `only` replaces the results but not the form, while typing.
@@ -21,6 +22,7 @@ async function visit(url, { body, push = true, only = false } = {}) {
   clearTimeout(typing);
   running?.abort();
   const { signal } = (running = new AbortController());
+  const sent = words()?.value;
   answer().setAttribute("aria-busy", "true");
   try {
     const response = await fetch(url, {
@@ -36,13 +38,13 @@ async function visit(url, { body, push = true, only = false } = {}) {
     if (push) history.pushState(null, "", final.pathname + final.search);
     else history.replaceState(null, "", final.pathname + final.search);
     shown = listUrl();
-    show(page, only);
+    show(page, sent, only);
   } catch (error) {
     if (error.name !== "AbortError") fail("The server is not responding. Is it still running?");
   }
 }
 
-function show(page, only) {
+function show(page, sent, only) {
   document.title = page.title;
   if (only && page.querySelector("#answer")) {
     const slider = (of) => of.querySelector("#min_similarity")?.closest(".field");
@@ -50,6 +52,7 @@ function show(page, only) {
     answer().replaceWith(document.adoptNode(page.querySelector("#answer")));
   } else {
     const place = focused();
+    const typed = words()?.value;
     const open = [...document.querySelectorAll("#options[open]")].map((details) => details.id);
     const cropping = document.querySelector("#query.open");
     // The filters scroll by themselves on a phone, and with the query image elsewhere.
@@ -58,11 +61,18 @@ function show(page, only) {
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     if (cropping) crop(true);
     for (const [id, top] of scrolled) document.getElementById(id)?.scrollTo(0, top);
+    if (typed !== sent) retype(sent, typed);
     ready();
     if (place) document.querySelector(place)?.focus();
   }
   apply();
   intoView();
+}
+
+// What was typed since stays, but for words that are chips by now.
+function retype(sent, typed) {
+  const text = words();
+  if (text) text.value = text.value === sent ? typed : typed.replace(sent, "").trim();
 }
 
 // After a search, its results are in view, without a jump if they are already.

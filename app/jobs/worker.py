@@ -50,6 +50,8 @@ MAX_FAILURES = 5
 # A chunk waits this long itself for its next retry; before a longer wait it returns to the queue.
 SHORT_WAIT_S = 2
 POLL_S = 1.0
+# How often it is looked whether a job whose items are being indexed was cancelled.
+CANCELLED_WITHIN_S = 1.0
 # How long running chunks may continue after the signal to stop.
 GRACE_S = 5
 # How often old jobs and old trash are deleted.
@@ -294,7 +296,7 @@ class Worker:
         indexing = asyncio.create_task(work)
         try:
             while not indexing.done():
-                await asyncio.wait([indexing], timeout=POLL_S)
+                await asyncio.wait([indexing], timeout=CANCELLED_WITHIN_S)
                 if not indexing.done() and await self._job_items.is_cancelled(job_id):
                     return False
             await indexing

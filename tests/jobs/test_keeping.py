@@ -115,7 +115,7 @@ def test_an_upload_that_is_being_indexed_as_its_job_is_deleted_keeps_its_file(
         assert kept(settings) == hashes(png(1))
 
     # Its check whether the job is cancelled must not come first.
-    monkeypatch.setattr("app.jobs.worker.POLL_S", 60)
+    monkeypatch.setattr("app.jobs.worker.CANCELLED_WITHIN_S", 60)
     with without_worker(settings, loop) as lookalike:
         loop.run(run())
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser import file
 from tests.conftest import Server
@@ -40,6 +40,39 @@ def test_results_are_in_view_below_a_small_form(
     page.locator("#text").fill("dog")
     page.locator("#text").press("Enter")
     expect(page.locator("#hits li").first.locator(".thumbnail")).to_be_in_viewport(ratio=0.9)
+
+
+def test_what_is_typed_while_results_are_on_their_way_is_not_lost(
+    indexed: Server, new_page: Callable[..., Page]
+) -> None:
+    page, held, root = new_page(), list[Route](), f"{indexed.address}/"
+
+    def hold() -> Route:
+        while not held:
+            page.evaluate("1")
+        return held.pop()
+
+    page.goto("/")
+    page.route(root, lambda route: held.append(route))
+    page.set_input_files("#file", file(png(1)))
+    route, text = hold(), page.locator("#text")
+    # Without an event, as what is typed is searched by after a while.
+    text.evaluate("field => { field.focus(); field.value = 'snow - t'; }")
+    route.continue_()
+    expect(page.locator("#hits li").first).to_be_visible()
+    expect(text).to_have_value("snow - t")
+    expect(text).to_be_focused()
+    page.keyboard.type("ree")
+    expect(text).to_have_value("snow - tree")
+    # Words that were sent become chips; what was typed behind them stays.
+    page.keyboard.press("Enter")
+    route = hold()
+    text.evaluate("field => { field.value += ' - dog'; }")
+    route.continue_()
+    expect(page.get_by_role("list", name="Parts of the search").locator(".words")).to_have_text(
+        ["snow", "tree"]
+    )
+    expect(text).to_have_value("- dog")
 
 
 def test_the_parts_of_a_mixed_search_are_changed_in_their_chips(

@@ -69,7 +69,7 @@ class ThumbnailKeeper:
                 found.left.update(left)
             failed |= left
             removed += len(found.keys) - len(left)
-            if found.due < SWEPT_AT_ONCE or (left and len(left) == len(found.keys)):
+            if found.due < SWEPT_AT_ONCE or found.all_left:
                 break
         if failed:
             raise next(iter(failed.values()))

@@ -44,6 +44,11 @@ class Unneeded:
     keys: Sequence[str]
     left: set[str] = field(default_factory=set[str])
 
+    @property
+    def all_left(self) -> bool:
+        """Whether none of them could be removed, as when the storage is away."""
+        return 0 < len(self.left) == len(self.keys)
+
 
 class LooseThumbnails:
     """Reads and writes the table of such files."""
@@ -87,7 +92,7 @@ class LooseThumbnails:
             yield found
             await hold(connection, [key for key in keys if key not in found.left])
             if found.left:
-                after_s = 0 if len(found.left) == len(found.keys) else TRIED_AGAIN_S
+                after_s = 0 if found.all_left else TRIED_AGAIN_S
                 await connection.execute(_due_in(found.left, after_s))
 
 
